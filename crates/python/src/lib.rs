@@ -1,0 +1,15 @@
+//! Python bindings: conversions only, no logic.
+
+use pyo3::prelude::*;
+
+/// Names of the instruction sets this machine can run, weakest first.
+#[pyfunction]
+fn available_isas() -> Vec<&'static str> {
+    artesian_kernels::isa::available().map(|isa| isa.name()).collect()
+}
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(available_isas, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,158 @@
+"""What goes into the engine and what comes out of it: the messages between the front and a worker, too."""
+
+from typing import Literal, Protocol
+
+import msgspec
+
+FinishReason = Literal["stop", "length", "abort", "error", "deadline"]
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
+    """How the tokens of a request are chosen; names and meanings are vLLM's.
+
+    Attributes:
+        n: independent completions of one prompt.
+        temperature: 0 is greedy.
+        top_k: 0 or -1 keeps all.
+        repetition_penalty: over prompt and output, > 1 discourages; presence and frequency over output only.
+        logit_bias: token id -> added to the logit.
+        logprobs: how many alternatives to report beside the chosen token; None for none.
+        prompt_logprobs: the same for the tokens of the prompt.
+        seed: fixes the choice whatever else runs; None draws one.
+        stop: strings that end the text (not part of it unless include_stop_str_in_output).
+        max_tokens: None runs to the end of the context.
+    """
+
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = {}
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    include_stop_str_in_output: bool = False
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    skip_special_tokens: bool = True
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One API call as the engine sees it.
+
+    Attributes:
+        output_token_ids: tokens that an earlier worker already produced for this request (a retry);
+            generation goes on behind them and they are not reported again. Only with n = 1.
+        priority: lower runs first; equal priorities in order of arrival.
+        timeout_s: seconds from arrival until it is finished as "deadline".
+        cache_salt: requests share cached blocks only with the same salt.
+    """
+
+    request_id: str
+    prompt_token_ids: list[int]
+    sampling: SamplingParams
+    output_token_ids: list[int] = []
+    priority: int = 0
+    timeout_s: float | None = None
+    cache_salt: str = ""
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """Log probability of one token, natural logarithm."""
+
+    token_id: int
+    logprob: float
+
+
+class OutputLogprobs(msgspec.Struct, frozen=True):
+    """The chosen token's log probability and the best alternatives, best first."""
+
+    chosen: TokenLogprob
+    top: list[TokenLogprob] = []
+
+
+class RequestMetrics(msgspec.Struct, kw_only=True):
+    """Times of one request in milliseconds, measured in the engine; None until known."""
+
+    queue_ms: float | None = None
+    ttft_ms: float | None = None
+    prefill_ms: float | None = None
+    e2e_ms: float | None = None
+    num_preemptions: int = 0
+
+
+class RequestOutput(msgspec.Struct, kw_only=True):
+    """What one step added to one completion of a request.
+
+    Attributes:
+        index: which of the n completions.
+        token_ids: new tokens of this step; text: new text (may lag behind the tokens until a
+            character or a possible stop string is complete).
+        finish_reason: set once, on the last output of this completion.
+        stop_reason: the stop string or token id that ended it, if one did.
+        error: human-readable cause when finish_reason is "error".
+    """
+
+    request_id: str
+    index: int = 0
+    token_ids: list[int] = []
+    text: str = ""
+    logprobs: list[OutputLogprobs] | None = None
+    prompt_logprobs: list[OutputLogprobs | None] | None = None
+    finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None
+    error: str | None = None
+    num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_output_tokens: int = 0
+    metrics: RequestMetrics = msgspec.field(default_factory=RequestMetrics)
+
+
+class EngineStats(msgspec.Struct, kw_only=True):
+    """A snapshot for /metrics; counters only grow."""
+
+    num_requests_running: int = 0
+    num_requests_waiting: int = 0
+    kv_cache_usage_ratio: float = 0.0
+    num_kv_blocks: int = 0
+    prefix_cache_queries_tokens: int = 0
+    prefix_cache_hits_tokens: int = 0
+    prompt_tokens: int = 0
+    generation_tokens: int = 0
+    num_preemptions: int = 0
+    num_steps: int = 0
+    resident_memory_bytes: int = 0
+
+
+class QueueFullError(RuntimeError):
+    """The engine's queue is at its limit; try again later (HTTP 429)."""
+
+
+class InvalidRequestError(ValueError):
+    """The request can never run; the message says which value is wrong and what is allowed (HTTP 400)."""
+
+
+class Engine(Protocol):
+    """One model on one set of threads; not thread-safe: one loop owns it."""
+
+    def add_request(self, request: Request) -> None:
+        """Queues a request. Raises `InvalidRequestError` or `QueueFullError`."""
+
+    def abort(self, request_id: str) -> None:
+        """Ends a request, freeing its blocks; unknown ids are ignored (it may just have finished)."""
+
+    def has_work(self) -> bool:
+        """Whether `step` has anything to do."""
+
+    def step(self) -> list[RequestOutput]:
+        """Runs one batch and returns what it added. A failing request is finished as "error", alone."""
+
+    def stats(self) -> EngineStats:
+        """Current counts."""

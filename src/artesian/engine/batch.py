@@ -1,0 +1,30 @@
+"""What one engine step computes: rows of tokens of several sequences, and where their KV lies."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+I32 = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of one step; the rows of a sequence are consecutive, in order of position.
+
+    Attributes:
+        tokens: int32 (num_rows,) token ids.
+        positions: int32 (num_rows,) position of each row in its sequence, from 0.
+        row_starts: int32 (num_sequences + 1,) rows of sequence s are row_starts[s]:row_starts[s + 1].
+        context_lens: int32 (num_sequences,) tokens of the sequence once this step's rows are stored.
+        block_tables: int32 (num_sequences, max_blocks) arena block of each run of block_size tokens; entries
+            past the context are ignored.
+        logit_rows: int32 (num_logits,) rows whose logits are wanted.
+    """
+
+    tokens: I32
+    positions: I32
+    row_starts: I32
+    context_lens: I32
+    block_tables: I32
+    logit_rows: I32

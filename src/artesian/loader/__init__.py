@@ -1,0 +1,1 @@
+"""Reads checkpoints: GGUF files, Hugging Face directories and hub ids."""

@@ -1,0 +1,1 @@
+"""Model architectures, each about a hundred lines over `artesian.ops`."""
