@@ -4,5 +4,7 @@
 //! processor has them, forms for AVX2, AVX-512 (with VNNI) and AMX. All forms of one kernel perform the same
 //! operations in the same order per output element, so that a result never depends on what shares the batch.
 
+#[cfg(target_arch = "x86_64")]
+pub mod amx;
 pub mod isa;
 pub mod threads;
