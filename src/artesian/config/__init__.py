@@ -1,5 +1,6 @@
 """Settings: one definition gives flags, environment variables, YAML keys and docs."""
 
 from artesian.config.engine import EngineConfig
+from artesian.config.server import ServerConfig
 
-__all__ = ["EngineConfig"]
+__all__ = ["EngineConfig", "ServerConfig"]

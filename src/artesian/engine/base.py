@@ -131,6 +131,25 @@ class EngineStats(msgspec.Struct, kw_only=True):
     resident_memory_bytes: int = 0
 
 
+class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a started engine is: for the banner, `/v1/models` and checks on requests.
+
+    Attributes:
+        model_name: the checkpoint's name.
+        vocab_size: token ids are below it.
+        description: one line for people: architecture, formats, instruction set, threads.
+        phases_ms: start-up phase -> its time, in order (load, pack weights, KV arena, ...).
+        memory_plan_bytes: what memory is for (weights, KV blocks, ...) -> planned size.
+    """
+
+    model_name: str
+    max_model_len: int
+    vocab_size: int
+    description: str = ""
+    phases_ms: dict[str, float] = {}
+    memory_plan_bytes: dict[str, int] = {}
+
+
 class QueueFullError(RuntimeError):
     """The engine's queue is at its limit; try again later (HTTP 429)."""
 
@@ -156,3 +175,6 @@ class Engine(Protocol):
 
     def stats(self) -> EngineStats:
         """Current counts."""
+
+    def info(self) -> EngineInfo:
+        """What this engine is; fixed once it has started."""

@@ -1,0 +1,56 @@
+"""Settings of the HTTP front and of how it looks after its worker."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ServerConfig(BaseModel):
+    """Where the server listens, whom it lets in, and its limits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    api_key: str | None = Field(
+        None,
+        repr=False,
+        description="key clients must send as 'Authorization: Bearer KEY'; several with commas",
+    )
+    served_model_name: str | None = Field(
+        None, min_length=1, description="the model's name in the API; default: the checkpoint's"
+    )
+    chat_template: str | None = Field(
+        None, description="Jinja file that replaces the model's chat template"
+    )
+    ui: bool = Field(True, description="serve the chat page at /")
+    vllm_metrics: bool = Field(
+        False, description="also emit the metrics under vLLM's names, for existing dashboards"
+    )
+    max_body_bytes: int = Field(
+        8 << 20, ge=1024, le=1 << 30, description="largest request body; larger ones get HTTP 413"
+    )
+    max_connections: int = Field(
+        1024, ge=1, description="HTTP requests in progress at once; more get HTTP 503"
+    )
+    max_stream_buffer_tokens: int = Field(
+        4096, ge=1, description="tokens kept for a client that reads slowly before it is cut off"
+    )
+    request_timeout_s: float = Field(
+        600.0, gt=0, le=86400, description="longest life of a request, from arrival to last token"
+    )
+    body_timeout_s: float = Field(
+        30.0, gt=0, le=3600, description="how long a client may pause while it sends a request"
+    )
+    drain_timeout_s: float = Field(
+        30.0, ge=0, le=3600, description="after SIGTERM: time for running requests to finish"
+    )
+    worker_heartbeat_timeout_s: float = Field(
+        20.0, gt=1, le=3600, description="a worker silent for so long is replaced"
+    )
+    worker_step_timeout_s: float = Field(
+        300.0, gt=1, le=86400, description="a worker stuck in one step for so long is replaced"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least important messages that are still logged"
+    )
