@@ -1,7 +1,4 @@
 """The Rust kernels. Only `artesian.ops.native` and thin wrappers import this module."""
 
-import numpy as np
-import numpy.typing as npt
-
 def available_isas() -> list[str]:
     """Names of the instruction sets this machine can run, weakest first."""

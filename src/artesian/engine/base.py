@@ -1,4 +1,4 @@
-"""What goes into the engine and what comes out of it: the messages between the front and a worker, too."""
+"""What goes into the engine and what comes out: also the messages between front and worker."""
 
 from typing import Literal, Protocol
 
@@ -14,7 +14,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         n: independent completions of one prompt.
         temperature: 0 is greedy.
         top_k: 0 or -1 keeps all.
-        repetition_penalty: over prompt and output, > 1 discourages; presence and frequency over output only.
+        repetition_penalty: over prompt and output, > 1 discourages; presence and frequency over
+            output only.
         logit_bias: token id -> added to the logit.
         logprobs: how many alternatives to report beside the chosen token; None for none.
         prompt_logprobs: the same for the tokens of the prompt.
@@ -155,7 +156,7 @@ class QueueFullError(RuntimeError):
 
 
 class InvalidRequestError(ValueError):
-    """The request can never run; the message says which value is wrong and what is allowed (HTTP 400)."""
+    """The request can never run; the message says which value is wrong, what is allowed (400)."""
 
 
 class Engine(Protocol):
@@ -165,13 +166,13 @@ class Engine(Protocol):
         """Queues a request. Raises `InvalidRequestError` or `QueueFullError`."""
 
     def abort(self, request_id: str) -> None:
-        """Ends a request, freeing its blocks; unknown ids are ignored (it may just have finished)."""
+        """Ends a request, freeing its blocks; unknown ids are ignored (it may have finished)."""
 
     def has_work(self) -> bool:
         """Whether `step` has anything to do."""
 
     def step(self) -> list[RequestOutput]:
-        """Runs one batch and returns what it added. A failing request is finished as "error", alone."""
+        """Runs one batch and returns what it added; a failing request ends as "error", alone."""
 
     def stats(self) -> EngineStats:
         """Current counts."""

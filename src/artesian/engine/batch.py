@@ -15,10 +15,10 @@ class Batch:
     Attributes:
         tokens: int32 (num_rows,) token ids.
         positions: int32 (num_rows,) position of each row in its sequence, from 0.
-        row_starts: int32 (num_sequences + 1,) rows of sequence s are row_starts[s]:row_starts[s + 1].
-        context_lens: int32 (num_sequences,) tokens of the sequence once this step's rows are stored.
-        block_tables: int32 (num_sequences, max_blocks) arena block of each run of block_size tokens; entries
-            past the context are ignored.
+        row_starts: int32 (num_sequences + 1,) sequence s has row_starts[s]:row_starts[s + 1].
+        context_lens: int32 (num_sequences,) tokens of each once this step's rows are stored.
+        block_tables: int32 (num_sequences, max_blocks) arena block of each run of block_size
+            tokens; entries past the context are ignored.
         logit_rows: int32 (num_logits,) rows whose logits are wanted.
     """
 

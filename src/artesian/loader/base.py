@@ -53,7 +53,10 @@ class Tokenizer(Protocol):
         add_generation_prompt: bool = True,
         **template_kwargs: object,
     ) -> str:
-        """The model's prompt for a conversation. Raises `ChatTemplateError` (a ValueError) when it cannot."""
+        """The model's prompt for a conversation.
+
+        Raises `ChatTemplateError` (a ValueError) when it cannot make one.
+        """
 
 
 class Checkpoint(Protocol):

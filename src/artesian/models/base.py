@@ -23,7 +23,10 @@ class RopeScaling:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """The shape of a model, whatever file it came from. Lengths in tokens; `architecture` names the model file."""
+    """The shape of a model, whatever file it came from; lengths in tokens.
+
+    `architecture` names the model file.
+    """
 
     architecture: str
     vocab_size: int

@@ -1,9 +1,11 @@
 """The operations that models are made of.
 
-A model file is written once over `Ops`. `ops.reference` computes each operation at once in numpy: the slow obvious
-twin. `ops.native` records them, once, into a program that Rust then runs for every batch without Python in the way.
+A model file is written once over `Ops`. `ops.reference` computes each operation at once in numpy:
+the slow obvious twin. `ops.native` records them, once, into a program that Rust then runs for every
+batch without Python in the way.
 
-Rows are the tokens of a batch, in the batch's order; every value is float32 of shape (num_rows, width).
+Rows are the tokens of a batch, in the batch's order; every value is float32 of shape
+(num_rows, width).
 """
 
 from collections.abc import Sequence
@@ -16,10 +18,13 @@ import numpy.typing as npt
 F32 = npt.NDArray[np.float32]
 
 T = TypeVar("T")
-"""A value of one backend: an array (reference) or a register of the program being recorded (native)."""
+"""A value of one backend: an array (reference) or a register of the program (native)."""
 
 W = TypeVar("W")
 """A packed linear weight of one backend."""
+
+W_co = TypeVar("W_co", covariant=True)
+W_contra = TypeVar("W_contra", contravariant=True)
 
 Activation = Literal["silu", "gelu_tanh"]
 KvDtype = Literal["f32", "f16", "bf16", "int8"]
@@ -30,9 +35,11 @@ class Rope:
     """Rotary position embedding with its frequencies worked out.
 
     Attributes:
-        inv_freq: float32 (num_pairs,), angle per position of each rotated pair; scaling (llama3, yarn, linear)
-            is already applied. Partial rope rotates the first 2 * num_pairs dimensions of a head.
-        interleaved: pairs are (0, 1), (2, 3), ... as in GGUF files of Llama; else (i, i + num_pairs).
+        inv_freq: float32 (num_pairs,), angle per position of each rotated pair; scaling (llama3,
+            yarn, linear) is already applied. Partial rope rotates the first 2 * num_pairs
+            dimensions of a head.
+        interleaved: pairs are (0, 1), (2, 3), ... as in GGUF files of Llama; else
+            (i, i + num_pairs).
         magnitude: factor on cos and sin (yarn's attention factor).
     """
 
@@ -77,33 +84,37 @@ class KvLayout:
     dtype: KvDtype = "f16"
 
 
-class Ops(Protocol[T, W]):
-    """What a model may do. All methods are pure but `attention`, which also stores this batch's KV."""
+class Ops(Protocol[T, W_contra]):
+    """What a model may do. All methods are pure but `attention`, which also stores KV."""
 
-    def embed(self, table: W, scale: float = 1.0) -> T:
+    def embed(self, table: W_contra, scale: float = 1.0) -> T:
         """Rows of `table` (vocab_size, width) for the batch's tokens, times `scale`."""
 
     def rms_norm(self, x: T, weight: F32, eps: float, residual: T | None = None) -> T:
-        """`x / sqrt(mean(x²) + eps) * weight` per row, plus `residual`. (Gemma's 1 + w is folded at loading.)"""
+        """`x / sqrt(mean(x²) + eps) * weight` per row, plus `residual`.
+
+        Gemma's 1 + w is folded in at loading.
+        """
 
     def linear(
         self,
         x: T,
-        weights: Sequence[W],
+        weights: Sequence[W_contra],
         bias: F32 | None = None,
         residual: T | None = None,
     ) -> T:
-        """`concatenate([x @ w.T for w in weights], axis=1) + bias + residual`; each w is (out, in)."""
+        """`concatenate([x @ w.T for w in weights], axis=1) + bias + residual`; w is (out, in)."""
 
     def attention(self, qkv: T, spec: AttentionSpec) -> T:
-        """Norms, rotates and stores K and V of every row, then attends over the sequence's blocks.
+        """Norms, rotates and stores K and V of every row, then attends over its sequence.
 
-        `qkv` is (rows, (num_heads + 2 * num_kv_heads) * head_dim): all query heads, key heads, value heads.
+        `qkv` is (rows, (num_heads + 2 * num_kv_heads) * head_dim): all query heads, key heads,
+        value heads.
         Returns (rows, num_heads * head_dim).
         """
 
     def gated(self, gate_up: T, activation: Activation) -> T:
-        """`activation(gate) * up` for `gate_up` = [gate | up], (rows, 2 * width) -> (rows, width)."""
+        """`activation(gate) * up`; `gate_up` = [gate | up]: (rows, 2 * width) to (rows, width)."""
 
     def add(self, x: T, y: T) -> T:
         """`x + y`."""
@@ -115,7 +126,7 @@ class Ops(Protocol[T, W]):
         """`cap * tanh(x / cap)`."""
 
 
-class WeightSource(Protocol[W]):
+class WeightSource(Protocol[W_co]):
     """Hands a model its tensors under canonical names, packed for one backend.
 
     Canonical names: `embed`, `norm`, `head` (absent when tied to `embed`), and for each layer i
@@ -123,7 +134,7 @@ class WeightSource(Protocol[W]):
     mlp_norm, gate, up, down, post_mlp_norm.
     """
 
-    def linear(self, name: str) -> W:
+    def linear(self, name: str) -> W_co:
         """The (out, in) weight of that name, packed. Raises `KeyError` naming it when absent."""
 
     def vector(self, name: str) -> F32:
@@ -136,4 +147,4 @@ class Runner(Protocol):
     """Runs a model over batches, on an arena of KV blocks that it was given."""
 
     def forward(self, batch: Any) -> F32:
-        """Logits float32 (len(batch.logit_rows), vocab_size) of a `Batch`; stores the batch's KV."""
+        """Logits float32 (len(batch.logit_rows), vocab_size) of a `Batch`; stores its KV."""
