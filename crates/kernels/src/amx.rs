@@ -1,12 +1,13 @@
-//! The AMX instructions, as thin wrappers over inline assembly (Rust's intrinsics for them are not stable).
+//! The AMX instructions, as thin wrappers over inline assembly (Rust's intrinsics for them are not
+//! stable).
 //!
-//! A thread has eight tile registers of at most 16 rows of 64 bytes. [`TileConfig::load`] sets their shapes, which
-//! also zeroes them; the shapes are state of the thread and stay until the next `load` or [`release`]. Tile numbers
-//! are constants. A product of an `M`-row A tile takes `M` cycles, whatever its depth, so small shapes are worth a
-//! configuration of their own.
+//! A thread has eight tile registers of at most 16 rows of 64 bytes. [`TileConfig::load`] sets
+//! their shapes, which also zeroes them; the shapes are state of the thread and stay until the next
+//! `load` or [`release`]. Tile numbers are constants. A product of an `M`-row A tile takes `M`
+//! cycles, whatever its depth, so small shapes are worth a configuration of their own.
 //!
-//! Every function needs [`Isa::Amx`](crate::isa::Isa::Amx) to be available on this machine; anything else is an
-//! illegal instruction.
+//! Every function needs [`Isa::Amx`](crate::isa::Isa::Amx) to be available on this machine;
+//! anything else is an illegal instruction.
 
 use std::arch::asm;
 
@@ -37,7 +38,13 @@ impl Default for TileConfig {
 impl TileConfig {
     /// No tile is usable yet.
     pub const fn new() -> TileConfig {
-        TileConfig { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], num_rows: [0; 16] }
+        TileConfig {
+            palette: 1,
+            start_row: 0,
+            reserved: [0; 14],
+            row_bytes: [0; 16],
+            num_rows: [0; 16],
+        }
     }
 
     /// All eight tiles 16 rows of 64 bytes.
@@ -70,7 +77,8 @@ impl TileConfig {
     /// The machine must have AMX and the process leave to use it.
     #[inline(always)]
     pub unsafe fn load(&self) {
-        // SAFETY: `self` is 64 readable bytes of a valid configuration; the rest is the caller's promise.
+        // SAFETY: `self` is 64 readable bytes of a valid configuration; the rest is the caller's
+        // promise.
         unsafe { asm!("ldtilecfg [{}]", in(reg) self, options(nostack, readonly, preserves_flags)) }
     }
 }
@@ -136,7 +144,8 @@ pub unsafe fn store<const T: u8>(base: *mut u8, stride_bytes: usize) {
 
 /// `C[m][n] += sum over k of A[m][2k..2k+2] · B[k][2n..2n+2]`: bf16 pairs into f32.
 ///
-/// Each output takes the pairs in ascending order of `k`, independently of every other row and column.
+/// Each output takes the pairs in ascending order of `k`, independently of every other row and
+/// column.
 ///
 /// # Safety
 /// AMX, and three different tiles whose configured shapes fit together.
@@ -225,7 +234,8 @@ mod tests {
         }
         for m in 0..3 {
             for n in 0..16 {
-                let term = |k: usize| a[m * 32 + k].to_f32() * b[(k / 2) * 32 + 2 * n + k % 2].to_f32();
+                let term =
+                    |k: usize| a[m * 32 + k].to_f32() * b[(k / 2) * 32 + 2 * n + k % 2].to_f32();
                 assert_eq!(c[m * 16 + n], 2.0 * (0..32).map(term).sum::<f32>());
             }
         }

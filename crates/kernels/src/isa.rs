@@ -92,8 +92,8 @@ fn amx_permitted() -> bool {
     if features & AMX_BF16_TILE_INT8 != AMX_BF16_TILE_INT8 {
         return false;
     }
-    // SAFETY: arch_prctl with these arguments only changes this process's permission to use tile data;
-    // kernels that do not know it return an error.
+    // SAFETY: arch_prctl with these arguments only changes this process's permission to use tile
+    // data; kernels that do not know it return an error.
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
 }
 

@@ -1,9 +1,9 @@
 //! A small thread pool in which all threads run one program together.
 //!
 //! [`ThreadPool::run`] hands the same closure to every thread; inside it the threads share loops
-//! ([`Worker::for_each`], handed out item by item, so that a thread that the system has put aside holds nobody
-//! up for long) and meet at barriers. Waiting threads spin briefly, then yield, then sleep: on a busy machine
-//! they leave the processor to whoever can use it.
+//! ([`Worker::for_each`], handed out item by item, so that a thread that the system has put aside
+//! holds nobody up for long) and meet at barriers. Waiting threads spin briefly, then yield, then
+//! sleep: on a busy machine they leave the processor to whoever can use it.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -94,7 +94,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Calls `body` once for each item below `num_items`, shared out among the threads, then waits for all.
+    /// Calls `body` once for each item below `num_items`, shared out among the threads, then waits
+    /// for all.
     pub fn for_each(&self, num_items: usize, mut body: impl FnMut(usize)) {
         if self.shared.num_threads == 1 {
             (0..num_items).for_each(body);
@@ -155,8 +156,8 @@ impl ThreadPool {
     pub fn run(&self, task: Task<'_>) {
         let _one_at_a_time = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
-        // SAFETY: the reference is used by pool threads only until the last barrier below or, after a panic,
-        // until they have all arrived in `finish`; `run` does not return before that.
+        // SAFETY: the reference is used by pool threads only until the last barrier below or, after
+        // a panic, until they have all arrived in `finish`; `run` does not return before that.
         let task = unsafe { std::mem::transmute::<Task<'_>, Task<'static>>(task) };
         if shared.num_threads > 1 {
             shared.lock().task = Some(task);
@@ -194,7 +195,8 @@ fn execute(shared: &Shared, id: usize, task: Task<'_>) {
     finish(shared);
 }
 
-/// The last meeting of a program. After a panic the counters may be anywhere, so it counts on its own.
+/// The last meeting of a program. After a panic the counters may be anywhere, so it counts on its
+/// own.
 fn finish(shared: &Shared) {
     if shared.num_threads == 1 {
         shared.next_item.0.store(0, Ordering::Relaxed);
@@ -303,9 +305,11 @@ mod tests {
             }));
             assert!(result.is_err());
             let sum = AtomicU64::new(0);
-            pool.run(&|worker| worker.for_each(10, |i| {
-                sum.fetch_add(i as u64, Ordering::Relaxed);
-            }));
+            pool.run(&|worker| {
+                worker.for_each(10, |i| {
+                    sum.fetch_add(i as u64, Ordering::Relaxed);
+                })
+            });
             assert_eq!(sum.load(Ordering::Relaxed), 45);
         }
     }

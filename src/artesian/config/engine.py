@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from artesian.config.sizes import Size
+
 
 class EngineConfig(BaseModel):
     """How a worker runs its model. Names are vLLM's where vLLM has one."""
@@ -14,19 +16,25 @@ class EngineConfig(BaseModel):
     num_threads: int | None = Field(
         None, ge=1, le=1024, description="kernel threads; default: the CPUs this process may use"
     )
-    max_model_len: int | None = Field(
-        None, ge=1, description="longest prompt plus output in tokens; default: the model's, or what memory allows"
+    max_model_len: Size | None = Field(
+        None,
+        ge=1,
+        description="longest prompt plus output in tokens; "
+        "default: the model's, or what memory allows",
     )
-    max_num_seqs: int = Field(64, ge=1, le=4096, description="sequences that run at once")
-    max_num_batched_tokens: int = Field(
-        1024, ge=1, le=65536, description="tokens of one step: decode first, the rest for chunked prefill"
+    max_num_seqs: Size = Field(64, ge=1, le=4096, description="sequences that run at once")
+    max_num_batched_tokens: Size = Field(
+        1024,
+        ge=1,
+        le=65536,
+        description="tokens of one step: decode first, the rest for chunked prefill",
     )
-    max_queue_len: int = Field(256, ge=1, description="requests that may wait; more get HTTP 429")
+    max_queue_len: Size = Field(256, ge=1, description="requests that may wait; more get HTTP 429")
     block_size: int = Field(32, description="tokens of a KV block")
     kv_cache_dtype: Literal["auto", "f32", "f16", "bf16", "int8"] = Field(
         "auto", description="how KV is stored; auto is bf16 where the CPU computes in it, else f16"
     )
-    kv_cache_memory_bytes: int | None = Field(
+    kv_cache_memory_bytes: Size | None = Field(
         None, ge=1 << 20, description="memory for KV blocks; default: planned from the memory limit"
     )
     enable_prefix_caching: bool = Field(True, description="reuse the KV of equal prompt beginnings")

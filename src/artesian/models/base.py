@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol
 
-from artesian.ops.base import Activation, Ops, T, W
+from artesian.ops.base import Activation, Ops, T, W_co
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,10 @@ class ModelConfig:
     tie_embeddings: bool = False
 
 
-class Model(Protocol, Generic[T, W]):
+class Model(Protocol, Generic[T, W_co]):
     """A model whose weights are packed for one backend."""
 
     config: ModelConfig
 
-    def forward(self, ops: Ops[T, W]) -> T:
+    def forward(self, ops: Ops[T, W_co]) -> T:
         """Logits (num_logits, vocab_size) of the batch that `ops` stands for."""
