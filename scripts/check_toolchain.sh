@@ -11,15 +11,17 @@ need() { # what, hint
 }
 
 if ! command -v "$python" >/dev/null 2>&1; then
-    need "$python (3.11 or newer)" "Debian, Ubuntu: apt install python3 python3-venv; Fedora: dnf install python3"
+    need "$python (3.11 or newer)" \
+        "Debian, Ubuntu: apt install python3 python3-venv; Fedora: dnf install python3"
 elif ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-    need "Python 3.11 or newer; $python is $("$python" --version 2>&1)" "if you have a newer one: make PYTHON=python3.12"
+    need "Python 3.11 or newer; $python is $("$python" --version 2>&1)" \
+        "if you have a newer one: make PYTHON=python3.12"
 elif ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     need "Python's venv module" "Debian, Ubuntu: apt install python3-venv"
 fi
 
 wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-get_rust="install it with rustup, see rust-lang.org/tools/install; with rustup: rustup update stable"
+get_rust="see rust-lang.org/tools/install; where rustup is installed: rustup update stable"
 if ! command -v cargo >/dev/null 2>&1; then
     need "a Rust toolchain (cargo $wanted or newer)" "$get_rust"
 else
@@ -31,7 +33,8 @@ else
 fi
 
 if ! command -v cc >/dev/null 2>&1; then
-    need "a C compiler (cc), which Rust links with" "Debian, Ubuntu: apt install build-essential; Fedora: dnf install gcc"
+    need "a C compiler (cc), which Rust links with" \
+        "Debian, Ubuntu: apt install build-essential; Fedora: dnf install gcc"
 fi
 
 exit $missing

@@ -1,0 +1,98 @@
+"""Imports point down only, and packages say what is public."""
+
+import ast
+
+import pytest
+
+from tests.tidy import source
+
+# What each package may import besides itself. Read it as the diagram of docs/ARCHITECTURE.md.
+BELOW_ENGINE = {"attention", "config", "kvcache", "loader", "metrics", "models", "ops", "quant"}
+MAY_IMPORT = {
+    "config": set[str](),
+    "metrics": {"config"},
+    "ops": set[str](),
+    "models": {"config", "ops"},
+    "quant": {"config", "ops"},
+    "attention": {"config", "ops"},
+    "kvcache": {"config", "metrics", "ops"},
+    "loader": {"config", "models", "ops", "quant"},
+    "engine": BELOW_ENGINE,
+    "eval": BELOW_ENGINE | {"engine"},
+    "api": BELOW_ENGINE | {"engine"},
+    "cli": BELOW_ENGINE | {"api", "engine", "eval"},
+}
+# The only modules that see Rust: thin wrappers, each over one part of it.
+MAY_IMPORT_CORE = {"ops.native", "kvcache.hashing", "engine.sampler"}
+
+
+def test_every_package_has_a_place() -> None:
+    packages = {m.package for m in source.modules() if m.path.name == "__init__.py"} - {""}
+    assert packages <= MAY_IMPORT.keys(), "give new packages their layer here and in the docs"
+
+
+@pytest.mark.parametrize("package", sorted(MAY_IMPORT))
+def test_imports_point_down(package: str) -> None:
+    wrong = [
+        f"{module.name} imports {name}"
+        for module in source.modules()
+        if module.package == package
+        for name in source.imports(module)
+        if len(parts := name.split(".")) > 1
+        and parts[1] in MAY_IMPORT
+        and parts[1] not in MAY_IMPORT[package] | {package}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_thin_wrappers_see_rust() -> None:
+    wrong = []
+    for module in source.modules():
+        below = module.name.removeprefix("artesian.")
+        allowed = any(below == name or below.startswith(f"{name}.") for name in MAY_IMPORT_CORE)
+        if not allowed and any(n.startswith("artesian._core") for n in source.imports(module)):
+            wrong.append(module.name)
+    assert not wrong, f"go through {sorted(MAY_IMPORT_CORE)} instead"
+
+
+def test_public_names_are_listed() -> None:
+    """`__all__` is sorted and names exactly what a package's `__init__` takes in or defines."""
+    for module in source.modules():
+        if module.path.name != "__init__.py":
+            continue
+        listed = exported_names(module.tree)
+        if listed is None:
+            continue
+        assert listed == sorted(listed), f"{module.name}.__all__ is not sorted"
+        defined = defined_names(module.tree)
+        missing = set(listed) - defined
+        assert not missing or has_getattr(module.tree), f"{module.name} lacks {missing}"
+        unlisted = {name for name in defined if not name.startswith("_")} - set(listed)
+        assert not unlisted, f"{module.name}.__all__ lacks {unlisted}"
+
+
+def exported_names(tree: ast.Module) -> list[str] | None:
+    """The value of `__all__`, if the module has one."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return None
+
+
+def has_getattr(tree: ast.Module) -> bool:
+    """Whether the module makes names on demand."""
+    return any(isinstance(n, ast.FunctionDef) and n.name == "__getattr__" for n in tree.body)
+
+
+def defined_names(tree: ast.Module) -> set[str]:
+    """Names from this package that an `__init__` imports, and what it defines itself."""
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("artesian"):
+            names.update(alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names.update(t.id for t in targets if isinstance(t, ast.Name))
+    return names
