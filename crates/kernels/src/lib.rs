@@ -7,5 +7,6 @@
 
 #[cfg(target_arch = "x86_64")]
 pub mod amx;
+pub mod gguf;
 pub mod isa;
 pub mod threads;

@@ -1,5 +1,7 @@
 //! Python bindings: conversions only, no logic.
 
+mod gguf;
+
 use pyo3::prelude::*;
 
 /// Names of the instruction sets this machine can run, weakest first.
@@ -11,5 +13,6 @@ fn available_isas() -> Vec<&'static str> {
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(available_isas, module)?)?;
+    module.add_function(wrap_pyfunction!(gguf::dequantize, module)?)?;
     Ok(())
 }
