@@ -10,13 +10,13 @@ use pyo3::prelude::*;
 pub fn dequantize<'py>(
     py: Python<'py>,
     data: PyReadonlyArray1<'py, u8>,
-    format: &str,
+    format_name: &str,
     rows: usize,
     cols: usize,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
-    let format = Format::from_name(format).ok_or_else(|| {
+    let format = Format::from_name(format_name).ok_or_else(|| {
         let known = Format::ALL.map(Format::name).join(", ");
-        PyValueError::new_err(format!("unknown weight format {format:?}: known are {known}"))
+        PyValueError::new_err(format!("unknown weight format {format_name:?}: known are {known}"))
     })?;
     let bytes = data.as_slice()?;
     let row_bytes =
