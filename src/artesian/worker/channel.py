@@ -1,0 +1,135 @@
+"""The two ZeroMQ pipes between the front and one worker.
+
+Commands flow one way and reports the other, each through a PUSH/PULL pair on a Unix socket in a
+directory that only this user can enter. A worker gets endpoints of its own, so that nothing a dead
+worker left in a pipe can reach its successor. The sending side connects and the receiving side
+binds: a connecting socket takes messages before its peer is there.
+"""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from artesian.worker.messages import Command, Report
+
+# Commands are bounded by the front's admission, reports by the steps the front lags behind.
+MAX_QUEUED_MESSAGES = 20_000
+# A worker whose front has read nothing for so long gives up.
+SEND_TIMEOUT_MS = 30_000
+LINGER_MS = 2_000
+RECONNECT_INTERVAL_MS = 20
+MAX_MESSAGES_PER_TURN = 256
+
+
+class ChannelError(RuntimeError):
+    """The other side does not read its messages."""
+
+
+class FrontChannel:
+    """The front's side: sends commands, calls back with reports on the running event loop."""
+
+    def __init__(self, on_report: Callable[[Report], None]) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="artesian-", dir=_short_directory()))
+        self.command_endpoint = f"ipc://{self._directory}/commands"
+        self.report_endpoint = f"ipc://{self._directory}/reports"
+        self._on_report = on_report
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
+        self._context = zmq.Context()
+        self._commands = self._context.socket(zmq.PUSH)
+        self._reports = self._context.socket(zmq.PULL)
+        self._commands.sndhwm = self._reports.rcvhwm = MAX_QUEUED_MESSAGES
+        self._commands.reconnect_ivl = RECONNECT_INTERVAL_MS
+        self._commands.connect(self.command_endpoint)
+        self._reports.bind(self.report_endpoint)
+        self._loop = asyncio.get_running_loop()
+        self._fd = self._reports.fileno()
+        self._closed = False
+        self._loop.add_reader(self._fd, self._read)
+        self._loop.call_soon(self._read)
+
+    def send(self, command: Command) -> None:
+        """Queues a command without waiting. Raises `ChannelError` when the queue is full."""
+        try:
+            self._commands.send(self._encoder.encode(command), zmq.NOBLOCK)
+        except zmq.Again:
+            raise ChannelError("the worker does not read its commands") from None
+
+    def _read(self) -> None:
+        """Reads until nothing is left: the descriptor only signals what is new."""
+        for _ in range(MAX_MESSAGES_PER_TURN):
+            if self._closed:
+                return
+            try:
+                frame = self._reports.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._on_report(self._decoder.decode(frame))
+        self._loop.call_soon(self._read)
+
+    def drain(self) -> None:
+        """Delivers what a worker that just exited had still sent."""
+        self._read()
+
+    def close(self) -> None:
+        """Closes both pipes and removes their directory; may be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._fd)
+        self._commands.close(linger=0)
+        self._reports.close(linger=0)
+        self._context.term()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+class WorkerChannel:
+    """The worker's side; each thread that sends has one of its own."""
+
+    def __init__(self, report_endpoint: str, command_endpoint: str | None = None) -> None:
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+        self._context = zmq.Context()
+        self._reports = self._context.socket(zmq.PUSH)
+        self._reports.sndhwm = MAX_QUEUED_MESSAGES
+        self._reports.sndtimeo = SEND_TIMEOUT_MS
+        self._reports.connect(report_endpoint)
+        self._commands = self._context.socket(zmq.PULL)
+        self._commands.rcvhwm = MAX_QUEUED_MESSAGES
+        if command_endpoint is not None:
+            self._commands.bind(command_endpoint)
+
+    def send(self, report: Report) -> None:
+        """Sends a report. Raises `ChannelError` when the front has not read for long."""
+        try:
+            self._reports.send(self._encoder.encode(report))
+        except zmq.Again:
+            raise ChannelError("the front does not read the worker's reports") from None
+
+    def receive(self, wait: bool) -> list[Command]:
+        """Commands that are there, in order; with `wait` at least one."""
+        commands: list[Command] = []
+        while len(commands) < MAX_MESSAGES_PER_TURN:
+            flags = 0 if wait and not commands else zmq.NOBLOCK
+            try:
+                commands.append(self._decoder.decode(self._commands.recv(flags)))
+            except zmq.Again:
+                break
+        return commands
+
+    def close(self) -> None:
+        """Closes both pipes after a short wait for what is still to be sent."""
+        self._commands.close(linger=0)
+        self._reports.close(linger=LINGER_MS)
+        self._context.term()
+
+
+def _short_directory() -> str | None:
+    """A parent whose path leaves room for a socket's name (107 bytes in all)."""
+    default = tempfile.gettempdir()
+    return default if len(default.encode()) < 70 else "/tmp"

@@ -1,0 +1,90 @@
+"""What the HTTP front and a worker say to each other: msgpack structs over ZeroMQ."""
+
+from typing import Literal
+
+import msgspec
+
+from artesian.engine.base import EngineInfo, EngineStats, Request, RequestOutput
+
+
+class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """How to start a worker; the front writes it, as one line of JSON, to the worker's stdin.
+
+    Attributes:
+        engine_factory: `module:function` that takes an `EngineConfig` and returns an `Engine`.
+        engine_config: the `EngineConfig` as JSON.
+        command_endpoint: where the worker pulls commands from.
+        report_endpoint: where the worker pushes reports to.
+    """
+
+    engine_factory: str
+    engine_config: str
+    command_endpoint: str
+    report_endpoint: str
+    log_level: str = "info"
+
+
+class Submit(msgspec.Struct, frozen=True, tag=True):
+    """Queue a request; answered by `Admitted` or `Rejected`."""
+
+    request: Request
+
+
+class Abort(msgspec.Struct, frozen=True, tag=True):
+    """Forget a request; nothing is reported for it any more."""
+
+    request_id: str
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag=True):
+    """Stop at once; the front has already waited for what it wanted to wait for."""
+
+
+Command = Submit | Abort | Shutdown
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """The engine has started."""
+
+    info: EngineInfo
+
+
+class Admitted(msgspec.Struct, frozen=True, tag=True):
+    """The engine has queued a request."""
+
+    request_id: str
+
+
+class Rejected(msgspec.Struct, frozen=True, tag=True):
+    """The engine has not taken a request: it can never run, must wait, or hit a defect."""
+
+    request_id: str
+    kind: Literal["invalid", "queue_full", "internal"]
+    message: str
+
+
+class Outputs(msgspec.Struct, frozen=True, tag=True):
+    """What one engine step produced."""
+
+    outputs: list[RequestOutput]
+
+
+class Stats(msgspec.Struct, frozen=True, tag=True):
+    """The engine's counts, a few times per second while it works and once when it falls idle."""
+
+    stats: EngineStats
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag=True):
+    """Sent by a thread of its own; `step_s` is the age of the running step, 0 between steps."""
+
+    step_s: float
+
+
+class Fatal(msgspec.Struct, frozen=True, tag=True):
+    """The last words of a worker that cannot start or go on."""
+
+    message: str
+
+
+Report = Ready | Admitted | Rejected | Outputs | Stats | Heartbeat | Fatal
