@@ -5,7 +5,15 @@ import { newId } from "./conversations.js";
 import { describeFailure } from "./failures.js";
 
 export function newAnswer(model) {
-  return { id: newId(), role: "assistant", content: "", model, state: "streaming", stats: null, failure: null };
+  return {
+    id: newId(),
+    role: "assistant",
+    content: "",
+    model,
+    state: "streaming",
+    stats: null,
+    failure: null,
+  };
 }
 
 /**
@@ -71,7 +79,7 @@ function measure(clock, usage) {
     tokensPerS: completionTokens > 1 && decodeS > 0 ? (completionTokens - 1) / decodeS : null,
     completionTokens,
     promptTokens: usage?.prompt_tokens ?? null,
-    cachedTokens: usage ? usage.prompt_tokens_details?.cached_tokens ?? 0 : null,
+    cachedTokens: usage ? (usage.prompt_tokens_details?.cached_tokens ?? 0) : null,
     estimated: !usage,
   };
 }

@@ -29,14 +29,17 @@ export class Api {
 
   /** Model cards: [{id, max_model_len?}, ...]. Throws ApiError. */
   async models() {
-    const response = await this.request("models", { signal: AbortSignal.timeout(MODELS_TIMEOUT_MS) });
+    const response = await this.request("models", {
+      signal: AbortSignal.timeout(MODELS_TIMEOUT_MS),
+    });
     const list = await response.json().catch(() => null);
-    if (!Array.isArray(list?.data)) throw new ApiError(response.status, "The list of models is not in OpenAI's form.");
+    if (!Array.isArray(list?.data))
+      throw new ApiError(response.status, "The list of models is not in OpenAI's form.");
     return list.data;
   }
 
   /** Yields the chunks of a streamed chat completion. Throws ApiError; an abort passes through. */
-  async* chat(body, signal) {
+  async *chat(body, signal) {
     const response = await this.request("chat/completions", {
       method: "POST",
       headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
@@ -50,7 +53,9 @@ export class Api {
       }
     } catch (error) {
       if (signal.aborted || error instanceof ApiError) throw error;
-      throw new ApiError(0, "The connection broke before the answer was complete.", { cause: error });
+      throw new ApiError(0, "The connection broke before the answer was complete.", {
+        cause: error,
+      });
     }
     throw new ApiError(0, "The connection closed before the answer was complete.");
   }
@@ -62,8 +67,11 @@ export class Api {
       response = await fetch(new URL(path, this.base), { ...options, headers });
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      const reason = error.name === "TimeoutError" ? "It did not answer in time." : "It does not answer.";
-      throw new ApiError(0, `The server at ${this.base.host} cannot be reached. ${reason}`, { cause: error });
+      const reason =
+        error.name === "TimeoutError" ? "It did not answer in time." : "It does not answer.";
+      throw new ApiError(0, `The server at ${this.base.host} cannot be reached. ${reason}`, {
+        cause: error,
+      });
     }
     if (!response.ok) throw await refusal(response);
     return response;
@@ -77,7 +85,11 @@ function parseChunk(data) {
   } catch {
     throw new ApiError(0, `The server sent something that is not JSON: ${data.slice(0, 80)}`);
   }
-  if (chunk.error) throw new ApiError(Number(chunk.error.code) || 500, chunk.error.message ?? "The answer broke off.");
+  if (chunk.error)
+    throw new ApiError(
+      Number(chunk.error.code) || 500,
+      chunk.error.message ?? "The answer broke off.",
+    );
   return chunk;
 }
 

@@ -3,7 +3,13 @@
 import { Api } from "./api.js";
 import { newAnswer, runAnswer, turnsToSend } from "./answer.js";
 import { Composer } from "./composer.js";
-import { ConversationStore, exportConversations, newConversation, newId, titleFrom } from "./conversations.js";
+import {
+  ConversationStore,
+  exportConversations,
+  newConversation,
+  newId,
+  titleFrom,
+} from "./conversations.js";
 import { announce, byId } from "./dom.js";
 import { Drawers } from "./drawers.js";
 import { ModelPicker } from "./models.js";
@@ -23,10 +29,15 @@ export class App {
     this.sampling = loadSampling();
     this.key = sessionStorage.getItem(KEY) ?? "";
     this.api = new Api(() => this.key);
-    this.store = new ConversationStore(() => notify("The browser's storage is full. Export and delete a conversation to keep new ones."));
+    this.store = new ConversationStore(() =>
+      notify("The browser's storage is full. Export and delete a conversation to keep new ones."),
+    );
     this.drawers = new Drawers();
     this.buildViews();
-    this.store.onOtherTab((id) => this.onOtherTab(id), (id) => this.running.has(id));
+    this.store.onOtherTab(
+      (id) => this.onOtherTab(id),
+      (id) => this.running.has(id),
+    );
     window.addEventListener("pagehide", () => this.saveRunning());
     this.open(this.store.list()[0] ?? this.fresh());
     this.models.load();
@@ -49,12 +60,16 @@ export class App {
       onExportAll: () => this.export(this.store.list()),
       onDelete: (id) => this.remove(id),
     });
-    this.settings = new SettingsPanel({
-      onSystem: (text) => this.setSystem(text),
-      onSampling: (values) => this.setSampling(values),
-      onKey: (key) => this.setKey(key),
-      onClose: () => this.drawers.set("settings", false),
-    }, this.sampling, this.key);
+    this.settings = new SettingsPanel(
+      {
+        onSystem: (text) => this.setSystem(text),
+        onSampling: (values) => this.setSampling(values),
+        onKey: (key) => this.setKey(key),
+        onClose: () => this.drawers.set("settings", false),
+      },
+      this.sampling,
+      this.key,
+    );
     this.models = new ModelPicker(this.api, (failure) => this.onModelProblem(failure));
   }
 
@@ -150,7 +165,11 @@ export class App {
   }
 
   onModelProblem({ status, title, detail }) {
-    if (status === 401) notify("This server asks for an API key.", { label: "Enter it", onAction: () => this.askKey() });
+    if (status === 401)
+      notify("This server asks for an API key.", {
+        label: "Enter it",
+        onAction: () => this.askKey(),
+      });
     else notify(`${title}. ${detail}`, { label: "Try again", onAction: () => this.models.load() });
   }
 
@@ -198,7 +217,11 @@ export class App {
     this.running.set(conversation.id, controller);
     if (!this.models.current) await this.models.load();
     const answer = newAnswer(this.models.current);
-    const body = { model: answer.model, messages: turnsToSend(conversation), ...samplingFields(this.sampling) };
+    const body = {
+      model: answer.model,
+      messages: turnsToSend(conversation),
+      ...samplingFields(this.sampling),
+    };
     conversation.messages.push(answer);
     conversation.updatedMs = Date.now();
     this.store.save(conversation);
@@ -221,7 +244,11 @@ export class App {
     if (this.running.get(conversation.id) === controller) this.running.delete(conversation.id);
     this.keep(conversation);
     this.refresh();
-    announce({ done: "Answer complete", stopped: "Answer stopped", failed: "The answer failed" }[answer.state]);
+    announce(
+      { done: "Answer complete", stopped: "Answer stopped", failed: "The answer failed" }[
+        answer.state
+      ],
+    );
   }
 
   /** Saves, unless the conversation was deleted while its answer ran. */

@@ -22,15 +22,27 @@ export class Autoscroll {
     const passive = { passive: true };
     let touchY = 0;
     scroller.addEventListener("scroll", () => this.onScroll(), passive);
-    scroller.addEventListener("wheel", (event) => {
-      if (event.deltaY < 0) this.detach();
-    }, passive);
-    scroller.addEventListener("touchstart", (event) => {
-      touchY = event.touches[0].clientY;
-    }, passive);
-    scroller.addEventListener("touchmove", (event) => {
-      if (event.touches[0].clientY > touchY + DRAG_PX) this.detach();
-    }, passive);
+    scroller.addEventListener(
+      "wheel",
+      (event) => {
+        if (event.deltaY < 0) this.detach();
+      },
+      passive,
+    );
+    scroller.addEventListener(
+      "touchstart",
+      (event) => {
+        touchY = event.touches[0].clientY;
+      },
+      passive,
+    );
+    scroller.addEventListener(
+      "touchmove",
+      (event) => {
+        if (event.touches[0].clientY > touchY + DRAG_PX) this.detach();
+      },
+      passive,
+    );
   }
 
   onScroll() {

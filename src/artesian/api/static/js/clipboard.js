@@ -21,7 +21,12 @@ async function copyText(text) {
 
 /** A button that copies what `getText()` returns and says whether it did. */
 export function copyButton(getText, label) {
-  const button = el("button", { class: "icon-button small", type: "button", title: label, aria: { label } });
+  const button = el("button", {
+    class: "icon-button small",
+    type: "button",
+    title: label,
+    aria: { label },
+  });
   button.append(icon("copy"));
   button.addEventListener("click", async () => {
     let done = "Copied";

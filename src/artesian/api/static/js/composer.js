@@ -25,7 +25,8 @@ export class Composer {
 
   onKey(event) {
     // A screen keyboard has no Shift+Enter at hand: there, Enter breaks the line.
-    const sends = event.key === "Enter" && !event.shiftKey && !event.isComposing && !touchOnly.matches;
+    const sends =
+      event.key === "Enter" && !event.shiftKey && !event.isComposing && !touchOnly.matches;
     if (!sends) return;
     event.preventDefault();
     if (!this.running) this.submit();

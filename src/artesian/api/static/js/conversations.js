@@ -10,7 +10,9 @@ export function newId() {
 
 export function titleFrom(text) {
   const line = text.trim().split("\n", 1)[0].replace(/\s+/g, " ");
-  return line.length > TITLE_CHARS ? `${line.slice(0, TITLE_CHARS - 1).trimEnd()}…` : line || "New chat";
+  return line.length > TITLE_CHARS
+    ? `${line.slice(0, TITLE_CHARS - 1).trimEnd()}…`
+    : line || "New chat";
 }
 
 export function newConversation(system = "") {
@@ -18,12 +20,18 @@ export function newConversation(system = "") {
   return { id: newId(), title: "", system, createdMs: now, updatedMs: now, messages: [] };
 }
 
-/** Null unless `value` has a conversation's shape: storage belongs to the user and can hold anything. */
+/** Null unless `value` has a conversation's shape: storage can hold anything. */
 function checked(value) {
-  const sound = value && typeof value.id === "string" && typeof value.title === "string"
-    && Array.isArray(value.messages)
-    && value.messages.every((message) => typeof message?.content === "string"
-      && (message.role === "user" || message.role === "assistant"));
+  const sound =
+    value &&
+    typeof value.id === "string" &&
+    typeof value.title === "string" &&
+    Array.isArray(value.messages) &&
+    value.messages.every(
+      (message) =>
+        typeof message?.content === "string" &&
+        (message.role === "user" || message.role === "assistant"),
+    );
   if (!sound) return null;
   value.system = typeof value.system === "string" ? value.system : "";
   value.updatedMs = Number(value.updatedMs) || 0;
@@ -103,11 +111,20 @@ function storedKeys() {
 
 /** Downloads conversations as one JSON file. */
 export function exportConversations(conversations, name) {
-  const body = JSON.stringify({ format: "artesian-conversations", version: 1, conversations }, null, 2);
+  const body = JSON.stringify(
+    { format: "artesian-conversations", version: 1, conversations },
+    null,
+    2,
+  );
   const url = URL.createObjectURL(new Blob([body], { type: "application/json" }));
   const link = document.createElement("a");
   link.href = url;
-  link.download = `${name.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 60) || "conversation"}.json`;
+  link.download = `${
+    name
+      .replace(/[^\p{L}\p{N}]+/gu, "-")
+      .replace(/^-|-$/g, "")
+      .slice(0, 60) || "conversation"
+  }.json`;
   link.click();
   URL.revokeObjectURL(url);
 }

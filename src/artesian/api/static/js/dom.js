@@ -1,7 +1,7 @@
 // Builds elements without ever parsing a string as HTML.
 
 /**
- * el("button", {class: "x", text: "Go", onclick: f, aria: {label: "Go"}, data: {id: 1}}, ...children)
+ * el("button", {class: "x", onclick: f, aria: {label: "Go"}, data: {id: 1}}, ...children)
  * Children are nodes or strings; null and undefined are skipped.
  */
 export function el(tag, options = {}, ...children) {

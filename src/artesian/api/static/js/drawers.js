@@ -3,17 +3,25 @@
 import { byId } from "./dom.js";
 import { icon } from "./icons.js";
 
-const wide = { sidebar: window.matchMedia("(min-width: 56rem)"), settings: window.matchMedia("(min-width: 76rem)") };
+const wide = {
+  sidebar: window.matchMedia("(min-width: 56rem)"),
+  settings: window.matchMedia("(min-width: 76rem)"),
+};
 
 export class Drawers {
   constructor() {
     this.scrim = byId("scrim");
     this.open = { sidebar: wide.sidebar.matches, settings: false };
-    for (const [name, iconName] of [["sidebar", "menu"], ["settings", "sliders"]]) {
+    for (const [name, iconName] of [
+      ["sidebar", "menu"],
+      ["settings", "sliders"],
+    ]) {
       const toggle = byId(`toggle-${name}`);
       toggle.append(icon(iconName));
       toggle.addEventListener("click", () => this.set(name, !this.open[name]));
-      wide[name].addEventListener("change", ({ matches }) => this.set(name, name === "sidebar" && matches));
+      wide[name].addEventListener("change", ({ matches }) =>
+        this.set(name, name === "sidebar" && matches),
+      );
     }
     this.scrim.addEventListener("click", () => this.closeOverlay());
     this.show();

@@ -6,10 +6,22 @@ const TICK_MS = 1000;
 
 /** `onRetry()` asks again; `onKey()` opens the API key field. */
 export function failureView(failure, { onRetry, onKey }) {
-  const retry = el("button", { class: "button", type: "button", text: "Try again", onclick: onRetry });
+  const retry = el("button", {
+    class: "button",
+    type: "button",
+    text: "Try again",
+    onclick: onRetry,
+  });
   const actions = el("div", { class: "failure-actions" }, retry);
   if (failure.status === 401 || failure.status === 403) {
-    actions.prepend(el("button", { class: "button primary", type: "button", text: "Enter API key", onclick: onKey }));
+    actions.prepend(
+      el("button", {
+        class: "button primary",
+        type: "button",
+        text: "Enter API key",
+        onclick: onKey,
+      }),
+    );
   }
   if (failure.retryAfterS > 0) countDown(retry, failure.retryAfterS);
   return el(

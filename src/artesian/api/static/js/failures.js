@@ -17,6 +17,8 @@ const MAX_RETRY_WAIT_S = 120;
 export function describeFailure(error) {
   const status = Number.isInteger(error.status) ? error.status : -1;
   const title = TITLES[status] ?? (status >= 500 ? "The server failed" : "Something went wrong");
-  const retryAfterS = error.retryAfterS ? Math.min(Math.ceil(error.retryAfterS), MAX_RETRY_WAIT_S) : 0;
+  const retryAfterS = error.retryAfterS
+    ? Math.min(Math.ceil(error.retryAfterS), MAX_RETRY_WAIT_S)
+    : 0;
   return { status, title, detail: error.message, retryAfterS };
 }

@@ -22,7 +22,9 @@ function startThemeButton() {
 }
 
 function isTyping(target) {
-  return target instanceof HTMLElement && target.matches("input, textarea, select, [contenteditable]");
+  return (
+    target instanceof HTMLElement && target.matches("input, textarea, select, [contenteditable]")
+  );
 }
 
 function startKeyboard(app) {

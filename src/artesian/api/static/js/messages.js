@@ -8,7 +8,18 @@ import { MarkdownView } from "./markdown/index.js";
 import { statsLine } from "./stats_line.js";
 
 function actionButton(name, label, onclick) {
-  return el("button", { class: "icon-button small", type: "button", title: label, aria: { label }, data: { action: name }, onclick }, icon(name));
+  return el(
+    "button",
+    {
+      class: "icon-button small",
+      type: "button",
+      title: label,
+      aria: { label },
+      data: { action: name },
+      onclick,
+    },
+    icon(name),
+  );
 }
 
 export class UserMessage {
@@ -106,10 +117,12 @@ export class AssistantMessage {
     this.stats.replaceChildren(...statsLine(message));
     this.failure.replaceChildren();
     if (message.failure) {
-      this.failure.append(failureView(message.failure, {
-        onRetry: () => this.actions.onRetry(message.id),
-        onKey: this.actions.onKey,
-      }));
+      this.failure.append(
+        failureView(message.failure, {
+          onRetry: () => this.actions.onRetry(message.id),
+          onKey: this.actions.onKey,
+        }),
+      );
     }
   }
 }

@@ -19,18 +19,26 @@ export class ModelPicker {
       this.show(cards.map((card) => card.id));
     } catch (error) {
       this.current = "";
-      this.root.replaceChildren(el("button", {
-        class: "model-name offline", type: "button", text: "not connected", title: "Connect again", onclick: () => this.load(),
-      }));
+      this.root.replaceChildren(
+        el("button", {
+          class: "model-name offline",
+          type: "button",
+          text: "not connected",
+          title: "Connect again",
+          onclick: () => this.load(),
+        }),
+      );
       this.onProblem(describeFailure(error));
     }
   }
 
   show(names) {
     const remembered = readPreference("model");
-    this.current = names.includes(remembered) ? remembered : names[0] ?? "";
+    this.current = names.includes(remembered) ? remembered : (names[0] ?? "");
     if (names.length < 2) {
-      this.root.replaceChildren(el("span", { class: "model-name", title: "Model", text: this.current || "no model" }));
+      this.root.replaceChildren(
+        el("span", { class: "model-name", title: "Model", text: this.current || "no model" }),
+      );
       return;
     }
     const select = el("select", { class: "model-name", aria: { label: "Model" } });

@@ -13,15 +13,17 @@ export function notify(text, action = null) {
   }
   const notice = el("div", { class: "notice", data: { text } }, el("span", { text }));
   if (action) {
-    notice.append(el("button", {
-      class: "quiet-button",
-      type: "button",
-      text: action.label,
-      onclick: () => {
-        notice.remove();
-        action.onAction();
-      },
-    }));
+    notice.append(
+      el("button", {
+        class: "quiet-button",
+        type: "button",
+        text: action.label,
+        onclick: () => {
+          notice.remove();
+          action.onAction();
+        },
+      }),
+    );
   }
   root.append(notice);
   while (root.children.length > MAX_SHOWN) root.firstChild.remove();

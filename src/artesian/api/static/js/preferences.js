@@ -1,4 +1,4 @@
-// Small choices kept between visits. Storage can be full or forbidden; they then last for the visit.
+// Small choices kept between visits; where storage is full or forbidden, for this visit.
 
 const PREFIX = "artesian.";
 

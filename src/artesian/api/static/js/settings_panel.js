@@ -11,21 +11,41 @@ export class SettingsPanel {
     this.values = { ...sampling };
     this.rows = new Map();
     this.system = el("textarea", {
-      id: "system-prompt", rows: "4", placeholder: "You answer briefly and kindly.",
+      id: "system-prompt",
+      rows: "4",
+      placeholder: "You answer briefly and kindly.",
     });
     this.system.addEventListener("input", () => actions.onSystem(this.system.value));
     this.seed = el("input", {
-      id: "seed", class: "number", type: "number", min: "0", step: "1", placeholder: "random", inputmode: "numeric",
+      id: "seed",
+      class: "number",
+      type: "number",
+      min: "0",
+      step: "1",
+      placeholder: "random",
+      inputmode: "numeric",
     });
     this.seed.addEventListener("change", () => this.readSeed());
-    byId("settings").append(this.head(), this.systemSection(), this.samplingSection(), this.keySection(key));
+    byId("settings").append(
+      this.head(),
+      this.systemSection(),
+      this.samplingSection(),
+      this.keySection(key),
+    );
     this.showValues();
   }
 
   head() {
-    const close = el("button", {
-      class: "icon-button", type: "button", aria: { label: "Close settings" }, onclick: this.actions.onClose,
-    }, icon("close"));
+    const close = el(
+      "button",
+      {
+        class: "icon-button",
+        type: "button",
+        aria: { label: "Close settings" },
+        onclick: this.actions.onClose,
+      },
+      icon("close"),
+    );
     return el("div", { class: "settings-head" }, el("h2", { text: "Settings" }), close);
   }
 
@@ -45,7 +65,12 @@ export class SettingsPanel {
     return el(
       "section",
       { class: "sampling" },
-      el("div", { class: "section-row" }, el("h3", { class: "section-label", text: "Sampling" }), reset),
+      el(
+        "div",
+        { class: "section-row" },
+        el("h3", { class: "section-label", text: "Sampling" }),
+        reset,
+      ),
       ...SAMPLING.map((setting) => this.row(setting)),
       el(
         "div",
@@ -59,11 +84,20 @@ export class SettingsPanel {
   row({ name, label, min, max, step, hint }) {
     const limits = { min: String(min), max: String(max), step: String(step) };
     const id = `setting-${name}`;
-    const number = el("input", { ...limits, id, class: "number", type: "number", inputmode: "decimal", aria: { describedby: `${id}-hint` } });
+    const number = el("input", {
+      ...limits,
+      id,
+      class: "number",
+      type: "number",
+      inputmode: "decimal",
+      aria: { describedby: `${id}-hint` },
+    });
     const slider = el("input", { ...limits, type: "range", aria: { label } });
     const take = (source) => {
       const value = Number.parseFloat(source.value);
-      const sound = Number.isFinite(value) ? Math.min(max, Math.max(min, value)) : this.values[name];
+      const sound = Number.isFinite(value)
+        ? Math.min(max, Math.max(min, value))
+        : this.values[name];
       this.set({ ...this.values, [name]: sound });
     };
     slider.addEventListener("input", () => take(slider));
@@ -101,7 +135,11 @@ export class SettingsPanel {
 
   keySection(key) {
     const input = el("input", {
-      id: "api-key", type: "password", autocomplete: "off", spellcheck: "false", placeholder: "none",
+      id: "api-key",
+      type: "password",
+      autocomplete: "off",
+      spellcheck: "false",
+      placeholder: "none",
     });
     input.value = key;
     input.addEventListener("change", () => this.actions.onKey(input.value.trim()));
@@ -111,7 +149,10 @@ export class SettingsPanel {
       {},
       el("label", { class: "section-label", for: "api-key", text: "API key" }),
       input,
-      el("p", { class: "hint", text: "Only if the server asks for one. Forgotten when this tab closes." }),
+      el("p", {
+        class: "hint",
+        text: "Only if the server asks for one. Forgotten when this tab closes.",
+      }),
     );
   }
 

@@ -13,7 +13,7 @@ function ageGroup(updatedMs, now) {
 }
 
 export class Sidebar {
-  /** `actions`: onNew(), onOpen(id), onRename(id, title), onExport(id), onExportAll(), onDelete(id). */
+  /** `actions`: onNew, onOpen(id), onRename(id, title), onExport(id), onExportAll, onDelete(id). */
   constructor(actions) {
     this.actions = actions;
     this.list = byId("conversation-list");
@@ -31,7 +31,9 @@ export class Sidebar {
       const name = ageGroup(conversation.updatedMs, Date.now());
       if (name !== group) nodes.push(el("li", { class: "conversation-group", text: name }));
       group = name;
-      nodes.push(this.item(conversation, conversation.id === currentId, running.has(conversation.id)));
+      nodes.push(
+        this.item(conversation, conversation.id === currentId, running.has(conversation.id)),
+      );
     }
     this.list.replaceChildren(...nodes);
     byId("export-all").disabled = conversations.length === 0;
@@ -52,9 +54,18 @@ export class Sidebar {
       },
       title,
     );
-    const button = (name, label, onclick) => el(
-      "button", { class: "icon-button small", type: "button", title: label, aria: { label: `${label}: ${title}` }, onclick }, icon(name),
-    );
+    const button = (name, label, onclick) =>
+      el(
+        "button",
+        {
+          class: "icon-button small",
+          type: "button",
+          title: label,
+          aria: { label: `${label}: ${title}` },
+          onclick,
+        },
+        icon(name),
+      );
     const item = el(
       "li",
       { class: "conversation", data: { id } },

@@ -24,7 +24,8 @@ export async function* readEvents(stream) {
           data.push(line.slice(line[5] === " " ? 6 : 5));
         }
       }
-      if (pending.length > MAX_EVENT_CHARS) throw new Error("the server sent an event without an end");
+      if (pending.length > MAX_EVENT_CHARS)
+        throw new Error("the server sent an event without an end");
       if (done) break;
     }
     if (data.length) yield data.join("\n");

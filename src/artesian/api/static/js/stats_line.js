@@ -3,7 +3,10 @@
 import { el } from "./dom.js";
 
 const WHOLE = new Intl.NumberFormat();
-const FINE = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1, minimumFractionDigits: 1 });
+const FINE = new Intl.NumberFormat(undefined, {
+  maximumFractionDigits: 1,
+  minimumFractionDigits: 1,
+});
 
 const ENDINGS = {
   stop: "finished",
@@ -34,7 +37,7 @@ function cachedItem({ promptTokens, cachedTokens }) {
   bar.style.width = `${Math.round(100 * Math.min(1, share))}%`;
   const node = item(
     "cached",
-    `${cachedTokens} of ${promptTokens} prompt tokens came from the cache and were not computed again`,
+    `${cachedTokens} of ${promptTokens} prompt tokens came from the cache, not computed again`,
     el("span", { class: "gauge", aria: { hidden: "true" } }, bar),
     number(WHOLE.format(cachedTokens)),
     " cached",
@@ -54,15 +57,25 @@ export function statsLine(answer) {
       const rate = about + FINE.format(stats.tokensPerS);
       nodes.push(item("rate", "Tokens a second, after the first", number(rate), " tok/s"));
     }
-    nodes.push(item("ttft", "Time from sending to the first token", number(duration(stats.ttftMs)), " to first"));
+    nodes.push(
+      item(
+        "ttft",
+        "Time from sending to the first token",
+        number(duration(stats.ttftMs)),
+        " to first",
+      ),
+    );
     const length = about + WHOLE.format(stats.completionTokens);
     nodes.push(item("completion", "Tokens in this answer", number(length), " tokens"));
     if (stats.promptTokens !== null) {
-      nodes.push(item("prompt", "Tokens of prompt", number(WHOLE.format(stats.promptTokens)), " prompt"));
+      nodes.push(
+        item("prompt", "Tokens of prompt", number(WHOLE.format(stats.promptTokens)), " prompt"),
+      );
       nodes.push(cachedItem(stats));
     }
   }
   const words = ending(answer);
-  if (words) nodes.push(item("finish", `finish_reason: ${answer.finishReason ?? answer.state}`, words));
+  if (words)
+    nodes.push(item("finish", `finish_reason: ${answer.finishReason ?? answer.state}`, words));
   return nodes;
 }

@@ -38,12 +38,14 @@ function drawing() {
 
 /** `onExample(text)` is called with the example the user picks. */
 export function welcome(onExample) {
-  const examples = EXAMPLES.map(([kind, text]) => el(
-    "button",
-    { class: "example", type: "button", onclick: () => onExample(text) },
-    el("span", { class: "example-kind", text: kind }),
-    el("span", { text }),
-  ));
+  const examples = EXAMPLES.map(([kind, text]) =>
+    el(
+      "button",
+      { class: "example", type: "button", onclick: () => onExample(text) },
+      el("span", { class: "example-kind", text: kind }),
+      el("span", { text }),
+    ),
+  );
   return el(
     "section",
     { class: "welcome" },

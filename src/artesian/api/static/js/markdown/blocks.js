@@ -30,9 +30,10 @@ function parseLines(lines, depth) {
 }
 
 function readBlock(lines, at, depth) {
-  const readers = depth < MAX_DEPTH
-    ? [readFence, readHeading, readRule, readQuote, readList, readTable]
-    : [readFence];
+  const readers =
+    depth < MAX_DEPTH
+      ? [readFence, readHeading, readRule, readQuote, readList, readTable]
+      : [readFence];
   for (const reader of readers) {
     const found = reader(lines, at, depth);
     if (found) return found;
@@ -50,7 +51,10 @@ function readFence(lines, at) {
     body.push(lines[next].replace(new RegExp(`^ {0,${indent.length}}`), ""));
     next += 1;
   }
-  return { block: { kind: "code", language, text: body.join("\n") }, next: Math.min(next + 1, lines.length) };
+  return {
+    block: { kind: "code", language, text: body.join("\n") },
+    next: Math.min(next + 1, lines.length),
+  };
 }
 
 function closesFence(line, marks) {
@@ -85,7 +89,13 @@ function itemAt(line) {
   const ordered = marker.length > 1;
   const family = ordered ? marker.at(-1) : "bullet";
   const width = indent.length + marker.length + (gap ? gap.length : 1);
-  return { indent: indent.length, ordered, family, width, start: ordered ? parseInt(marker, 10) : 1 };
+  return {
+    indent: indent.length,
+    ordered,
+    family,
+    width,
+    start: ordered ? parseInt(marker, 10) : 1,
+  };
 }
 
 function indentOf(line) {
@@ -110,7 +120,7 @@ function readList(lines, at, depth) {
   return { block: { kind: "list", ordered, start, loose, items }, next };
 }
 
-/** Where the item that starts at `at` ends: `text` after its last line, `next` after trailing blanks. */
+/** Where an item ends: `text` is after its last line, `next` after the blanks that follow. */
 function itemEnd(lines, at, item) {
   let text = at + 1;
   let next = at + 1;
@@ -148,6 +158,10 @@ function interruptsParagraph(lines, at) {
 function readParagraph(lines, at) {
   let next = at + 1;
   while (next < lines.length && !interruptsParagraph(lines, next)) next += 1;
-  const text = lines.slice(at, next).map((line) => line.trimStart()).join("\n").trimEnd();
+  const text = lines
+    .slice(at, next)
+    .map((line) => line.trimStart())
+    .join("\n")
+    .trimEnd();
   return { block: { kind: "paragraph", text }, next };
 }

@@ -26,7 +26,7 @@ export function parseInline(source, depth = 0) {
 function step(scanner) {
   const char = scanner.source[scanner.at];
   const reader = READERS[char];
-  if (reader && reader(scanner)) return;
+  if (reader?.(scanner)) return;
   pushText(scanner, char);
   scanner.at += 1;
 }
@@ -105,7 +105,8 @@ function readDelimiter(scanner) {
   const spaceAfter = SPACE.test(after);
   const spaceBefore = SPACE.test(before);
   const left = !spaceAfter && (!PUNCTUATION.test(after) || spaceBefore || PUNCTUATION.test(before));
-  const right = !spaceBefore && (!PUNCTUATION.test(before) || spaceAfter || PUNCTUATION.test(after));
+  const right =
+    !spaceBefore && (!PUNCTUATION.test(before) || spaceAfter || PUNCTUATION.test(after));
   const node = { kind: "text", text: source.slice(at, at + count), delimiter: true };
   scanner.nodes.push(node);
   scanner.at += count;
@@ -127,7 +128,8 @@ function matchingBracket(source, at) {
   for (let i = at; i < limit; i += 1) {
     if (source[i] === "\\") i += 1;
     else if (source[i] === "[") depth += 1;
-    else if (source[i] === "]" && (depth -= 1) === 0) return i;
+    else if (source[i] === "]") depth -= 1;
+    if (depth === 0) return i;
   }
   return -1;
 }
@@ -138,7 +140,8 @@ function addressEnd(source, at) {
   for (let i = at; i < source.length; i += 1) {
     if (SPACE.test(source[i])) return i;
     if (source[i] === "(") depth += 1;
-    if (source[i] === ")" && (depth -= 1) < 0) return i;
+    if (source[i] === ")") depth -= 1;
+    if (depth < 0) return i;
   }
   return -1;
 }
@@ -149,7 +152,9 @@ function linkAt(scanner, at) {
   if (close === -1 || source[close + 1] !== "(") return null;
   const end = addressEnd(source, close + 2);
   if (end === -1) return null;
-  const title = /^\s+(?:"[^"\n]*"|'[^'\n]*')?\s*\)|^\)/.exec(source.slice(end, end + MAX_LABEL_CHARS));
+  const title = /^\s+(?:"[^"\n]*"|'[^'\n]*')?\s*\)|^\)/.exec(
+    source.slice(end, end + MAX_LABEL_CHARS),
+  );
   if (!title) return null;
   const address = source.slice(close + 2, end).replace(/^<|>$/g, "");
   return { label: source.slice(at + 1, close), address, end: end + title[0].length };
@@ -201,7 +206,8 @@ function readBareUrl(scanner) {
   const found = /^https?:\/\/[^\s<>"`]+/.exec(source.slice(at, at + 2 * MAX_LABEL_CHARS));
   if (!found) return false;
   let text = found[0].replace(/[.,;:!?'*_~\]]+$/, "");
-  while (text.endsWith(")") && text.split(")").length > text.split("(").length) text = text.slice(0, -1);
+  while (text.endsWith(")") && text.split(")").length > text.split("(").length)
+    text = text.slice(0, -1);
   const href = safeUrl(text);
   if (!href) return false;
   scanner.nodes.push({ kind: "link", href, children: [{ kind: "text", text }] });

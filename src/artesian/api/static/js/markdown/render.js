@@ -11,11 +11,12 @@ const INLINE = {
   strong: (node) => el("strong", {}, ...node.children.map(renderInline)),
   em: (node) => el("em", {}, ...node.children.map(renderInline)),
   del: (node) => el("del", {}, ...node.children.map(renderInline)),
-  link: (node) => el(
-    "a",
-    { href: node.href, target: "_blank", rel: "noopener noreferrer nofollow" },
-    ...node.children.map(renderInline),
-  ),
+  link: (node) =>
+    el(
+      "a",
+      { href: node.href, target: "_blank", rel: "noopener noreferrer nofollow" },
+      ...node.children.map(renderInline),
+    ),
 };
 
 function renderInline(node) {
@@ -29,9 +30,8 @@ function inline(text) {
 const BLOCK = {
   paragraph: (block) => el("p", {}, ...inline(block.text)),
   // Two levels down: the page's own headings stay above the model's.
-  heading: (block) => el(
-    `h${Math.min(6, block.level + 2)}`, { data: { level: block.level } }, ...inline(block.text),
-  ),
+  heading: (block) =>
+    el(`h${Math.min(6, block.level + 2)}`, { data: { level: block.level } }, ...inline(block.text)),
   rule: () => el("hr"),
   quote: (block) => el("blockquote", {}, ...block.blocks.map(renderBlock)),
   code: renderCode,
@@ -60,7 +60,8 @@ function renderCode(block) {
 function renderList(block) {
   const items = block.items.map((blocks) => {
     const tight = !block.loose && blocks.filter((child) => child.kind === "paragraph").length === 1;
-    const render = (child) => (tight && child.kind === "paragraph" ? inline(child.text) : [renderBlock(child)]);
+    const render = (child) =>
+      tight && child.kind === "paragraph" ? inline(child.text) : [renderBlock(child)];
     return el("li", {}, ...blocks.flatMap(render));
   });
   if (!block.ordered) return el("ul", {}, ...items);
@@ -68,14 +69,27 @@ function renderList(block) {
 }
 
 function renderTable(block) {
-  const row = (cells, tag) => el("tr", {}, ...cells.map((cell, column) => el(
-    tag, { class: `align-${block.align[column]}`, scope: tag === "th" ? "col" : undefined }, ...inline(cell),
-  )));
+  const row = (cells, tag) =>
+    el(
+      "tr",
+      {},
+      ...cells.map((cell, column) =>
+        el(
+          tag,
+          { class: `align-${block.align[column]}`, scope: tag === "th" ? "col" : undefined },
+          ...inline(cell),
+        ),
+      ),
+    );
   const table = el(
     "table",
     {},
     el("thead", {}, row(block.header, "th")),
     el("tbody", {}, ...block.rows.map((cells) => row(cells, "td"))),
   );
-  return el("div", { class: "table-scroll", tabindex: "0", role: "region", aria: { label: "Table" } }, table);
+  return el(
+    "div",
+    { class: "table-scroll", tabindex: "0", role: "region", aria: { label: "Table" } },
+    table,
+  );
 }
