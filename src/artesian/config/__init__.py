@@ -2,5 +2,6 @@
 
 from artesian.config.engine import EngineConfig
 from artesian.config.server import ServerConfig
+from artesian.config.settings import Settings, SettingsError
 
-__all__ = ["EngineConfig", "ServerConfig"]
+__all__ = ["EngineConfig", "ServerConfig", "Settings", "SettingsError"]

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from artesian.config.sizes import Size
+
 
 class ServerConfig(BaseModel):
     """Where the server listens, whom it lets in, and its limits."""
@@ -27,7 +29,7 @@ class ServerConfig(BaseModel):
     vllm_metrics: bool = Field(
         False, description="also emit the metrics under vLLM's names, for existing dashboards"
     )
-    max_body_bytes: int = Field(
+    max_body_bytes: Size = Field(
         8 << 20, ge=1024, le=1 << 30, description="largest request body; larger ones get HTTP 413"
     )
     max_connections: int = Field(

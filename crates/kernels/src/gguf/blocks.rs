@@ -1,6 +1,7 @@
 //! One function for each block format: bytes to codes, scales and minimums.
 //!
-//! The products below are the reference dequantiser's own, so that scales and minimums come out with its bits.
+//! The products below are the reference dequantiser's own, so that scales and minimums come out
+//! with its bits.
 
 use half::f16;
 
@@ -84,8 +85,10 @@ pub(super) fn q8_0(
     }
 }
 
-/// Eight 6-bit scales and minimums in twelve bytes: those of groups 0..4 in the low six bits of bytes 0..4 and
-/// 4..8; those of groups 4..8 have four bits each in bytes 8..12 and two in the top of the first eight bytes.
+/// Eight 6-bit scales and minimums in twelve bytes: those of groups 0..4 in the low six bits of
+/// bytes 0..4 and
+/// 4..8; those of groups 4..8 have four bits each in bytes 8..12 and two in the top of the first
+/// eight bytes.
 fn k_scales(block: &[u8], scales: &mut [f32; 8], mins: &mut [f32; 8]) {
     let (scale, min) = (half_at(block, 0), half_at(block, 2));
     let packed = &block[4..16];

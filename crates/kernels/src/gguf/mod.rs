@@ -1,8 +1,9 @@
 //! Weight formats of GGUF files.
 //!
-//! A quantised row is a run of blocks. [`decode_row`] brings every block format into one form without changing a
-//! value: an unsigned code for each weight, and for each group of weights a scale and a minimum with
-//! `value = scale * code + min`. The packed linear kernels are built from that form alone.
+//! A quantised row is a run of blocks. [`decode_row`] brings every block format into one form
+//! without changing a value: an unsigned code for each weight, and for each group of weights a
+//! scale and a minimum with `value = scale * code + min`. The packed linear kernels are built from
+//! that form alone.
 
 mod blocks;
 mod rows;

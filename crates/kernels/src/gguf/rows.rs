@@ -21,11 +21,13 @@ fn check(
     Err(FormatError::Length { what, format: format.name(), cols, expected, found })
 }
 
-/// Decodes a quantised row of `codes.len()` weights (a whole number of blocks) into codes, scales and minimums.
+/// Decodes a quantised row of `codes.len()` weights (a whole number of blocks) into codes, scales
+/// and minimums.
 ///
-/// `bytes` is the row as stored, `Format::row_bytes` long; `scales` and `mins` have one entry for each group of
-/// `Format::group_len` weights. Weight `i` of group `g` is `scales[g] * codes[i] + mins[g]`; in formats with a
-/// zero point the reference computes it as `scales[g] * (codes[i] - zero_point)`, which [`dequantize_row`] does.
+/// `bytes` is the row as stored, `Format::row_bytes` long; `scales` and `mins` have one entry for
+/// each group of `Format::group_len` weights. Weight `i` of group `g` is `scales[g] * codes[i] +
+/// mins[g]`; in formats with a zero point the reference computes it as `scales[g] * (codes[i] -
+/// zero_point)`, which [`dequantize_row`] does.
 pub fn decode_row(
     format: Format,
     bytes: &[u8],
@@ -45,7 +47,8 @@ pub fn decode_row(
     Ok(())
 }
 
-/// Decodes a row of `out.len()` weights of any format to floats, with the bits of the reference dequantiser.
+/// Decodes a row of `out.len()` weights of any format to floats, with the bits of the reference
+/// dequantiser.
 ///
 /// `bytes` is the row as stored, `Format::row_bytes` long.
 pub fn dequantize_row(format: Format, bytes: &[u8], out: &mut [f32]) -> Result<(), FormatError> {
@@ -169,7 +172,8 @@ mod tests {
             let mut state = seed | 1;
             let bytes: Vec<u8> = (0..format.row_bytes(cols).unwrap())
                 .map(|_| {
-                    state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                    state = state.wrapping_mul(6364136223846793005);
+                    state = state.wrapping_add(1442695040888963407);
                     (state >> 56) as u8 & 0x7B // halves stay finite
                 })
                 .collect();

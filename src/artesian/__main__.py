@@ -1,0 +1,5 @@
+"""`python -m artesian` is `artesian`."""
+
+from artesian.cli import main
+
+main()
