@@ -7,6 +7,7 @@
 
 #[cfg(target_arch = "x86_64")]
 pub mod amx;
+pub mod float;
 pub mod gguf;
 pub mod isa;
 pub mod threads;
