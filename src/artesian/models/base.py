@@ -9,7 +9,10 @@ from artesian.ops.base import Activation, Ops, T, W_co
 
 @dataclass(frozen=True, slots=True)
 class RopeScaling:
-    """How positions are stretched beyond training: `kind` is none, linear, llama3 or yarn."""
+    """How positions are stretched beyond training: `kind` is none, linear, llama3, yarn or factors.
+
+    `factors` divide the angle of each pair of dimensions, one by one (GGUF's rope_freqs tensor).
+    """
 
     kind: str = "none"
     factor: float = 1.0
@@ -19,6 +22,7 @@ class RopeScaling:
     beta_slow: float = 1.0
     attention_factor: float | None = None
     original_max_len: int = 0
+    factors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
