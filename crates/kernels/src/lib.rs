@@ -5,9 +5,13 @@
 //! kernel perform the same operations in the same order per output element, so that a result never
 //! depends on what shares the batch.
 
+pub mod activation;
 #[cfg(target_arch = "x86_64")]
 pub mod amx;
+mod dispatch;
 pub mod float;
 pub mod gguf;
 pub mod isa;
+pub mod norm;
+pub mod sampling;
 pub mod threads;
