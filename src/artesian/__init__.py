@@ -1,3 +1,24 @@
 """Artesian serves large language models from one shared pool of memory."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from artesian.engine.base import SamplingParams
+    from artesian.engine.llm import LLM
+
 __version__ = "0.1.0"
+__all__ = ["LLM", "SamplingParams"]
+
+_HOMES = {"LLM": "artesian.engine.llm", "SamplingParams": "artesian.engine.base"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the public names on first use, so that `import artesian` stays instant."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'artesian' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,56 @@
+"""Turns a schedule into the arrays of a `Batch`."""
+
+import numpy as np
+import numpy.typing as npt
+
+from artesian.engine.batch import Batch
+from artesian.engine.scheduler import Schedule
+
+I32 = npt.NDArray[np.int32]
+
+
+class BatchBuilder:
+    """Fills arrays that it owns: a batch is valid until the next one is built."""
+
+    def __init__(self, max_num_batched_tokens: int, block_size: int, block_tables: I32) -> None:
+        self._tokens = np.zeros(max_num_batched_tokens, np.int32)
+        self._positions = np.zeros(max_num_batched_tokens, np.int32)
+        self._counting = np.arange(block_tables.shape[1] * block_size + 1, dtype=np.int32)
+        self._block_size = block_size
+        self._block_tables = block_tables
+
+    def build(self, schedule: Schedule) -> Batch:
+        """The batch of `schedule`, with logits of every sequence that is computed to its end (its
+        last row) and of prompts whose log probabilities are wanted (all rows of the chunk)."""
+        row = 0
+        row_starts = [0]
+        context_lens = []
+        slots = []
+        logit_rows: list[int] = []
+        tokens, positions = self._tokens, self._positions
+        for sequence, num in zip(schedule.sequences, schedule.num_tokens, strict=True):
+            start = sequence.num_computed
+            end = start + num
+            if num == 1:
+                tokens[row] = sequence.tokens[start]
+                positions[row] = start
+            else:
+                tokens[row : row + num] = sequence.tokens[start:end]
+                positions[row : row + num] = self._counting[start:end]
+            if sequence.needs_prompt_logprobs:
+                logit_rows.extend(range(row, row + num))
+            elif end == sequence.num_tokens:
+                logit_rows.append(row + num - 1)
+            row += num
+            row_starts.append(row)
+            context_lens.append(end)
+            slots.append(sequence.slot)
+        num_blocks = -(-max(context_lens) // self._block_size)
+        return Batch(
+            tokens=tokens[:row],
+            positions=positions[:row],
+            row_starts=np.array(row_starts, np.int32),
+            context_lens=np.array(context_lens, np.int32),
+            block_tables=self._block_tables[slots, :num_blocks],
+            logit_rows=np.array(logit_rows, np.int32),
+        )

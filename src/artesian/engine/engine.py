@@ -1,0 +1,315 @@
+"""The step loop: schedule, run, sample, report."""
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+
+import msgspec
+import numpy as np
+
+from artesian.config.engine import EngineConfig
+from artesian.engine.base import (
+    EngineInfo,
+    EngineStats,
+    FinishReason,
+    InvalidRequestError,
+    OutputLogprobs,
+    QueueFullError,
+    Request,
+    RequestOutput,
+)
+from artesian.engine.batch_builder import BatchBuilder
+from artesian.engine.detokenizer import Detokenizer
+from artesian.engine.progress import advance, flush
+from artesian.engine.sampler import F32, Sampler, add_prompt_logprobs
+from artesian.engine.scheduler import Schedule, Scheduler
+from artesian.engine.sequence import RequestState, Sequence, Status
+from artesian.engine.validation import check_request
+from artesian.kvcache.hashing import BlockHasher, KvIdentity
+from artesian.kvcache.prefix_cache import PrefixCache, PrefixMiss
+from artesian.loader.base import Tokenizer
+from artesian.machine import resident_bytes
+from artesian.ops.base import Runner
+
+_logger = logging.getLogger(__name__)
+_SEED_STRIDE = (
+    0x9E3779B97F4A7C15  # keeps the seeds of index 1, 2, ... away from a caller's neighbours
+)
+_UINT64 = 2**64
+
+
+class LLMEngine:
+    """An `Engine` over any `Runner`. One thread owns it."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        tokenizer: Tokenizer,
+        cache: PrefixCache,
+        identity: KvIdentity,
+        config: EngineConfig,
+        info: EngineInfo,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`identity.block_size_tokens` is the size of the cache's blocks; `clock` gives seconds."""
+        block_size = identity.block_size_tokens
+        self.tokenizer = tokenizer
+        self.config = config
+        self.vocab_size = info.vocab_size
+        self.max_model_len = info.max_model_len
+        self._info = info
+        self.cache = cache
+        self._runner = runner
+        self._identity = identity
+        self._clock = clock
+        self._random = random.Random(config.seed)
+        self._scheduler = Scheduler(
+            cache,
+            block_size,
+            config.max_num_seqs,
+            config.max_num_batched_tokens,
+            info.max_model_len,
+            keep_finished=config.enable_prefix_caching,
+        )
+        self._builder = BatchBuilder(
+            config.max_num_batched_tokens, block_size, self._scheduler.block_tables
+        )
+        self._sampler = Sampler()
+        self._requests: dict[str, RequestState] = {}
+        self._num_arrived = 0
+        self._next_deadline_s = math.inf
+        self._unreported: list[RequestOutput] = []
+        self._stats = EngineStats(num_kv_blocks=cache.num_blocks)
+
+    @property
+    def num_free_places(self) -> int:
+        """Requests that `add_request` would take now before the queue is full."""
+        num_queued = sum(state.first_scheduled_s is None for state in self._requests.values())
+        return self.config.max_queue_len + self._scheduler.num_free_slots - num_queued
+
+    def add_request(self, request: Request) -> None:
+        """Queues a request. Raises `InvalidRequestError` or `QueueFullError`."""
+        check_request(request, self.vocab_size, self.max_model_len)
+        if request.request_id in self._requests:
+            raise InvalidRequestError(f"request_id {request.request_id!r} is already running")
+        if self.num_free_places <= 0:
+            raise QueueFullError(
+                f"{self.config.max_queue_len} requests are waiting already (max_queue_len); "
+                "try again later"
+            )
+        state = self._new_state(request)
+        self._requests[request.request_id] = state
+        self._stats.prompt_tokens += state.num_prompt_tokens
+        if state.deadline_s is not None:
+            self._next_deadline_s = min(self._next_deadline_s, state.deadline_s)
+        for sequence in state.sequences:
+            finished = None
+            for token_id in request.output_token_ids:
+                finished = advance(sequence, token_id)
+            self._scheduler.add(sequence)
+            if finished is not None and finished.finish_reason is not None:
+                self._unreported.append(self._finish(sequence, finished.finish_reason))
+        if _logger.isEnabledFor(logging.DEBUG):
+            miss = self.explain_prefix(request.prompt_token_ids, request.cache_salt)
+            _logger.debug("request %s: prefix cache: %s", request.request_id, miss)
+
+    def abort(self, request_id: str) -> None:
+        """Ends a request, freeing its blocks; unknown ids are ignored (it may just have finished).
+
+        The next `step` reports it as finished by "abort".
+        """
+        self._end_request(request_id, "abort")
+
+    def has_work(self) -> bool:
+        """Whether `step` has anything to do."""
+        return bool(self._requests or self._unreported)
+
+    def step(self) -> list[RequestOutput]:
+        """Runs one batch and returns what it added. A failing request is finished as "error",
+        alone."""
+        now = self._clock()
+        if now >= self._next_deadline_s:
+            self._expire(now)
+        schedule = self._scheduler.schedule(now)
+        outputs, self._unreported = self._unreported, []
+        if schedule.sequences:
+            self._stats.num_steps += 1
+            self._run(schedule, outputs)
+        return outputs
+
+    def stats(self) -> EngineStats:
+        """Current counts."""
+        stats = self._stats
+        queued = sum(state.first_scheduled_s is None for state in self._requests.values())
+        stats.num_requests_waiting = queued
+        stats.num_requests_running = len(self._requests) - queued
+        stats.kv_cache_usage_ratio = self.cache.num_used_blocks / self.cache.num_blocks
+        stats.prefix_cache_queries_tokens = self.cache.stats.queries_tokens
+        stats.prefix_cache_hits_tokens = self.cache.stats.hits_tokens
+        stats.num_preemptions = self._scheduler.num_preemptions
+        stats.resident_memory_bytes = resident_bytes()
+        return msgspec.structs.replace(stats)
+
+    def info(self) -> EngineInfo:
+        """What this engine is; fixed once it has started."""
+        return self._info
+
+    def explain_prefix(self, prompt_token_ids: Seq[int], cache_salt: str = "") -> PrefixMiss:
+        """Which block of a prompt is the first that is not cached now, and why."""
+        hashes: list[bytes] = []
+        BlockHasher(self._identity, cache_salt).extend(hashes, np.array(prompt_token_ids, np.int32))
+        return self.cache.explain_miss(hashes)
+
+    def _new_state(self, request: Request) -> RequestState:
+        self._num_arrived += 1
+        salt = request.cache_salt
+        if not self.config.enable_prefix_caching:  # a salt of its own: only its n sequences share
+            salt = f"{salt}\0{self._num_arrived}"
+        hasher = BlockHasher(self._identity, salt)
+        state = RequestState(request, self._num_arrived, self._clock(), hasher)
+        sampling = request.sampling
+        seed = sampling.seed if sampling.seed is not None else self._random.getrandbits(64)
+        max_tokens = self.max_model_len
+        if sampling.max_tokens is not None:
+            max_tokens = min(max_tokens, state.num_prompt_tokens + sampling.max_tokens)
+        stop_token_ids = frozenset(sampling.stop_token_ids)
+        if not sampling.ignore_eos:
+            stop_token_ids |= self.tokenizer.eos_token_ids
+        for index in range(sampling.n):
+            detokenizer = Detokenizer(
+                self.tokenizer, request.prompt_token_ids, sampling.skip_special_tokens
+            )
+            sequence_seed = (seed + index * _SEED_STRIDE) % _UINT64
+            state.sequences.append(
+                Sequence(state, index, sequence_seed, max_tokens, stop_token_ids, detokenizer)
+            )
+        return state
+
+    def _run(self, schedule: Schedule, outputs: list[RequestOutput]) -> None:
+        """Runs one batch; if the runner refuses it, each sequence alone, to find the one to
+        blame."""
+        try:
+            logits = self._runner.forward(self._builder.build(schedule))
+        except Exception as error:
+            if len(schedule.sequences) == 1:
+                _logger.exception(
+                    "request %s failed", schedule.sequences[0].state.request.request_id
+                )
+                outputs.append(self._fail(schedule.sequences[0], f"the model failed: {error}"))
+                return
+            for sequence, num_tokens in zip(schedule.sequences, schedule.num_tokens, strict=True):
+                self._run(Schedule([sequence], [num_tokens]), outputs)
+            return
+        sequences, logits = self._take_computed(schedule, logits)
+        if not sequences:
+            return
+        sampled = self._sampler.sample(logits, sequences)
+        now = self._clock()
+        for row, sequence in enumerate(sequences):
+            if row in sampled.failed:
+                outputs.append(self._fail(sequence, "the model gave logits that are not numbers"))
+                continue
+            logprobs = None if sampled.logprobs is None else sampled.logprobs[row]
+            outputs.append(self._report(sequence, sampled.tokens[row], logprobs, now))
+
+    def _take_computed(self, schedule: Schedule, logits: F32) -> tuple[list[Sequence], F32]:
+        """Books the rows as computed; returns the sequences to sample for and their logits."""
+        sequences = []
+        rows = []
+        row = 0
+        for sequence, num_tokens in zip(schedule.sequences, schedule.num_tokens, strict=True):
+            start = sequence.num_computed
+            self._scheduler.computed(sequence, num_tokens)
+            is_complete = sequence.num_computed == sequence.num_tokens
+            num_rows = int(is_complete)
+            if sequence.needs_prompt_logprobs:
+                num_rows = num_tokens
+                add_prompt_logprobs(sequence, start, logits[row : row + num_rows])
+            row += num_rows
+            if is_complete:
+                sequences.append(sequence)
+                rows.append(row - 1)
+        return sequences, logits if len(rows) == row else logits[rows]
+
+    def _report(
+        self, sequence: Sequence, token_id: int, logprobs: OutputLogprobs | None, now: float
+    ) -> RequestOutput:
+        """Adds a token to a sequence and says what that changed."""
+        state = sequence.state
+        metrics = state.metrics
+        if metrics.ttft_ms is None:
+            assert state.first_scheduled_s is not None
+            metrics.ttft_ms = (now - state.arrival_s) * 1e3
+            metrics.queue_ms = (state.first_scheduled_s - state.arrival_s) * 1e3
+            metrics.prefill_ms = (now - state.first_scheduled_s) * 1e3
+        try:
+            progress = advance(sequence, token_id)
+        except Exception as error:
+            _logger.exception("request %s failed", state.request.request_id)
+            return self._fail(sequence, f"the token {token_id} has no text: {error}")
+        self._stats.generation_tokens += 1
+        output = self._output(sequence)
+        output.token_ids = [token_id]
+        output.text = progress.text
+        if logprobs is not None:
+            output.logprobs = [logprobs]
+        if progress.finish_reason is not None:
+            self._end(sequence)
+            output.finish_reason = progress.finish_reason
+            output.stop_reason = progress.stop_reason
+        return output
+
+    def _output(self, sequence: Sequence) -> RequestOutput:
+        state = sequence.state
+        output = RequestOutput(
+            request_id=state.request.request_id,
+            index=sequence.index,
+            num_prompt_tokens=state.num_prompt_tokens,
+            num_cached_tokens=state.num_cached_tokens,
+            num_output_tokens=sequence.num_output_tokens,
+            metrics=state.metrics,
+        )
+        if sequence.prompt_logprobs is not None and not sequence.needs_prompt_logprobs:
+            output.prompt_logprobs, sequence.prompt_logprobs = sequence.prompt_logprobs, None
+        return output
+
+    def _fail(self, sequence: Sequence, error: str) -> RequestOutput:
+        output = self._finish(sequence, "error")
+        output.error = error
+        return output
+
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> RequestOutput:
+        """Ends a sequence other than by a token of its own; text held back is shown."""
+        self._end(sequence)
+        output = self._output(sequence)
+        output.finish_reason = reason
+        output.text = flush(sequence)
+        return output
+
+    def _end(self, sequence: Sequence) -> None:
+        self._scheduler.remove(sequence)
+        state = sequence.state
+        if all(other.status is Status.FINISHED for other in state.sequences):
+            state.metrics.e2e_ms = (self._clock() - state.arrival_s) * 1e3
+            del self._requests[state.request.request_id]
+
+    def _end_request(self, request_id: str, reason: FinishReason) -> None:
+        state = self._requests.get(request_id)
+        if state is not None:
+            for sequence in state.sequences:
+                if sequence.status is not Status.FINISHED:
+                    self._unreported.append(self._finish(sequence, reason))
+
+    def _expire(self, now: float) -> None:
+        """Ends what is past its deadline; works out when to look again."""
+        self._next_deadline_s = math.inf
+        for request_id, state in list(self._requests.items()):
+            if state.deadline_s is None:
+                continue
+            if state.deadline_s <= now:
+                self._end_request(request_id, "deadline")
+            else:
+                self._next_deadline_s = min(self._next_deadline_s, state.deadline_s)

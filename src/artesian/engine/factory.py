@@ -1,0 +1,91 @@
+"""Puts an engine together: checkpoint, memory plan, arena, kernels."""
+
+import logging
+import time
+from importlib import import_module
+from typing import Any
+
+from artesian.config.engine import EngineConfig
+from artesian.engine.base import EngineInfo
+from artesian.engine.engine import LLMEngine
+from artesian.kvcache import Arena, KvIdentity, PrefixCache
+from artesian.kvcache.memory_plan import MemoryPlan, plan_memory
+from artesian.machine import memory_limit
+from artesian.ops.base import KvLayout
+
+_logger = logging.getLogger(__name__)
+
+
+def create_engine(config: EngineConfig) -> LLMEngine:
+    """Loads `config.model` and plans memory.
+
+    Raises:
+        CheckpointError: the model cannot be read.
+        MemoryPlanError: it does not fit; the message says what to change.
+    """
+    native: Any = import_module("artesian.ops.native")
+    loader: Any = import_module("artesian.loader")
+    phases = _Phases()
+    checkpoint = loader.open_checkpoint(config.model)
+    tokenizer = checkpoint.tokenizer()
+    phases.end("load")
+    dtype = native.default_kv_dtype(config.isa)
+    model = checkpoint.config
+    layout = KvLayout(
+        num_layers=model.num_layers,
+        num_kv_heads=model.num_kv_heads,
+        head_dim=model.head_dim,
+        block_size_tokens=config.block_size,
+        dtype=dtype if config.kv_cache_dtype == "auto" else config.kv_cache_dtype,
+    )
+    weight_bytes = sum(checkpoint.tensor(name).data.nbytes for name in checkpoint.tensor_names())
+    plan = plan_memory(
+        memory_limit(),
+        weight_bytes,
+        native.kv_block_bytes(layout),
+        config.block_size,
+        model.max_model_len,
+        config.max_num_seqs,
+        config.max_model_len,
+        config.kv_cache_memory_bytes,
+    )
+    _logger.info("%s", plan)
+    arena = Arena(plan.num_blocks, plan.block_bytes)
+    phases.end("KV arena")
+    runner = native.create_runner(checkpoint, arena.memory, layout, plan.num_blocks, config)
+    phases.end("pack weights")
+    identity = KvIdentity(
+        checkpoint.fingerprint(), layout.dtype, config.block_size, extra={"isa": runner.isa}
+    )
+    info = EngineInfo(
+        model_name=checkpoint.name,
+        max_model_len=plan.max_model_len,
+        vocab_size=model.vocab_size,
+        description=f"{model.architecture}, KV in {layout.dtype}, {runner.isa} kernels",
+        phases_ms=phases.times_ms,
+        memory_plan_bytes=_memory_plan_bytes(plan),
+    )
+    return LLMEngine(runner, tokenizer, PrefixCache(arena), identity, config, info)
+
+
+def _memory_plan_bytes(plan: MemoryPlan) -> dict[str, int]:
+    return {
+        "limit": plan.limit.total_bytes,
+        "weights": plan.weight_bytes,
+        "kv_cache": plan.kv_bytes,
+        "kv_block": plan.block_bytes,
+    }
+
+
+class _Phases:
+    """Times of the phases of a start."""
+
+    def __init__(self) -> None:
+        self.times_ms: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def end(self, name: str) -> None:
+        """Books the time since the last phase under `name`."""
+        now = time.monotonic()
+        self.times_ms[name] = (now - self._last) * 1e3
+        self._last = now

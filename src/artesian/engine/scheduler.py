@@ -1,0 +1,268 @@
+"""Which sequences run in the next step, and how many tokens of each.
+
+A policy: no I/O, no clock. It owns the waiting and running sequences and lends them blocks.
+
+- Decode first: every running sequence with one token to compute gets it. What is left of the token
+  budget goes to prompts, in chunks, in order of rank (priority, then arrival).
+- A sequence is admitted when its prompt's blocks fit and each running sequence could still grow by
+  one block; decode takes blocks as it fills them. When none is left, the running sequence of worst
+  rank is preempted: its blocks stay cached while room lasts, so that computing them again is cheap.
+- A waiting sequence of better priority than a running one takes its place.
+- A sequence whose next blocks another one is computing right now waits for them instead of
+  computing them twice.
+"""
+
+from bisect import insort
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from artesian.engine.sequence import RequestState, Sequence, Status
+from artesian.kvcache.prefix_cache import PrefixCache
+
+# While others decode, a chunk takes at most this share of the budget, so that their next tokens are
+# not late.
+_MIXED_PREFILL_DIVISOR = 4
+_MIN_MIXED_PREFILL_TOKENS = 64
+
+# Rows of logits are wide: prompts whose every row is wanted advance in small chunks.
+_PROMPT_LOGPROBS_CHUNK_TOKENS = 64
+
+
+@dataclass(slots=True)
+class Schedule:
+    """One step: `sequences[i]` computes its next `num_tokens[i]` tokens."""
+
+    sequences: list[Sequence] = field(default_factory=list)
+    num_tokens: list[int] = field(default_factory=list)
+
+
+class Scheduler:
+    """Continuous batching over a `PrefixCache`.
+
+    Attributes:
+        waiting: by rank; running: in order of admission.
+        block_tables: int32 (max_num_seqs, blocks of the longest sequence), row `slot` of each
+        running sequence.
+    """
+
+    def __init__(
+        self,
+        cache: PrefixCache,
+        block_size: int,
+        max_num_seqs: int,
+        max_num_batched_tokens: int,
+        max_model_len: int,
+        keep_finished: bool = True,
+    ) -> None:
+        num_blocks = -(-max_model_len // block_size)
+        if cache.num_blocks < num_blocks:
+            raise ValueError(
+                f"a sequence of max_model_len {max_model_len} needs {num_blocks} KV blocks, "
+                f"but there are {cache.num_blocks}"
+            )
+        self.cache = cache
+        self.waiting: list[Sequence] = []
+        self.running: list[Sequence] = []
+        self.num_preemptions = 0
+        self.block_tables: npt.NDArray[np.int32] = np.zeros((max_num_seqs, num_blocks), np.int32)
+        self._block_size = block_size
+        self._max_num_seqs = min(max_num_seqs, max_num_batched_tokens)
+        self._budget = max_num_batched_tokens
+        self._keep_finished = keep_finished
+        self._free_slots = list(range(max_num_seqs))
+        self._being_computed: dict[bytes, Sequence] = {}
+
+    @property
+    def num_free_slots(self) -> int:
+        """Sequences that could join the running ones, if blocks allow."""
+        return self._max_num_seqs - len(self.running)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queues a sequence."""
+        insort(self.waiting, sequence, key=_rank)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Ends a sequence, waiting or running, and gives back its blocks."""
+        if sequence.status is Status.RUNNING:
+            self._stop_running(sequence, keep_named=self._keep_finished)
+        elif sequence.status is Status.WAITING:
+            self.waiting.remove(sequence)
+        sequence.status = Status.FINISHED
+
+    def schedule(self, now: float) -> Schedule:
+        """The next step; empty only when nothing can run."""
+        schedule = Schedule()
+        budget = self._budget
+        prefilling: list[Sequence] = []
+        for sequence in list(self.running):
+            if sequence.status is not Status.RUNNING:  # preempted for the sake of an earlier one
+                continue
+            if sequence.num_tokens - sequence.num_computed > 1:
+                prefilling.append(sequence)
+            elif self._ensure_block(sequence, schedule):
+                schedule.sequences.append(sequence)
+                schedule.num_tokens.append(1)
+        budget -= len(schedule.sequences)
+        if schedule.sequences:
+            share = max(self._budget // _MIXED_PREFILL_DIVISOR, _MIN_MIXED_PREFILL_TOKENS)
+            budget = min(budget, share)
+        if prefilling:
+            prefilling.sort(key=_rank)
+            for sequence in prefilling:
+                if budget and sequence.status is Status.RUNNING:
+                    budget -= self._add_chunk(schedule, sequence, budget)
+        if self.waiting:
+            self._admit(schedule, budget, now)
+        return schedule
+
+    def computed(self, sequence: Sequence, num_tokens: int) -> None:
+        """Notes that the KV of the next `num_tokens` tokens is stored; names the blocks that are
+        full now."""
+        sequence.num_computed += num_tokens
+        num_full = sequence.num_computed // self._block_size
+        if num_full == sequence.num_named:
+            return
+        sequence.extend_hashes(sequence.num_computed)
+        table = self.block_tables[sequence.slot]
+        for index in range(sequence.num_named, num_full):
+            name = sequence.hashes[index]
+            block = self.cache.name(sequence.blocks[index], name)
+            sequence.blocks[index] = block
+            table[index] = block
+            if self._being_computed.get(name) is sequence:
+                del self._being_computed[name]
+        sequence.num_named = num_full
+
+    def _ensure_block(self, sequence: Sequence, schedule: Schedule) -> bool:
+        """Makes room for one more token, preempting by rank; False when `sequence` itself had to
+        go."""
+        if sequence.num_tokens <= len(sequence.blocks) * self._block_size:
+            return True
+        while not self.cache.num_available_blocks:
+            victim = max(self.running, key=_rank)
+            self._preempt(victim, schedule)
+            if victim is sequence:
+                return False
+        self._append_block(sequence)
+        return True
+
+    def _add_chunk(self, schedule: Schedule, sequence: Sequence, budget: int) -> int:
+        num_tokens = min(sequence.num_tokens - sequence.num_computed, budget)
+        if sequence.needs_prompt_logprobs:
+            num_tokens = min(num_tokens, _PROMPT_LOGPROBS_CHUNK_TOKENS)
+        schedule.sequences.append(sequence)
+        schedule.num_tokens.append(num_tokens)
+        return num_tokens
+
+    def _admit(self, schedule: Schedule, budget: int, now: float) -> None:
+        """Moves waiting sequences to running, by rank, until one does not fit."""
+        index = 0
+        while budget and index < len(self.waiting):
+            sequence = self.waiting[index]
+            if sequence.waits_for is not None and sequence.waits_for in self._being_computed:
+                index += 1
+                continue
+            hits = self._lookup(sequence)
+            if sequence.waits_for is not None:
+                index += 1
+                continue
+            if not self._make_room(sequence, hits, schedule):
+                return
+            index = self.waiting.index(sequence)  # the preempted may have queued before it
+            del self.waiting[index]
+            self._start(sequence, hits, now)
+            budget -= self._add_chunk(schedule, sequence, budget)
+
+    def _lookup(self, sequence: Sequence) -> list[int]:
+        """Cached blocks of `sequence`, never all its tokens: the last one must be computed for its
+        logits.
+
+        Sets `waits_for` when running sequences are computing the blocks behind those.
+        """
+        sequence.waits_for = None
+        if sequence.needs_prompt_logprobs:  # all rows must be computed
+            return []
+        num_usable = (sequence.num_tokens - 1) // self._block_size
+        sequence.extend_hashes(sequence.num_tokens)
+        hits = self.cache.lookup(sequence.hashes[:num_usable])
+        for name in sequence.hashes[len(hits) : num_usable]:
+            producer = self._being_computed.get(name)
+            if producer is None or producer.rank[0] > sequence.rank[0]:
+                break  # never wait behind worse priority
+            sequence.waits_for = name
+        return hits
+
+    def _make_room(self, sequence: Sequence, hits: list[int], schedule: Schedule) -> bool:
+        """Whether `sequence` can start now, after preempting sequences of worse priority if need
+        be."""
+        num_needed = -(-sequence.num_tokens // self._block_size) - len(hits)
+        while True:
+            num_available = self.cache.num_available_blocks - self.cache.num_idle(hits)
+            num_reserved = len(self.running)  # each may need its next block soon
+            if (
+                len(self.running) < self._max_num_seqs
+                and num_needed + num_reserved <= num_available
+            ):
+                return True
+            victim = max(self.running, key=_rank)
+            if victim.rank[0] <= sequence.rank[0]:
+                return False
+            self._preempt(victim, schedule)
+
+    def _start(self, sequence: Sequence, hits: list[int], now: float) -> None:
+        sequence.status = Status.RUNNING
+        sequence.slot = self._free_slots.pop()
+        self.running.append(sequence)
+        if sequence.state.first_scheduled_s is None:
+            self._note_first_start(sequence.state, len(hits), now)
+        self.cache.acquire(hits)
+        sequence.blocks = list(hits)
+        sequence.num_named = len(hits)
+        sequence.num_computed = len(hits) * self._block_size
+        table = self.block_tables[sequence.slot]
+        table[: len(hits)] = hits
+        while len(sequence.blocks) * self._block_size < sequence.num_tokens:
+            self._append_block(sequence)
+        for name in sequence.hashes[len(hits) : sequence.num_tokens // self._block_size]:
+            self._being_computed.setdefault(name, sequence)
+
+    def _note_first_start(self, state: RequestState, num_hits: int, now: float) -> None:
+        state.first_scheduled_s = now
+        state.num_cached_tokens = min(num_hits * self._block_size, state.num_prompt_tokens)
+        self.cache.stats.queries_tokens += state.num_prompt_tokens
+        self.cache.stats.hits_tokens += state.num_cached_tokens
+
+    def _append_block(self, sequence: Sequence) -> None:
+        block = self.cache.allocate()
+        self.block_tables[sequence.slot, len(sequence.blocks)] = block
+        sequence.blocks.append(block)
+
+    def _preempt(self, sequence: Sequence, schedule: Schedule) -> None:
+        """Back to waiting; what it computed stays cached while room lasts."""
+        if sequence in schedule.sequences:
+            index = schedule.sequences.index(sequence)
+            del schedule.sequences[index], schedule.num_tokens[index]
+        self._stop_running(sequence, keep_named=True)
+        sequence.status = Status.WAITING
+        sequence.waits_for = None
+        sequence.state.metrics.num_preemptions += 1
+        self.num_preemptions += 1
+        self.add(sequence)
+
+    def _stop_running(self, sequence: Sequence, keep_named: bool) -> None:
+        for name in sequence.hashes[sequence.num_named :]:
+            if self._being_computed.get(name) is sequence:
+                del self._being_computed[name]
+        self.cache.release(sequence.blocks, keep_named)
+        sequence.blocks = []
+        sequence.num_named = 0
+        sequence.num_computed = 0
+        self.running.remove(sequence)
+        self._free_slots.append(sequence.slot)
+        sequence.slot = -1
+
+
+def _rank(sequence: Sequence) -> tuple[int, int, int]:
+    return sequence.rank

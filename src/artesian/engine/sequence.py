@@ -1,0 +1,180 @@
+"""The state of requests and of their sequences while the engine runs them."""
+
+from enum import Enum, auto
+
+import numpy as np
+import numpy.typing as npt
+
+from artesian.engine.base import (
+    OutputLogprobs,
+    Request,
+    RequestMetrics,
+    SamplingParams,
+)
+from artesian.engine.detokenizer import Detokenizer
+from artesian.engine.stop import StopStrings
+from artesian.kvcache.hashing import BlockHasher
+
+Rank = tuple[int, int, int]
+"""(priority, arrival, index): lower runs first."""
+
+_SPARE_TOKENS = 64
+
+
+class Status(Enum):
+    """Where a sequence is: waiting also after a preemption."""
+
+    WAITING = auto()
+    RUNNING = auto()
+    FINISHED = auto()
+
+
+class RequestState:
+    """What the sequences of one request share."""
+
+    __slots__ = (
+        "arrival",
+        "arrival_s",
+        "deadline_s",
+        "first_scheduled_s",
+        "hasher",
+        "metrics",
+        "num_cached_tokens",
+        "num_prompt_tokens",
+        "request",
+        "sequences",
+    )
+
+    def __init__(self, request: Request, arrival: int, now: float, hasher: BlockHasher) -> None:
+        self.request = request
+        self.arrival = arrival
+        self.arrival_s = now
+        self.deadline_s = None if request.timeout_s is None else now + request.timeout_s
+        self.first_scheduled_s: float | None = None
+        self.hasher = hasher
+        self.metrics = RequestMetrics()
+        self.num_cached_tokens = 0
+        self.num_prompt_tokens = len(request.prompt_token_ids)
+        self.sequences: list[Sequence] = []
+
+
+class Sequence:
+    """One token stream: the prompt and what was generated behind it.
+
+    Attributes:
+        num_tokens: prompt and output; num_computed: of these, the ones whose KV is stored.
+        blocks: arena blocks of the sequence, the first `num_named` of them findable by others.
+        hashes: names of full blocks, worked out no further than needed.
+        max_tokens: prompt plus output at which it ends.
+        is_plain_greedy: the next token is simply the most likely one; has_penalties: earlier tokens
+        or biases change the logits.
+        waits_for: name of a block that another sequence is computing now.
+    """
+
+    __slots__ = (
+        "bias_ids",
+        "bias_values",
+        "blocks",
+        "detokenizer",
+        "has_penalties",
+        "hashes",
+        "index",
+        "is_plain_greedy",
+        "max_tokens",
+        "num_computed",
+        "num_named",
+        "num_prompt_tokens",
+        "num_tokens",
+        "prompt_logprobs",
+        "rank",
+        "sampling",
+        "seed",
+        "slot",
+        "state",
+        "status",
+        "stop_strings",
+        "stop_token_ids",
+        "tokens",
+        "waits_for",
+    )
+
+    def __init__(
+        self,
+        state: RequestState,
+        index: int,
+        seed: int,
+        max_tokens: int,
+        stop_token_ids: frozenset[int],
+        detokenizer: Detokenizer,
+    ) -> None:
+        request = state.request
+        self.state = state
+        self.index = index
+        self.rank: Rank = (request.priority, state.arrival, index)
+        self.sampling: SamplingParams = request.sampling
+        self.seed = seed
+        self.max_tokens = max_tokens
+        self.stop_token_ids = stop_token_ids
+        self.detokenizer = detokenizer
+        self.stop_strings = StopStrings(
+            request.sampling.stop, request.sampling.include_stop_str_in_output
+        )
+        self.num_prompt_tokens = len(request.prompt_token_ids)
+        self.num_tokens = self.num_prompt_tokens
+        capacity = self.num_tokens + _SPARE_TOKENS
+        self.tokens: npt.NDArray[np.int32] = np.empty(capacity, np.int32)
+        self.tokens[: self.num_tokens] = request.prompt_token_ids
+        self.num_computed = 0
+        self.num_named = 0
+        self.blocks: list[int] = []
+        self.hashes: list[bytes] = []
+        self.slot = -1
+        self.status = Status.WAITING
+        self.waits_for: bytes | None = None
+        bias = request.sampling.logit_bias
+        self.bias_ids = np.fromiter(bias.keys(), np.int32, len(bias))
+        self.bias_values = np.fromiter(bias.values(), np.float32, len(bias))
+        self.has_penalties = _has_penalties(request.sampling)
+        self.is_plain_greedy = (
+            request.sampling.temperature == 0
+            and not self.has_penalties
+            and request.sampling.logprobs is None
+            and request.sampling.min_tokens == 0
+        )
+        wants_prompt = request.sampling.prompt_logprobs is not None and not request.output_token_ids
+        self.prompt_logprobs: list[OutputLogprobs | None] | None = [None] if wants_prompt else None
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Tokens generated so far, those of an earlier worker included."""
+        return self.num_tokens - self.num_prompt_tokens
+
+    @property
+    def needs_prompt_logprobs(self) -> bool:
+        """Whether log probabilities of the prompt are still to be computed."""
+        return (
+            self.prompt_logprobs is not None and len(self.prompt_logprobs) < self.num_prompt_tokens
+        )
+
+    def append(self, token_id: int) -> None:
+        """Adds a generated token."""
+        if self.num_tokens == len(self.tokens):
+            grown = np.empty(2 * len(self.tokens), np.int32)
+            grown[: self.num_tokens] = self.tokens
+            self.tokens = grown
+        self.tokens[self.num_tokens] = token_id
+        self.num_tokens += 1
+
+    def extend_hashes(self, num_tokens: int) -> None:
+        """Works out the names of the full blocks among the first `num_tokens` tokens."""
+        self.state.hasher.extend(self.hashes, self.tokens[:num_tokens])
+
+
+def _has_penalties(sampling: SamplingParams) -> bool:
+    """Whether earlier tokens or biases change the logits."""
+    return (
+        sampling.repetition_penalty != 1
+        or sampling.presence_penalty != 0
+        or sampling.frequency_penalty != 0
+        or bool(sampling.logit_bias)
+    )

@@ -1,0 +1,204 @@
+"""A tiny deterministic `Runner` whose tokens are wrong whenever a block table or a block's content
+is.
+
+The stored "KV" of a token depends on the token, its position and all KV before it, read through the
+block table; so do its logits. No batch mate has any influence.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from artesian.config.engine import EngineConfig
+from artesian.engine.base import EngineInfo, Request, RequestOutput, SamplingParams
+from artesian.engine.batch import Batch
+from artesian.engine.engine import LLMEngine
+from artesian.kvcache import Arena, KvIdentity, PrefixCache
+
+VOCAB_SIZE = 101
+EOS = 100
+NAN_TOKEN = 99  # a sequence that contains it has no finite logits
+CRASH_TOKEN = 98  # a batch that contains it raises
+
+_PRIME = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+class ToyRunner:
+    """Stores one 64-bit word per token in the arena."""
+
+    def __init__(self, memory: npt.NDArray[np.uint8], block_size: int) -> None:
+        self.words = memory.view(np.uint64).reshape(-1, block_size)
+        self.block_size = block_size
+        self.num_steps = 0
+        self.num_rows = 0
+        self.max_sequences = 0
+
+    def forward(self, batch: Batch) -> npt.NDArray[np.float32]:
+        if CRASH_TOKEN in batch.tokens:
+            raise RuntimeError("toy kernel refused")
+        self.num_steps += 1
+        self.num_rows += len(batch.tokens)
+        self.max_sequences = max(self.max_sequences, len(batch.context_lens))
+        states = np.zeros(len(batch.tokens), np.uint64)
+        poisoned = np.zeros(len(batch.tokens), bool)
+        with np.errstate(over="ignore"):
+            for index, table in enumerate(batch.block_tables):
+                start, end = batch.row_starts[index : index + 2]
+                assert batch.positions[end - 1] + 1 == batch.context_lens[index]
+                for row in range(start, end):
+                    states[row], poisoned[row] = self._run_row(
+                        int(batch.tokens[row]), int(batch.positions[row]), table
+                    )
+            ids = np.arange(VOCAB_SIZE, dtype=np.uint64)
+            logits = _mix(states[batch.logit_rows, None] ^ (ids * _PRIME))
+        values = (logits >> np.uint64(40)).astype(np.float32) / np.float32(1 << 21)
+        values[:, [NAN_TOKEN, CRASH_TOKEN]] = -np.inf  # never by itself
+        values[poisoned[batch.logit_rows]] = np.nan
+        return values
+
+    def _run_row(
+        self, token: int, position: int, table: npt.NDArray[np.int32]
+    ) -> tuple[np.uint64, bool]:
+        blocks = table[: position // self.block_size + 1]
+        before = self.words[blocks].reshape(-1)[:position]
+        weights = _mix(np.arange(position, dtype=np.uint64) + _PRIME)
+        prefix = (before * weights).sum(dtype=np.uint64)
+        seed = np.array([prefix + np.uint64(position * 1000003 + token)], np.uint64)
+        poisoned = token == NAN_TOKEN or bool((before & np.uint64(1)).any())
+        state = (_mix(seed * _PRIME)[0] & ~np.uint64(1)) | np.uint64(poisoned)
+        self.words[table[position // self.block_size], position % self.block_size] = state
+        return state, poisoned
+
+
+class ToyTokenizer:
+    """Token i is the letter i, or one of a few awkward pieces."""
+
+    vocab_size = VOCAB_SIZE
+    bos_token_id: int | None = None
+    eos_token_ids = frozenset({EOS})
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return [ord(letter) % 95 for letter in text]
+
+    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        return "".join(
+            "" if token_id == EOS and skip_special_tokens else chr(32 + token_id)
+            for token_id in token_ids
+        )
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return chr(32 + token_id).encode()
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[dict[str, object]],
+        add_generation_prompt: bool = True,
+        **template_kwargs: object,
+    ) -> str:
+        return "".join(f"<{message['role']}>{message['content']}" for message in messages)
+
+
+class Clock:
+    """A clock that moves only when told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make_engine(
+    num_blocks: int = 64,
+    block_size: int = 4,
+    max_model_len: int = 128,
+    clock: Clock | None = None,
+    **config: object,
+) -> LLMEngine:
+    """An engine over a `ToyRunner`."""
+    arena = Arena(num_blocks, block_size * 8)
+    arena.memory[:] = 255  # what nobody stored must not look like content
+    runner = ToyRunner(arena.memory, block_size)
+    settings = {"max_num_seqs": 16, "max_num_batched_tokens": 64, "seed": 0} | config
+    return LLMEngine(
+        runner,
+        ToyTokenizer(),
+        PrefixCache(arena),
+        KvIdentity("toy", "f32", block_size),
+        EngineConfig(model="toy", block_size=block_size, **settings),
+        EngineInfo(model_name="toy", max_model_len=max_model_len, vocab_size=VOCAB_SIZE),
+        clock or Clock(),
+    )
+
+
+def toy_runner(engine: LLMEngine) -> ToyRunner:
+    runner = engine._runner
+    assert isinstance(runner, ToyRunner)
+    return runner
+
+
+def greedy(max_tokens: int | None = 16, **params: object) -> SamplingParams:
+    return SamplingParams(temperature=0, max_tokens=max_tokens, **params)  # type: ignore[arg-type]
+
+
+class Collected:
+    """All outputs of one completion put together, with the protocol checked on the way."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.text = ""
+        self.last: RequestOutput | None = None
+
+    def take(self, output: RequestOutput) -> None:
+        assert self.last is None or self.last.finish_reason is None, "output after the end"
+        self.tokens += output.token_ids
+        self.text += output.text
+        self.last = output
+
+    @property
+    def finish_reason(self) -> str | None:
+        return self.last.finish_reason if self.last else None
+
+
+def collect(outputs: Sequence[RequestOutput], into: dict[tuple[str, int], Collected]) -> None:
+    for output in outputs:
+        into.setdefault((output.request_id, output.index), Collected()).take(output)
+
+
+def run(engine: LLMEngine, *requests: Request, max_steps: int = 10_000) -> dict[str, Collected]:
+    """Runs requests (n = 1) to their ends."""
+    collected: dict[tuple[str, int], Collected] = {}
+    for request in requests:
+        engine.add_request(request)
+    for _ in range(max_steps):
+        if not engine.has_work():
+            break
+        collect(engine.step(), collected)
+    assert not engine.has_work(), "the engine did not come to an end"
+    return {request_id: value for (request_id, _), value in collected.items()}
+
+
+def generate(engine: LLMEngine, prompt: Sequence[int], params: SamplingParams) -> Collected:
+    """Runs one request."""
+    request = Request(request_id="only", prompt_token_ids=list(prompt), sampling=params)
+    return run(engine, request)["only"]
+
+
+def assert_no_leak(engine: LLMEngine) -> None:
+    """An idle engine holds no block, and every cached block's parent is cached."""
+    cache = engine.cache
+    assert cache.num_used_blocks == 0
+    assert cache.num_available_blocks == cache.num_blocks
+    assert set(cache._num_refs) == {0}
+    scheduler = engine._scheduler
+    assert not scheduler.running
+    assert not scheduler.waiting
+    assert not scheduler._being_computed
+    assert len(set(scheduler._free_slots)) == len(scheduler.block_tables)
