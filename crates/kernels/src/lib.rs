@@ -8,10 +8,12 @@
 pub mod activation;
 #[cfg(target_arch = "x86_64")]
 pub mod amx;
+pub mod attention;
 mod dispatch;
 pub mod float;
 pub mod gguf;
 pub mod isa;
+pub mod kv;
 pub mod norm;
 pub mod sampling;
 pub mod threads;

@@ -1,0 +1,109 @@
+//! Memory that attention works in: some for each thread, and partial results that items hand to each other.
+
+use std::cell::UnsafeCell;
+
+use super::{AttentionPlan, ROW_TILE, SPLIT_TOKENS};
+use crate::kv::GROUP_TOKENS;
+
+/// Floats from one row of scores to the next. The extra ones keep rows from sharing cache sets.
+pub(super) const SCORE_STRIDE: usize = SPLIT_TOKENS + 16;
+/// Floats of a partial result before its output: the maximum, the sum, and padding.
+pub(super) const PARTIAL_HEADER: usize = 16;
+
+/// A cache line of floats.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug)]
+struct Line([f32; 16]);
+
+/// Floats on a cache line boundary.
+#[derive(Debug, Default)]
+pub(super) struct AlignedFloats {
+    lines: Vec<Line>,
+}
+
+impl AlignedFloats {
+    /// At least `len` floats.
+    fn reserve(&mut self, len: usize) {
+        let num_lines = len.div_ceil(16);
+        if self.lines.len() < num_lines {
+            self.lines.resize(num_lines, Line([0.0; 16]));
+        }
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.lines.as_mut_ptr().cast()
+    }
+}
+
+/// One thread's memory.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// Queries of an item: f32 or bf16 `[queries][head_dim]`, whole row tiles.
+    pub queries: AlignedFloats,
+    /// `[ROW_TILE][SCORE_STRIDE]`: scores, then f32 weights.
+    pub scores: AlignedFloats,
+    /// bf16 `[ROW_TILE][SCORE_STRIDE]` weights, for AMX.
+    pub weights: AlignedFloats,
+    /// f32 `[head_dim][GROUP_TOKENS]` keys.
+    pub keys: AlignedFloats,
+    /// f32 `[GROUP_TOKENS][head_dim]` values.
+    pub values: AlignedFloats,
+    /// `[ROW_TILE][head_dim]` weighted sums of a split.
+    pub sums: AlignedFloats,
+    /// `[queries]` of `PARTIAL_HEADER + head_dim`: results so far.
+    pub results: AlignedFloats,
+}
+
+/// Memory for [`attend`](super::attend), shared by all threads.
+#[derive(Debug, Default)]
+pub struct AttentionBuffers {
+    scratch: Vec<UnsafeCell<Scratch>>,
+    partials: UnsafeCell<AlignedFloats>,
+}
+
+// SAFETY: a scratch is used by the thread of its number alone; items write partials of their own, and the last of a
+// merge reads them after all have written (`attend`'s callers promise the former, its counters see to the latter).
+unsafe impl Sync for AttentionBuffers {}
+
+impl AttentionBuffers {
+    /// Nothing yet.
+    pub fn new() -> AttentionBuffers {
+        AttentionBuffers::default()
+    }
+
+    /// Makes room for `plan` on `num_threads` threads; call it before the threads start on the plan.
+    pub fn reserve(&mut self, plan: &AttentionPlan, num_threads: usize) {
+        let head_dim = plan.shape.head_dim;
+        let num_queries = plan.max_item_queries().next_multiple_of(ROW_TILE);
+        self.partials.get_mut().reserve(plan.num_partials * (PARTIAL_HEADER + head_dim));
+        if self.scratch.len() < num_threads {
+            self.scratch.resize_with(num_threads, UnsafeCell::default);
+        }
+        for scratch in &mut self.scratch {
+            let scratch = scratch.get_mut();
+            scratch.queries.reserve(num_queries * head_dim);
+            scratch.scores.reserve(ROW_TILE * SCORE_STRIDE);
+            scratch.weights.reserve(ROW_TILE * SCORE_STRIDE / 2);
+            scratch.keys.reserve(GROUP_TOKENS * head_dim);
+            scratch.values.reserve(GROUP_TOKENS * head_dim);
+            scratch.sums.reserve(ROW_TILE * head_dim);
+            scratch.results.reserve(num_queries * (PARTIAL_HEADER + head_dim));
+        }
+    }
+
+    /// The scratch of a thread.
+    ///
+    /// # Safety
+    /// No other reference to it may be alive.
+    #[allow(clippy::mut_from_ref)] // each thread has its own
+    pub(super) unsafe fn scratch(&self, thread: usize) -> &mut Scratch {
+        // SAFETY: the caller's promise.
+        unsafe { &mut *self.scratch[thread].get() }
+    }
+
+    /// Start of the partial results.
+    pub(super) fn partials(&self) -> *mut f32 {
+        // SAFETY: only the address of the floats is taken; the vector itself changes in `reserve` alone.
+        unsafe { (*self.partials.get()).lines.as_ptr().cast_mut().cast() }
+    }
+}
