@@ -14,7 +14,8 @@ def test_generate_takes_text_tokens_and_lists_in_order() -> None:
     with LLM.from_engine(make_engine()) as llm:
         [text] = llm.generate("hello", greedy(5))
         [tokens] = llm.generate(llm.tokenizer.encode("hello"), greedy(5))
-        both = llm.generate(["hello", [1, 2, 3]], [greedy(5), greedy(3)])
+        prompts: list[str | list[int]] = ["hello", [1, 2, 3]]
+        both = llm.generate(prompts, [greedy(5), greedy(3)])
     assert (text.prompt, tokens.prompt) == ("hello", None)
     assert text.prompt_token_ids == tokens.prompt_token_ids
     assert text.outputs[0].token_ids == tokens.outputs[0].token_ids == both[0].outputs[0].token_ids

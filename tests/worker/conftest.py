@@ -29,7 +29,7 @@ async def start_supervisor() -> AsyncIterator[StartSupervisor]:
             model: str = "toy", server: ServerConfig | None = None, **settings: int
         ) -> Supervisor:
             supervisor = Supervisor(
-                EngineConfig(model=model, **settings),  # type: ignore[arg-type]
+                EngineConfig(model=model, **settings),
                 server or ServerConfig(),
                 engine_factory="tests.worker.toy:create_engine",
             )

@@ -15,6 +15,7 @@ from artesian.config import EngineConfig
 from artesian.engine.base import (
     EngineInfo,
     EngineStats,
+    FinishReason,
     InvalidRequestError,
     OutputLogprobs,
     QueueFullError,
@@ -46,7 +47,8 @@ class ToySequence:
         self.output.append(token)
         before = len(self.text)
         self.text += self.decoder.decode(bytes([token]))
-        reason, stop = None, None
+        reason: FinishReason | None = None
+        stop: str | int | None = None
         for text in sampling.stop:
             position = self.text.find(text)
             if position >= 0:
@@ -67,7 +69,7 @@ class ToySequence:
             token_ids=[token],
             text=self.text[before:],
             logprobs=logprobs,
-            finish_reason=reason,  # type: ignore[arg-type]
+            finish_reason=reason,
             stop_reason=stop,
             num_prompt_tokens=len(self.request.prompt_token_ids),
             num_cached_tokens=len(self.request.prompt_token_ids) // 32 * 32,

@@ -4,7 +4,9 @@
 /// with its vector width. Bodies use no fused multiply-add and a fixed order, so that all sets give
 /// the same bits.
 macro_rules! for_each_isa {
-    ($(#[$doc:meta])* $visibility:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)? = $body:ident) => {
+    ($(#[$doc:meta])*
+     $visibility:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)? = $body:ident
+    ) => {
         $(#[$doc])*
         $visibility fn $name(isa: $crate::isa::Isa, $($arg: $ty),*) $(-> $out)? {
             assert!(isa.is_available(), "{} is not available on this machine", isa.name());

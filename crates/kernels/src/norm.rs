@@ -72,7 +72,8 @@ for_each_isa! {
 
 for_each_isa! {
     /// [`rms_norm_row`] added to `out`, which holds the residual.
-    pub fn rms_norm_add_row(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) = rms_norm_add_body
+    pub fn rms_norm_add_row(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32])
+        = rms_norm_add_body
 }
 
 #[cfg(test)]

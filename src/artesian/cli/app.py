@@ -60,12 +60,13 @@ def explain(error: Exception) -> int:
     """Prints an error that a user can mend and returns the exit code; raises any other again."""
     from artesian.config import SettingsError
     from artesian.engine.base import InvalidRequestError
+    from artesian.kvcache.memory_plan import MemoryPlanError
     from artesian.loader.base import CheckpointError
 
     if isinstance(error, SettingsError):
         print_error(str(error), error.hint)
         return 2
-    if isinstance(error, CheckpointError | InvalidRequestError):
+    if isinstance(error, CheckpointError | InvalidRequestError | MemoryPlanError):
         print_error(str(error))
         return 2
     if isinstance(error, OSError):

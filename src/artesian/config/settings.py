@@ -20,6 +20,12 @@ MODELS: tuple[type[BaseModel], ...] = (EngineConfig, ServerConfig)
 
 ENV_PREFIX = "ARTESIAN_"
 CONFIG_ENV = f"{ENV_PREFIX}CONFIG"
+OTHER_VARIABLES = {
+    CONFIG_ENV: "YAML file with settings",
+    f"{ENV_PREFIX}CACHE_DIR": "where unpacked models and the like are kept; "
+    "default: artesian in $XDG_CACHE_HOME or ~/.cache",
+}
+"""Variables that are no settings, with what they are for."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -105,7 +111,9 @@ def read_file(path: Path) -> dict[str, object]:
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
     """Names of `ARTESIAN_*` variables that set nothing, most likely misspelt."""
-    known = {setting.env for model in MODELS for setting in settings_of(model)} | {CONFIG_ENV}
+    known = {
+        setting.env for model in MODELS for setting in settings_of(model)
+    } | OTHER_VARIABLES.keys()
     return sorted(name for name in environ if name.startswith(ENV_PREFIX) and name not in known)
 
 

@@ -1,6 +1,7 @@
 """All checks, in the order of the report."""
 
 import difflib
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -55,7 +56,7 @@ def check_packages() -> Finding:
     for requirement in requirements:
         if "extra ==" in requirement:
             continue
-        name = requirement.split(";")[0].rstrip("<>=!~., 0123456789")
+        name = re.split(r"[^A-Za-z0-9._-]", requirement)[0]
         try:
             metadata.version(name)
             num_found += 1

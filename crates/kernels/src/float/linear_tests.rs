@@ -90,19 +90,22 @@ proptest! {
         let pool = ThreadPool::new(num_threads);
         let out_stride = out_features + 5;
         for isa in available() {
-            let linear = FloatLinear::pack_for(isa, format, &bytes, out_features, in_features).unwrap();
+            let linear =
+                FloatLinear::pack_for(isa, format, &bytes, out_features, in_features).unwrap();
             let mut out = vec![0.5; rows * out_stride];
             let in_place = Some(out.as_ptr());
             run(&linear, &pool, &x, rows, &mut out, out_stride, 3, Some(&bias), in_place);
             for row in (0..rows).step_by(1 + rows / 8) {
                 let x = &x[row * in_features..][..in_features];
-                for j in (0..out_features).chain([out_features - 1]).step_by(1 + out_features / 20) {
+                let step = 1 + out_features / 20;
+                for j in (0..out_features).chain([out_features - 1]).step_by(step) {
                     let w = &weights[j * in_features..][..in_features];
                     let want = chain(x, w) + bias[j] + 0.5;
                     prop_assert_eq!(out[row * out_stride + 3 + j].to_bits(), want.to_bits());
                 }
                 let around = &out[row * out_stride..][..out_stride];
-                prop_assert!(around[..3].iter().chain(&around[3 + out_features..]).all(|&v| v == 0.5));
+                let mut outside = around[..3].iter().chain(&around[3 + out_features..]);
+                prop_assert!(outside.all(|&v| v == 0.5));
             }
         }
     }
