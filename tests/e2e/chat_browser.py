@@ -52,9 +52,14 @@ class ChatBrowser:
     def one(self, selector: str) -> Any:
         return self.driver.find_element("css selector", selector)
 
+    def texts(self, selector: str) -> list[str]:
+        """The visible texts, read at once: the page may replace its nodes at any time."""
+        read = "return [...document.querySelectorAll(arguments[0])].map((n) => n.innerText.trim())"
+        return list(self.driver.execute_script(read, selector))
+
     def text(self, selector: str) -> str:
-        found = self.all(selector)
-        return str(found[-1].text) if found else ""
+        """The last one's text; empty if there is none."""
+        return (self.texts(selector) or [""])[-1]
 
     def until(self, condition: Any, timeout_s: float = WAIT_S) -> Any:
         from selenium.webdriver.support.ui import WebDriverWait

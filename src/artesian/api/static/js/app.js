@@ -153,10 +153,13 @@ export class App {
     saveSampling(values);
   }
 
-  setKey(key) {
+  /** Takes the key, and asks again what failed for want of it. */
+  async setKey(key) {
     this.key = key;
     sessionStorage.setItem(KEY, key);
-    this.models.load();
+    await this.models.load();
+    const last = this.current.messages.at(-1);
+    if (this.models.current && last?.failure?.status === 401) this.regenerate(last.id);
   }
 
   askKey() {

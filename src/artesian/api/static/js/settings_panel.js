@@ -144,9 +144,10 @@ export class SettingsPanel {
     input.value = key;
     input.addEventListener("change", () => this.actions.onKey(input.value.trim()));
     this.keyInput = input;
+    // A form of its own, so that password managers leave the rest of the page alone.
     return el(
-      "section",
-      {},
+      "form",
+      { onsubmit: (event) => event.preventDefault() },
       el("label", { class: "section-label", for: "api-key", text: "API key" }),
       input,
       el("p", {

@@ -16,6 +16,7 @@ export class Sidebar {
   /** `actions`: onNew, onOpen(id), onRename(id, title), onExport(id), onExportAll, onDelete(id). */
   constructor(actions) {
     this.actions = actions;
+    this.renaming = false;
     this.list = byId("conversation-list");
     const fresh = byId("new-chat");
     fresh.append(icon("plus"), el("span", { text: "New chat" }));
@@ -25,6 +26,8 @@ export class Sidebar {
 
   /** `running` is the set of ids whose answer is on its way. */
   show(conversations, currentId, running) {
+    // The list is built again when the title is done; not under the user's fingers.
+    if (this.renaming) return;
     const nodes = [];
     let group = "";
     for (const conversation of conversations) {
@@ -86,10 +89,10 @@ export class Sidebar {
   rename(item, conversation) {
     const input = el("input", { class: "rename", maxlength: "120", aria: { label: "Title" } });
     input.value = conversation.title;
-    let open = true;
+    this.renaming = true;
     const finish = (keep) => {
-      if (!open) return;
-      open = false;
+      if (!this.renaming) return;
+      this.renaming = false;
       const title = input.value.trim();
       this.actions.onRename(conversation.id, keep && title ? title : conversation.title);
     };
