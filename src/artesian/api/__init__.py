@@ -1,0 +1,1 @@
+"""The HTTP front: OpenAI's API, operations, and the chat page."""

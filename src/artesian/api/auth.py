@@ -1,0 +1,38 @@
+"""API keys: who may call, and whose cached blocks may be shared."""
+
+import hashlib
+import hmac
+
+CACHE_SALT_CONTEXT = b"artesian cache salt v1"
+
+
+class ApiKeys:
+    """The keys that open the server; none means that it is open."""
+
+    def __init__(self, keys: str | None) -> None:
+        parts = [key.strip() for key in (keys or "").split(",")]
+        self._keys = [key.encode() for key in parts if key]
+
+    @property
+    def required(self) -> bool:
+        """Whether a key has to be sent."""
+        return bool(self._keys)
+
+    def find(self, authorization: bytes | None) -> bytes | None:
+        """The key in an Authorization header, or None if it is not one of ours.
+
+        Compares with every key in constant time, so that timing tells nothing about them.
+        """
+        scheme, _, token = (authorization or b"").partition(b" ")
+        found = None
+        for key in self._keys:
+            if hmac.compare_digest(token.strip(), key) and scheme.lower() == b"bearer":
+                found = key
+        return found
+
+
+def cache_salt(key: bytes | None) -> str:
+    """The salt of a key's cached blocks: other keys cannot probe them by timing."""
+    if key is None:
+        return ""
+    return hmac.new(key, CACHE_SALT_CONTEXT, hashlib.sha256).hexdigest()

@@ -1,0 +1,188 @@
+"""Runs one API call in the engine: one request per prompt, their outputs merged."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator
+from types import TracebackType
+from typing import Self
+
+from artesian.api.errors import ApiError
+from artesian.api.protocol.base import INT64_MAX, SamplingFields
+from artesian.api.state import ServerState
+from artesian.api.usage import UsageMeter
+from artesian.engine.base import FinishReason, Request, RequestOutput, SamplingParams
+from artesian.worker.stream import RequestStream
+
+
+def sampling_params(
+    fields: SamplingFields,
+    max_tokens: int,
+    logprobs: int | None,
+    prompt_logprobs: int | None = None,
+) -> SamplingParams:
+    """The engine's words for an API call's sampling; what was left out has its default.
+
+    Every request gets a seed, so that one which has to run again runs the same way.
+    """
+    seed = fields.seed if fields.seed is not None else secrets.randbits(62)
+    chosen = {
+        "n": fields.n,
+        "temperature": fields.temperature,
+        "top_p": fields.top_p,
+        "top_k": fields.top_k,
+        "min_p": fields.min_p,
+        "repetition_penalty": fields.repetition_penalty,
+        "presence_penalty": fields.presence_penalty,
+        "frequency_penalty": fields.frequency_penalty,
+        "min_tokens": fields.min_tokens,
+        "ignore_eos": fields.ignore_eos,
+        "include_stop_str_in_output": fields.include_stop_str_in_output,
+        "skip_special_tokens": fields.skip_special_tokens,
+    }
+    return SamplingParams(
+        **{name: value for name, value in chosen.items() if value is not None},  # type: ignore[arg-type]
+        seed=seed & INT64_MAX,
+        logit_bias={int(token): bias for token, bias in (fields.logit_bias or {}).items()},
+        stop=fields.stop_strings(),
+        stop_token_ids=tuple(fields.stop_token_ids or ()),
+        max_tokens=max_tokens,
+        logprobs=logprobs,
+        prompt_logprobs=prompt_logprobs,
+    )
+
+
+def check_length(num_prompt_tokens: int, max_tokens: int | None, max_model_len: int) -> int:
+    """How many tokens may come behind a prompt. Raises `ApiError` (400) if none may."""
+    room = max_model_len - num_prompt_tokens
+    if num_prompt_tokens == 0:
+        raise ApiError(400, "the prompt is empty: it has no tokens", param="prompt")
+    if room <= 0:
+        raise ApiError(
+            400,
+            f"the prompt has {num_prompt_tokens} tokens, but the model's context is "
+            f"{max_model_len} tokens long, prompt and answer together; shorten the prompt",
+            code="context_length_exceeded",
+        )
+    return room if max_tokens is None else min(max_tokens, room)
+
+
+class Generation:
+    """An API call that runs between `open` and `close`; both also as a context manager."""
+
+    def __init__(
+        self,
+        state: ServerState,
+        call_id: str,
+        prompts: list[list[int]],
+        sampling: list[SamplingParams],
+        *,
+        priority: int,
+        cache_salt: str,
+    ) -> None:
+        self.meter = UsageMeter([len(prompt) for prompt in prompts], state.metrics)
+        self._state = state
+        self._requests = [
+            Request(
+                request_id=f"{call_id}-{index}",
+                prompt_token_ids=prompt,
+                sampling=params,
+                priority=priority,
+                timeout_s=state.config.request_timeout_s,
+                cache_salt=cache_salt,
+            )
+            for index, (prompt, params) in enumerate(zip(prompts, sampling, strict=True))
+        ]
+        self._streams: list[RequestStream] = []
+        self._left = [params.n for params in sampling]
+        self._reason: str | None = None
+
+    async def open(self) -> None:
+        """Hands the requests to the engine; all or none. Raises what `Supervisor.submit` does."""
+        supervisor, limit = self._state.supervisor, self._state.config.max_stream_buffer_tokens
+        total = sum(request.sampling.n for request in self._requests)
+        supervisor.check_capacity(total)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(supervisor.submit(request, limit))
+                    for request in self._requests
+                ]
+        except ExceptionGroup as errors:
+            for task in tasks:
+                if not task.cancelled() and task.exception() is None:
+                    supervisor.abort(task.result())
+            raise errors.exceptions[0] from None
+        self._streams = [task.result() for task in tasks]
+
+    def close(self) -> None:
+        """Gives up what still runs."""
+        for stream in self._streams:
+            self._state.supervisor.abort(stream)
+        self.meter.finish(self._reason or "abort")
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def outputs(self) -> AsyncIterator[tuple[int, RequestOutput]]:
+        """Outputs of all requests as they come, each with its request's index.
+
+        Raises:
+            ApiError: a request failed in the engine.
+        """
+        try:
+            async with contextlib.aclosing(self._batches()) as batches:
+                async for index, outputs in batches:
+                    self.meter.add(index, outputs)
+                    for output in outputs:
+                        self._check(output)
+                        self._left[index] -= output.finish_reason is not None
+                        if not any(self._left):
+                            self._reason = output.finish_reason
+                        yield index, output
+        except Exception:
+            self._reason = "error"
+            raise
+
+    async def _batches(self) -> AsyncGenerator[tuple[int, list[RequestOutput]], None]:
+        if len(self._streams) == 1:
+            while self._left[0]:
+                yield 0, await self._streams[0].get()
+            return
+        tasks = {asyncio.create_task(s.get()): i for i, s in enumerate(self._streams)}
+        try:
+            while tasks:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    index = tasks.pop(task)
+                    yield index, task.result()
+                    if self._left[index]:
+                        tasks[asyncio.create_task(self._streams[index].get())] = index
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _check(self, output: RequestOutput) -> None:
+        if output.finish_reason == "error":
+            message = f"the engine could not finish the request: {output.error}"
+            raise ApiError(500, message, type_="server_error", code="engine_error")
+        if output.finish_reason == "abort":
+            raise ApiError(500, "the engine gave the request up", type_="server_error")
+        if output.finish_reason == "deadline" and self.meter.completion_tokens == 0:
+            limit = self._state.config.request_timeout_s
+            message = f"no token was ready after {limit:g} s; the server is busy"
+            raise ApiError(504, message, type_="timeout_error", code="deadline_exceeded")
+
+
+def finish_reason(reason: FinishReason | None) -> str | None:
+    """OpenAI's word for the end of a choice; a deadline cuts it short like a limit of length."""
+    return "length" if reason == "deadline" else reason

@@ -1,0 +1,144 @@
+"""Rules for all messages, and the fields that chat and plain completions share."""
+
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+MAX_CHOICES = 128
+MAX_STOP_STRINGS = 64
+MAX_STOP_CHARS = 1024
+MAX_LOGPROBS = 20
+MAX_LOGIT_BIASES = 1024
+INT32_MAX = 2**31 - 1
+INT64_MAX = 2**63 - 1
+
+TokenId = Annotated[int, Field(ge=0, le=INT32_MAX)]
+StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
+
+
+class ApiRequest(BaseModel):
+    """A request body: types are not converted, unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ApiResponse(BaseModel):
+    """A response body, or a part of one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class StreamOptions(ApiRequest):
+    """What a stream reports beside the text."""
+
+    include_usage: bool | None = Field(default=None, description="a last chunk of its own for the usage")
+    include_obfuscation: bool | None = Field(default=None, description="accepted; nothing is padded here")
+
+
+class SamplingFields(ApiRequest):
+    """How completions are chosen; OpenAI's names, then vLLM's."""
+
+    model: str | None = Field(default=None, max_length=1024)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
+    temperature: float | None = Field(default=None, ge=0, le=100)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logit_bias: (
+        dict[
+            Annotated[str, Field(pattern=r"^[0-9]{1,9}$")],
+            Annotated[float, Field(ge=-100, le=100)],
+        ]
+        | None
+    ) = Field(default=None, max_length=MAX_LOGIT_BIASES)
+    seed: int | None = Field(default=None, ge=-INT64_MAX - 1, le=INT64_MAX)
+    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOP_STRINGS)] | None = None
+
+    top_k: int | None = Field(default=None, ge=-1, le=INT32_MAX, description="0 or -1 keeps all")
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    repetition_penalty: float | None = Field(default=None, gt=0, le=100)
+    stop_token_ids: list[TokenId] | None = Field(default=None, max_length=MAX_STOP_STRINGS)
+    include_stop_str_in_output: bool | None = None
+    ignore_eos: bool | None = None
+    min_tokens: int | None = Field(default=None, ge=0, le=INT32_MAX)
+    skip_special_tokens: bool | None = None
+    priority: int | None = Field(default=None, ge=-INT32_MAX, le=INT32_MAX, description="lower runs first")
+    cache_salt: str | None = Field(
+        default=None, min_length=1, max_length=256, description="shares cached blocks only with its equals"
+    )
+
+    user: str | None = Field(default=None, max_length=1024, description="accepted and ignored")
+    metadata: dict[str, str] | None = Field(default=None, description="accepted and ignored")
+    store: bool | None = Field(default=None, description="accepted; nothing is stored")
+    service_tier: str | None = Field(default=None, description="accepted and ignored")
+    safety_identifier: str | None = Field(default=None, description="accepted and ignored")
+    prompt_cache_key: str | None = Field(default=None, description="accepted; equal prefixes are found")
+
+    @model_validator(mode="after")
+    def _stream_options_need_a_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise PydanticCustomError(
+                "unsupported_field",
+                "stream_options is only allowed when stream is true",
+                {"field": "stream_options"},
+            )
+        return self
+
+    def stop_strings(self) -> tuple[str, ...]:
+        """`stop` in its long form."""
+        if self.stop is None:
+            return ()
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+
+def drop_neutral(data: Any, neutral: Mapping[str, Collection[Any]], where: str = "") -> Any:
+    """Removes fields of features that are not there yet when their value asks for nothing.
+
+    Args:
+        data: the body before validation; anything but a dict is left to the validation.
+        neutral: field -> values beside null that ask for nothing.
+        where: what stands before the field's name in the error.
+
+    Raises:
+        PydanticCustomError: a field asks for something.
+    """
+    if not isinstance(data, dict):
+        return data
+    for field in data.keys() & neutral.keys():
+        value = data[field]
+        if value is not None and value not in neutral[field]:
+            raise PydanticCustomError(
+                "unsupported_field", "{field} is not supported yet", {"field": where + field}
+            )
+    return {field: value for field, value in data.items() if field not in neutral}
+
+
+class PromptTokensDetails(ApiResponse):
+    """How much of the prompt needed no computation."""
+
+    cached_tokens: int
+
+
+class Timings(ApiResponse):
+    """Where the time went; None where nothing was measured."""
+
+    ttft_ms: float | None = Field(default=None, description="arrival to first token, in the server")
+    tokens_per_s: float | None = Field(default=None, description="after the first token")
+    queue_ms: float | None = None
+    prefill_ms: float | None = None
+    e2e_ms: float | None = None
+    num_preemptions: int = 0
+
+
+class Usage(ApiResponse):
+    """Tokens of a request; `artesian` is this server's addition."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+    artesian: Timings

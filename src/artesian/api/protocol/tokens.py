@@ -1,0 +1,55 @@
+"""`/tokenize` and `/detokenize`, as in vLLM."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import FailFast, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from artesian.api.protocol.base import ApiRequest, ApiResponse, TokenId
+from artesian.api.protocol.chat import MAX_MESSAGES, ChatMessage
+
+
+class TokenizeRequest(ApiRequest):
+    """A text, or a conversation that the chat template makes one of."""
+
+    model: str | None = Field(default=None, max_length=1024)
+    prompt: str | None = None
+    messages: list[ChatMessage] | None = Field(default=None, min_length=1, max_length=MAX_MESSAGES)
+    add_special_tokens: bool | None = Field(
+        default=None, description="default: true for a prompt, false for messages"
+    )
+    add_generation_prompt: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    return_token_strs: bool | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise PydanticCustomError(
+                "unsupported_field",
+                "give either prompt or messages",
+                {"field": "prompt"},
+            )
+        return self
+
+
+class TokenizeResponse(ApiResponse):
+    """The tokens of a text."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None = None
+
+
+class DetokenizeRequest(ApiRequest):
+    """Tokens to turn into text."""
+
+    model: str | None = Field(default=None, max_length=1024)
+    tokens: Annotated[list[TokenId], FailFast()]
+
+
+class DetokenizeResponse(ApiResponse):
+    """The text of the tokens."""
+
+    prompt: str

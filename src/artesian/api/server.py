@@ -1,0 +1,242 @@
+"""Runs the server: worker first, HTTP beside it, and an orderly end.
+
+Nothing heavy is imported at the top: the worker's process starts before the front loads its own
+modules, so that both start-ups overlap.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from artesian.config import EngineConfig, ServerConfig
+from artesian.loader.base import Tokenizer
+from artesian.worker.supervisor import ENGINE_FACTORY, Supervisor
+
+if TYPE_CHECKING:
+    from uvicorn import Server as UvicornServer
+
+    from artesian.api.state import ServerState
+
+logger = logging.getLogger(__name__)
+
+TokenizerFactory = Callable[[EngineConfig, ServerConfig], Tokenizer]
+
+EXIT_OK, EXIT_FAILURE = 0, 1
+LISTEN_BACKLOG = 1024
+# A client that takes none of what was sent to it for so long loses its connection.
+SEND_TIMEOUT_MS = 60_000
+DRAIN_POLL_S = 0.05
+LAST_WORDS_S = 2.0
+
+
+def run_server(
+    engine_config: EngineConfig,
+    server_config: ServerConfig,
+    *,
+    engine_factory: str = ENGINE_FACTORY,
+    tokenizer_factory: TokenizerFactory | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> int:
+    """Serves until SIGTERM or SIGINT.
+
+    Args:
+        engine_factory: `module:function` from `EngineConfig` to `Engine`, run in the worker.
+        tokenizer_factory: makes the front's tokenizer; default: the checkpoint's.
+        on_ready: called with the server's URL once requests can be served.
+
+    Returns:
+        The exit status: 0 after an orderly end, 1 if the model or the port cannot be used.
+    """
+    logging.basicConfig(
+        level=server_config.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    server = Server(engine_config, server_config, engine_factory, tokenizer_factory, on_ready)
+    return asyncio.run(server.run())
+
+
+class Server:
+    """One run of the server, from the first process to the exit status."""
+
+    def __init__(
+        self,
+        engine_config: EngineConfig,
+        config: ServerConfig,
+        engine_factory: str,
+        tokenizer_factory: TokenizerFactory | None,
+        on_ready: Callable[[str], None] | None,
+    ) -> None:
+        self._started = time.monotonic()
+        self._engine_config = engine_config
+        self._config = config
+        self._engine_factory = engine_factory
+        self._tokenizer_factory = tokenizer_factory
+        self._on_ready = on_ready
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._failure: str | None = None
+
+    async def run(self) -> int:
+        """Serves until a signal comes or the worker cannot be started."""
+        try:
+            listener = listen(self._config)
+        except OSError as error:
+            return _fail(
+                f"cannot listen on {self._config.host}:{self._config.port}: {error.strerror}; "
+                "choose another --port, or 0 for a free one"
+            )
+        url = f"http://{_shown_host(self._config.host)}:{listener.getsockname()[1]}"
+        supervisor = Supervisor(
+            self._engine_config, self._config, self._engine_factory, self._give_up
+        )
+        supervisor.start()
+        await asyncio.sleep(0)  # lets the worker's process start before the imports below
+        from artesian.api import banner
+
+        banner.starting(self._engine_config.model, url)
+        with self._signals():
+            state = self._create_state(supervisor)
+            http = _create_http_server(state)
+            serving = asyncio.create_task(http.serve([listener]))
+            getting_ready = asyncio.create_task(self._get_ready(state, url))
+            await self._stop.wait()
+            await self._drain(state)
+            getting_ready.cancel()
+            await supervisor.close()
+            await self._let_answers_out(state)
+            http.should_exit = True
+            await serving
+            if state.encoder is not None:
+                state.encoder.close()
+        return EXIT_OK if self._failure is None else _fail(self._failure)
+
+    def _create_state(self, supervisor: Supervisor) -> "ServerState":
+        from artesian.api.auth import ApiKeys
+        from artesian.api.state import ServerState
+        from artesian.metrics.serving import ServingMetrics
+
+        metrics = ServingMetrics(
+            lambda: supervisor.stats, lambda: supervisor.num_restarts, self._config.vllm_metrics
+        )
+        return ServerState(self._config, supervisor, ApiKeys(self._config.api_key), metrics)
+
+    async def _get_ready(self, state: "ServerState", url: str) -> None:
+        from artesian.api import banner
+        from artesian.api.prompts import PromptEncoder
+        from artesian.api.tokenizer import create_tokenizer
+
+        factory = self._tokenizer_factory or create_tokenizer
+        try:
+            tokenizer = await asyncio.to_thread(factory, self._engine_config, self._config)
+        except (OSError, ValueError) as error:
+            self._give_up(str(error))
+            return
+        except Exception as error:
+            logger.exception("the tokenizer cannot be loaded")
+            self._give_up(f"the tokenizer cannot be loaded: {type(error).__name__}: {error}")
+            return
+        state.encoder = PromptEncoder(tokenizer)
+        await state.supervisor.wait_ready()
+        if state.supervisor.info is not None:
+            seconds = time.monotonic() - self._started
+            banner.ready(state.supervisor.info, self._config, url, seconds)
+            if self._on_ready is not None:
+                self._on_ready(url)
+
+    async def _drain(self, state: "ServerState") -> None:
+        """Lets what runs finish, for a limited time, and refuses what comes."""
+        state.draining = True
+        if self._failure is not None:
+            return
+        deadline = time.monotonic() + self._config.drain_timeout_s
+        if state.supervisor.num_in_flight:
+            logger.info("finishing %d running requests", state.supervisor.num_in_flight)
+        while state.num_connections and time.monotonic() < deadline and not self._hurry.is_set():
+            await asyncio.sleep(DRAIN_POLL_S)
+
+    async def _let_answers_out(self, state: "ServerState") -> None:
+        """Requests that were cut off have an error on its way to the client."""
+        deadline = time.monotonic() + LAST_WORDS_S
+        while state.num_connections and time.monotonic() < deadline:
+            await asyncio.sleep(DRAIN_POLL_S)
+
+    def _give_up(self, message: str) -> None:
+        self._failure = self._failure or message
+        self._stop.set()
+
+    def _on_signal(self) -> None:
+        """The first signal begins the drain, the second ends it."""
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        handled = (signal.SIGTERM, signal.SIGINT)
+        for number in handled:
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            yield
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
+
+def listen(config: ServerConfig) -> socket.socket:
+    """A listening socket; what it accepts inherits its limits. Raises `OSError`."""
+    infos = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)
+    family, kind, protocol, _, address = infos[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SEND_TIMEOUT_MS)
+        listener.bind(address)
+        listener.listen(LISTEN_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _create_http_server(state: "ServerState") -> "UvicornServer":
+    import uvicorn
+
+    from artesian.api.app import create_app
+
+    class HttpServer(uvicorn.Server):
+        """Leaves the signals to us: uvicorn would stop listening before the drain."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    settings = uvicorn.Config(
+        create_app(state),
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=1,
+        backlog=LISTEN_BACKLOG,
+    )
+    return HttpServer(settings)
+
+
+def _shown_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _fail(message: str) -> int:
+    print(f"artesian: error: {message}", file=sys.stderr, flush=True)
+    return EXIT_FAILURE

@@ -1,0 +1,59 @@
+"""What every request handler needs."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from artesian.api.auth import ApiKeys
+from artesian.api.errors import model_not_found, unavailable
+from artesian.api.prompts import PromptEncoder
+from artesian.config import ServerConfig
+from artesian.engine.base import EngineInfo
+from artesian.metrics.serving import ServingMetrics
+from artesian.worker.supervisor import Supervisor
+
+
+@dataclass
+class ServerState:
+    """One server: its settings, its worker, and what it counts."""
+
+    config: ServerConfig
+    supervisor: Supervisor
+    keys: ApiKeys
+    metrics: ServingMetrics
+    encoder: PromptEncoder | None = None
+    draining: bool = False
+    num_connections: int = 0
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def info(self) -> EngineInfo:
+        """The engine's description. Raises `ApiError` (503) while the model is loading."""
+        if self.supervisor.info is None or self.encoder is None:
+            raise unavailable("the model is still loading", code="model_loading")
+        return self.supervisor.info
+
+    def prompts(self) -> PromptEncoder:
+        """The tokenizer. Raises `ApiError` (503) while the model is loading."""
+        self.info()
+        assert self.encoder is not None
+        return self.encoder
+
+    def model_name(self) -> str:
+        """The model's name in the API."""
+        return self.config.served_model_name or self.info().model_name
+
+    def check_model(self, name: str | None) -> str:
+        """The served name, if `name` is it or None. Raises `ApiError` (404)."""
+        served = self.model_name()
+        if name is not None and name != served:
+            raise model_not_found(name, served)
+        return served
+
+
+async def _server_state(request: Request) -> ServerState:
+    return cast(ServerState, request.app.state.server)
+
+
+State = Annotated[ServerState, Depends(_server_state)]

@@ -1,0 +1,144 @@
+"""What the server measures, under the usual names of LLM servers with the prefix `artesian_`."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from artesian.engine.base import EngineStats
+
+PREFIX = "artesian_"
+VLLM_PREFIX = "vllm:"
+LATENCY_BUCKETS_S = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+    *(2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
+)
+TOKEN_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+GAUGES = {
+    "num_requests_running": "requests in the running batch",
+    "num_requests_waiting": "requests waiting for a place in the batch",
+    "kv_cache_usage_perc": "share of KV blocks in use, 0 to 1",
+    "num_kv_blocks": "KV blocks in the arena",
+    "worker_resident_memory_bytes": "resident memory of the worker",
+}
+COUNTERS = {
+    "prefix_cache_queries": "prompt tokens looked up in the prefix cache",
+    "prefix_cache_hits": "prompt tokens found in the prefix cache",
+    "prompt_tokens": "prompt tokens taken in",
+    "generation_tokens": "tokens generated",
+    "num_preemptions": "requests paused for lack of KV blocks",
+    "engine_steps": "steps of the engine",
+}
+
+
+class ServingMetrics:
+    """Counters and histograms of the front, and the worker's counts as last reported.
+
+    Args:
+        stats: the worker's last report.
+        num_restarts: how often the worker was replaced.
+        vllm_names: emit everything a second time under vLLM's names.
+    """
+
+    def __init__(
+        self,
+        stats: Callable[[], EngineStats],
+        num_restarts: Callable[[], int],
+        vllm_names: bool = False,
+    ) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(EngineCollector(stats, num_restarts))
+        self.time_to_first_token = self._histogram(
+            "time_to_first_token_seconds", "arrival to first token", LATENCY_BUCKETS_S
+        )
+        self.inter_token_latency = self._histogram(
+            "inter_token_latency_seconds", "between tokens of a completion", TOKEN_BUCKETS_S
+        )
+        self.e2e_request_latency = self._histogram(
+            "e2e_request_latency_seconds", "arrival to last token", LATENCY_BUCKETS_S
+        )
+        self.request_queue_time = self._histogram(
+            "request_queue_time_seconds", "waiting before the first step", LATENCY_BUCKETS_S
+        )
+        self.requests = Counter(
+            PREFIX + "request_success",
+            "API calls that ran in the engine, by how they ended",
+            ["finished_reason"],
+            registry=self.registry,
+        )
+        self.responses = Counter(
+            PREFIX + "http_responses",
+            "HTTP responses by path and status",
+            ["path", "status"],
+            registry=self.registry,
+        )
+        self._vllm_registry = CollectorRegistry()
+        if vllm_names:
+            self._vllm_registry.register(VllmNames(self.registry))
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(PREFIX + name, text, buckets=buckets, registry=self.registry)
+
+    def exposition(self) -> bytes:
+        """The metrics in Prometheus's text format."""
+        return generate_latest(self.registry) + generate_latest(self._vllm_registry)
+
+
+class EngineCollector(Collector):
+    """Turns the worker's counts into metrics; counters go on when a new worker starts at zero."""
+
+    def __init__(self, stats: Callable[[], EngineStats], num_restarts: Callable[[], int]) -> None:
+        self._stats = stats
+        self._num_restarts = num_restarts
+        self._totals = dict.fromkeys(COUNTERS, 0)
+        self._last = dict.fromkeys(COUNTERS, 0)
+
+    def collect(self) -> Iterator[Metric]:
+        """The current metrics."""
+        stats = self._stats()
+        gauges: dict[str, float] = {
+            "num_requests_running": stats.num_requests_running,
+            "num_requests_waiting": stats.num_requests_waiting,
+            "kv_cache_usage_perc": stats.kv_cache_usage_ratio,
+            "num_kv_blocks": stats.num_kv_blocks,
+            "worker_resident_memory_bytes": stats.resident_memory_bytes,
+        }
+        counts = {
+            "prefix_cache_queries": stats.prefix_cache_queries_tokens,
+            "prefix_cache_hits": stats.prefix_cache_hits_tokens,
+            "prompt_tokens": stats.prompt_tokens,
+            "generation_tokens": stats.generation_tokens,
+            "num_preemptions": stats.num_preemptions,
+            "engine_steps": stats.num_steps,
+        }
+        for name, text in GAUGES.items():
+            yield GaugeMetricFamily(PREFIX + name, text, gauges[name])
+        for name, text in COUNTERS.items():
+            count, last = counts[name], self._last[name]
+            self._totals[name] += count - last if count >= last else count
+            self._last[name] = count
+            yield CounterMetricFamily(PREFIX + name, text, self._totals[name])
+        yield CounterMetricFamily(
+            PREFIX + "worker_restarts", "workers that had to be replaced", self._num_restarts()
+        )
+
+
+class VllmNames(Collector):
+    """The same metrics under vLLM's prefix, for existing dashboards and autoscalers."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics of the registry, renamed."""
+        for metric in self._registry.collect():
+            renamed = Metric(_vllm(metric.name), metric.documentation, metric.type)
+            for sample in metric.samples:
+                renamed.samples.append(sample._replace(name=_vllm(sample.name)))
+            yield renamed
+
+
+def _vllm(name: str) -> str:
+    return VLLM_PREFIX + name.removeprefix(PREFIX)
