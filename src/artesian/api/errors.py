@@ -119,17 +119,21 @@ def model_not_found(name: str, served: str) -> ApiError:
 
 
 def validation_error(errors: Sequence[Mapping[str, Any]]) -> ApiError:
-    """400 that names the first wrong field and its value."""
-    first = errors[0]
+    """400 that names a wrong field and its value.
+
+    The innermost of several: where a field may have several forms, its error is about the form
+    that was meant.
+    """
+    first = max(errors, key=lambda error: len(error["loc"]))
     kind, context = first["type"], first.get("ctx", {})
     if kind == "json_invalid":
         position = first["loc"][-1]
         return ApiError(400, f"the body is not JSON: {context.get('error')} at position {position}")
     field = _field(first["loc"])
     if kind == "unsupported_field":
-        return ApiError(
-            400, first["msg"], param=str(context["field"]), code="unsupported_parameter"
-        )
+        field = ".".join(filter(None, [field, str(context["field"])]))
+        message = f"{field} {first['msg']}"
+        return ApiError(400, message, param=field, code="unsupported_parameter")
     if kind == "extra_forbidden":
         return ApiError(400, f"unknown field: {field}", param=field, code="unknown_parameter")
     if not field:

@@ -101,21 +101,27 @@ class Server:
         from artesian.api import banner
 
         banner.starting(self._engine_config.model, url)
-        with self._signals():
-            state = self._create_state(supervisor)
-            http = _create_http_server(state)
-            serving = asyncio.create_task(http.serve([listener]))
-            getting_ready = asyncio.create_task(self._get_ready(state, url))
-            await self._stop.wait()
-            await self._drain(state)
-            getting_ready.cancel()
+        try:
+            with self._signals():
+                await self._serve(listener, url, supervisor)
+        finally:
             await supervisor.close()
-            await self._let_answers_out(state)
-            http.should_exit = True
-            await serving
-            if state.encoder is not None:
-                state.encoder.close()
         return EXIT_OK if self._failure is None else _fail(self._failure)
+
+    async def _serve(self, listener: socket.socket, url: str, supervisor: Supervisor) -> None:
+        state = self._create_state(supervisor)
+        http = _create_http_server(state)
+        serving = asyncio.create_task(http.serve([listener]))
+        getting_ready = asyncio.create_task(self._get_ready(state, url))
+        await self._stop.wait()
+        await self._drain(state)
+        getting_ready.cancel()
+        await supervisor.close()
+        await self._let_answers_out(state)
+        http.should_exit = True
+        await serving
+        if state.encoder is not None:
+            state.encoder.close()
 
     def _create_state(self, supervisor: Supervisor) -> "ServerState":
         from artesian.api.auth import ApiKeys

@@ -1,7 +1,9 @@
 """The front's hold on one worker process."""
 
 import asyncio
+import contextlib
 import signal
+import subprocess
 import sys
 
 import msgspec
@@ -15,42 +17,37 @@ class WorkerProcess:
     It is a fresh interpreter, not a fork: none of the front's threads, sockets or locks is in it.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self.pid = process.pid
-
-    @classmethod
-    async def start(cls, spec: WorkerSpec) -> "WorkerProcess":
+    def __init__(self, spec: WorkerSpec) -> None:
         """Starts a worker; it reports `Ready` or `Fatal` on its channel."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # no module from the current directory
-            "-m",
-            "artesian.worker",
-            stdin=asyncio.subprocess.PIPE,
+        self._process = subprocess.Popen(
+            # -P: no module comes from the current directory.
+            [sys.executable, "-P", "-m", "artesian.worker"],
+            stdin=subprocess.PIPE,
             start_new_session=True,
         )
-        # stdin stays open: its end tells the worker that the front is gone.
-        assert process.stdin is not None
-        process.stdin.write(msgspec.json.encode(spec) + b"\n")
-        return cls(process)
+        self.pid = self._process.pid
+        # stdin stays open: its end tells the worker that the front is gone. A worker that ended
+        # already breaks the pipe; how it ended is for `wait` to say.
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(msgspec.json.encode(spec) + b"\n")
+            self._process.stdin.flush()
 
     async def wait(self) -> str:
         """Waits for the process to end and says how it did."""
-        return exit_description(await self._process.wait())
+        return exit_description(await asyncio.to_thread(self._process.wait))
 
     def kill(self) -> None:
         """Ends the process now; it may have ended already."""
-        if self._process.returncode is None:
-            self._process.kill()
+        self._process.kill()
 
-    async def stop(self, grace_s: float) -> None:
-        """Waits so long for a process that was told to shut down, then kills it."""
-        try:
-            await asyncio.wait_for(self._process.wait(), grace_s)
-        except TimeoutError:
-            self.kill()
-            await self._process.wait()
+    def close(self) -> None:
+        """Ends the process and lets go of it."""
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
 
 
 def exit_description(status: int) -> str:

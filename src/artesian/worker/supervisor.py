@@ -213,7 +213,7 @@ class Supervisor:
         channel = self._channel = FrontChannel(self._on_report)
         process: WorkerProcess | None = None
         try:
-            process = await WorkerProcess.start(
+            process = WorkerProcess(
                 WorkerSpec(
                     engine_factory=self._engine_factory,
                     engine_config=self._engine_config.model_dump_json(),
@@ -228,7 +228,7 @@ class Supervisor:
             return self._last_words or cause, self._ready.is_set()
         finally:
             if process is not None:
-                process.kill()
+                process.close()
             self._channel = None
             channel.close()
 
@@ -245,8 +245,10 @@ class Supervisor:
                 stopping.cancel()
                 return ended.result()
             if stopping.done():
-                self._send(Shutdown())
-                await process.stop(STOP_TIMEOUT_S if self._ready.is_set() else 0)
+                if self._ready.is_set():
+                    self._send(Shutdown())
+                    await asyncio.wait({ended}, timeout=STOP_TIMEOUT_S)
+                process.kill()
                 return await ended
             silent_s = time.monotonic() - self._heard
             cause = ""
@@ -256,7 +258,7 @@ class Supervisor:
                 cause = f"was stuck in one step for {self._step_s:.0f} s"
             if cause:
                 stopping.cancel()
-                await process.stop(0)
+                process.kill()
                 await ended
                 return cause
 

@@ -33,8 +33,12 @@ class ApiResponse(BaseModel):
 class StreamOptions(ApiRequest):
     """What a stream reports beside the text."""
 
-    include_usage: bool | None = Field(default=None, description="a last chunk of its own for the usage")
-    include_obfuscation: bool | None = Field(default=None, description="accepted; nothing is padded here")
+    include_usage: bool | None = Field(
+        default=None, description="a last chunk of its own for the usage"
+    )
+    include_obfuscation: bool | None = Field(
+        default=None, description="accepted; nothing is padded here"
+    )
 
 
 class SamplingFields(ApiRequest):
@@ -66,9 +70,14 @@ class SamplingFields(ApiRequest):
     ignore_eos: bool | None = None
     min_tokens: int | None = Field(default=None, ge=0, le=INT32_MAX)
     skip_special_tokens: bool | None = None
-    priority: int | None = Field(default=None, ge=-INT32_MAX, le=INT32_MAX, description="lower runs first")
+    priority: int | None = Field(
+        default=None, ge=-INT32_MAX, le=INT32_MAX, description="lower runs first"
+    )
     cache_salt: str | None = Field(
-        default=None, min_length=1, max_length=256, description="shares cached blocks only with its equals"
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="shares cached blocks only with its equals",
     )
 
     user: str | None = Field(default=None, max_length=1024, description="accepted and ignored")
@@ -76,16 +85,14 @@ class SamplingFields(ApiRequest):
     store: bool | None = Field(default=None, description="accepted; nothing is stored")
     service_tier: str | None = Field(default=None, description="accepted and ignored")
     safety_identifier: str | None = Field(default=None, description="accepted and ignored")
-    prompt_cache_key: str | None = Field(default=None, description="accepted; equal prefixes are found")
+    prompt_cache_key: str | None = Field(
+        default=None, description="accepted; equal prefixes are found"
+    )
 
     @model_validator(mode="after")
     def _stream_options_need_a_stream(self) -> Self:
         if self.stream_options is not None and not self.stream:
-            raise PydanticCustomError(
-                "unsupported_field",
-                "stream_options is only allowed when stream is true",
-                {"field": "stream_options"},
-            )
+            raise unsupported("stream_options", "is only allowed when stream is true")
         return self
 
     def stop_strings(self) -> tuple[str, ...]:
@@ -95,13 +102,12 @@ class SamplingFields(ApiRequest):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
 
-def drop_neutral(data: Any, neutral: Mapping[str, Collection[Any]], where: str = "") -> Any:
+def drop_neutral(data: Any, neutral: Mapping[str, Collection[Any]]) -> Any:
     """Removes fields of features that are not there yet when their value asks for nothing.
 
     Args:
         data: the body before validation; anything but a dict is left to the validation.
         neutral: field -> values beside null that ask for nothing.
-        where: what stands before the field's name in the error.
 
     Raises:
         PydanticCustomError: a field asks for something.
@@ -111,10 +117,13 @@ def drop_neutral(data: Any, neutral: Mapping[str, Collection[Any]], where: str =
     for field in data.keys() & neutral.keys():
         value = data[field]
         if value is not None and value not in neutral[field]:
-            raise PydanticCustomError(
-                "unsupported_field", "{field} is not supported yet", {"field": where + field}
-            )
+            raise unsupported(field)
     return {field: value for field, value in data.items() if field not in neutral}
+
+
+def unsupported(field: str, reason: str = "is not supported yet") -> PydanticCustomError:
+    """The error for a field, seen from its parent, whose value cannot be served."""
+    return PydanticCustomError("unsupported_field", "{reason}", {"field": field, "reason": reason})
 
 
 class PromptTokensDetails(ApiResponse):

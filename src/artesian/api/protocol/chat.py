@@ -12,6 +12,7 @@ from artesian.api.protocol.base import (
     SamplingFields,
     Usage,
     drop_neutral,
+    unsupported,
 )
 
 MAX_MESSAGES = 4096
@@ -42,10 +43,8 @@ LATER_MESSAGE_FIELDS: dict[str, list[Any]] = {
     "annotations": [[]],
     "reasoning_content": [""],
 }
-LATER_VALUES = {
-    "role": ("tool", "function"),
-    "type": ("image_url", "input_audio", "file", "refusal"),
-}
+LATER_ROLES = ("tool", "function")
+LATER_PARTS = ("image_url", "input_audio", "file", "refusal")
 
 
 class TextPart(ApiRequest):
@@ -54,6 +53,13 @@ class TextPart(ApiRequest):
     type: Literal["text"]
     text: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _later_features(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("type") in LATER_PARTS:
+            raise unsupported("type", f"'{data['type']}' is not supported yet")
+        return data
+
 
 class ChatMessage(ApiRequest):
     """One turn of a conversation."""
@@ -61,6 +67,13 @@ class ChatMessage(ApiRequest):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[TextPart], Field(min_length=1)]
     name: str | None = Field(default=None, max_length=256)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _later_features(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("role") in LATER_ROLES:
+            raise unsupported("role", f"'{data['role']}' is not supported yet")
+        return drop_neutral(data, LATER_MESSAGE_FIELDS)
 
     def text(self) -> str:
         """The content as one string."""
@@ -87,32 +100,11 @@ class ChatCompletionRequest(SamplingFields):
     @model_validator(mode="before")
     @classmethod
     def _later_features(cls, data: Any) -> Any:
-        data = drop_neutral(data, LATER_REQUEST_FIELDS)
-        if isinstance(data, dict) and isinstance(data.get("messages"), list):
-            messages = enumerate(data["messages"])
-            data["messages"] = [_check_message(m, f"messages[{i}].") for i, m in messages]
-        return data
+        return drop_neutral(data, LATER_REQUEST_FIELDS)
 
     def num_logprobs(self) -> int | None:
         """Alternatives to report per token; None for no log probabilities at all."""
         return (self.top_logprobs or 0) if self.logprobs else None
-
-
-def _check_message(message: Any, where: str) -> Any:
-    message = drop_neutral(message, LATER_MESSAGE_FIELDS, where)
-    if isinstance(message, dict):
-        _check_value(message, "role", where)
-        content = message.get("content")
-        for index, part in enumerate(content if isinstance(content, list) else []):
-            if isinstance(part, dict):
-                _check_value(part, "type", f"{where}content[{index}].")
-    return message
-
-
-def _check_value(data: dict[str, Any], field: str, where: str) -> None:
-    value = data.get(field)
-    if isinstance(value, str) and value in LATER_VALUES[field]:
-        drop_neutral({f"{field} '{value}'": True}, {f"{field} '{value}'": []}, where)
 
 
 class TopLogprob(ApiResponse):
@@ -151,7 +143,9 @@ class Choice(ApiResponse):
     message: AssistantMessage
     logprobs: ChoiceLogprobs | None = None
     finish_reason: FinishReason
-    stop_reason: str | int | None = Field(default=None, description="what matched, if something did")
+    stop_reason: str | int | None = Field(
+        default=None, description="what matched, if something did"
+    )
 
 
 class ChatCompletion(ApiResponse):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import FailFast, Field, model_validator
+from pydantic import Field, model_validator
 
 from artesian.api.protocol.base import (
     INT32_MAX,
@@ -24,12 +24,12 @@ LATER_FIELDS: dict[str, list[Any]] = {
 }
 
 # A long list of the wrong type fails at its first item, not once for each.
-TokenIds = Annotated[list[TokenId], Field(min_length=1), FailFast()]
+TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 Prompts = (
     str
     | TokenIds
-    | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS), FailFast()]
-    | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS), FailFast()]
+    | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
+    | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
 )
 
 
@@ -40,7 +40,9 @@ class CompletionRequest(SamplingFields):
     max_tokens: int | None = Field(default=16, ge=0, le=INT32_MAX, description="0 only with echo")
     logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
     echo: bool | None = Field(default=None, description="the answer begins with the prompt")
-    add_special_tokens: bool | None = Field(default=None, description="as the tokenizer does by default")
+    add_special_tokens: bool | None = Field(
+        default=None, description="as the tokenizer does by default"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -72,7 +74,9 @@ class CompletionChoice(ApiResponse):
     text: str
     logprobs: CompletionLogprobs | None = None
     finish_reason: FinishReason | None = None
-    stop_reason: str | int | None = Field(default=None, description="what matched, if something did")
+    stop_reason: str | int | None = Field(
+        default=None, description="what matched, if something did"
+    )
 
 
 class Completion(ApiResponse):

@@ -1,11 +1,10 @@
 """`/tokenize` and `/detokenize`, as in vLLM."""
 
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import FailFast, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
-from artesian.api.protocol.base import ApiRequest, ApiResponse, TokenId
+from artesian.api.protocol.base import ApiRequest, ApiResponse, TokenId, unsupported
 from artesian.api.protocol.chat import MAX_MESSAGES, ChatMessage
 
 
@@ -25,11 +24,7 @@ class TokenizeRequest(ApiRequest):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
-            raise PydanticCustomError(
-                "unsupported_field",
-                "give either prompt or messages",
-                {"field": "prompt"},
-            )
+            raise unsupported("prompt", "or messages has to be given, and only one of them")
         return self
 
 
@@ -46,7 +41,7 @@ class DetokenizeRequest(ApiRequest):
     """Tokens to turn into text."""
 
     model: str | None = Field(default=None, max_length=1024)
-    tokens: Annotated[list[TokenId], FailFast()]
+    tokens: list[TokenId] = Field(fail_fast=True)
 
 
 class DetokenizeResponse(ApiResponse):
