@@ -15,3 +15,57 @@ def dequantize(
 
     Raises `ValueError` for an unknown format or sizes that do not fit.
     """
+
+class InvalidLogitsError(ValueError):
+    """No token can be chosen from some rows of logits: NaN, +inf, or -inf throughout."""
+
+    rows: list[int]
+    """Which rows; the message speaks of the first."""
+
+def sample(
+    logits: npt.NDArray[np.float32],
+    temperature: npt.NDArray[np.float32],
+    top_k: npt.NDArray[np.int32],
+    top_p: npt.NDArray[np.float32],
+    min_p: npt.NDArray[np.float32],
+    seeds: npt.NDArray[np.uint64],
+    steps: npt.NDArray[np.uint64],
+) -> npt.NDArray[np.int32]:
+    """One token, int32 (num_rows,), from each row of logits, float32 (num_rows, vocab_size).
+
+    All other arrays are (num_rows,). Temperatures below 1e-5 take the best token. Filters apply in
+    the order temperature, min_p, top_k (<= 0 keeps all), top_p; of equal logits the lower token is
+    the better one. A row's token depends on the row, its parameters, its seed and its step alone.
+
+    Raises `InvalidLogitsError`, and `ValueError` for a parameter out of range.
+    """
+
+def logprobs(
+    logits: npt.NDArray[np.float32], chosen: npt.NDArray[np.int32], num_top: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Natural log probabilities for logits float32 (num_rows, vocab_size).
+
+    Returns those of the `chosen` tokens, float32 (num_rows,), and the `num_top` best tokens, best
+    first, int32 (num_rows, num_top), with theirs, float32 (num_rows, num_top). Where fewer tokens
+    have a probability above zero, the rest is token -1 at -inf.
+
+    Raises `InvalidLogitsError`, and `ValueError` for a token or count out of range.
+    """
+
+def penalize(
+    logits_row: npt.NDArray[np.float32],
+    prompt_ids: npt.NDArray[np.int32],
+    output_ids: npt.NDArray[np.int32],
+    repetition: float,
+    presence: float,
+    frequency: float,
+    bias_ids: npt.NDArray[np.int32],
+    bias_values: npt.NDArray[np.float32],
+) -> None:
+    """Adds biases to one row of logits, float32 (vocab_size,), then penalises, in place.
+
+    `repetition` divides positive and multiplies other logits of tokens in prompt or output;
+    `presence` is taken off once, `frequency` for each time, from tokens in the output.
+
+    Raises `ValueError` for a token or parameter out of range; the row is then unchanged.
+    """

@@ -1,6 +1,7 @@
 //! Python bindings: conversions only, no logic.
 
 mod gguf;
+mod sampling;
 
 use pyo3::prelude::*;
 
@@ -14,5 +15,9 @@ fn available_isas() -> Vec<&'static str> {
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(available_isas, module)?)?;
     module.add_function(wrap_pyfunction!(gguf::dequantize, module)?)?;
+    module.add_function(wrap_pyfunction!(sampling::sample, module)?)?;
+    module.add_function(wrap_pyfunction!(sampling::logprobs, module)?)?;
+    module.add_function(wrap_pyfunction!(sampling::penalize, module)?)?;
+    module.add("InvalidLogitsError", module.py().get_type::<sampling::InvalidLogitsError>())?;
     Ok(())
 }

@@ -1,13 +1,17 @@
 //! One token from one row of logits.
 
-use super::scan::{block_weights, gather, gather_best, max_logit, weight, BLOCK_LEN};
+use super::scan::{
+    block_sums, first_equal, gather, gather_best, max_logit, total_weight, weight, weights_of,
+    BLOCK_LEN,
+};
 use super::{uniform, Candidate, LogitsError};
 use crate::isa::Isa;
+use std::cmp::Ordering;
 
 /// Temperatures below this are greedy: dividing by them gains nothing but infinities.
 pub const GREEDY_BELOW: f32 = 1e-5;
-/// Candidates of a nucleus that are put in order at first; doubled until it is full.
-const FIRST_ORDERED: usize = 128;
+/// Buckets by which the logits of a nucleus are ordered.
+const NUM_BUCKETS: usize = 1024;
 
 /// How the token of a row is chosen. Filters apply in the order temperature, min_p, top_k, top_p.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +31,15 @@ pub struct SamplingParams {
     pub step: u64,
 }
 
+/// Memory of [`sample_row`] that is worth keeping between rows.
+#[derive(Default)]
+pub struct Scratch {
+    best: Vec<Candidate>,
+    logits: Vec<f32>,
+    tokens: Vec<u32>,
+    weights: Vec<f32>,
+}
+
 /// Chooses a token. `scratch` is only there to be used again.
 pub fn sample_row(
     isa: Isa,
@@ -36,107 +49,120 @@ pub fn sample_row(
 ) -> Result<u32, LogitsError> {
     let max = max_logit(isa, row)?;
     if params.temperature < GREEDY_BELOW {
-        let best = row.iter().position(|&logit| logit == max);
+        let best = first_equal(isa, row, max);
         return Ok(best.expect("the largest logit is one of the row") as u32);
     }
-    let found = &mut scratch.0;
-    let (temperature, top_p) = (params.temperature, params.top_p);
-    let inverse = 1.0 / temperature;
+    let inverse = 1.0 / params.temperature;
     let point = uniform(params.seed, params.step);
+    let Scratch { best, logits, tokens, weights } = scratch;
     let mut least = f32::NEG_INFINITY;
     if params.min_p > 0.0 {
-        least = max + temperature * params.min_p.ln();
+        least = max + params.temperature * params.min_p.ln();
     }
     if params.top_k > 0 && params.top_k < row.len() {
-        gather_best(isa, row, params.top_k, least, found);
-        if top_p < 1.0 {
-            let total: f64 = found.iter().map(|c| f64::from(weight(c.logit, max, inverse))).sum();
-            keep_nucleus(found, max, inverse, f64::from(top_p) * total);
+        gather_best(isa, row, params.top_k, least, best);
+        weights.clear();
+        weights.extend(best.iter().map(|candidate| weight(candidate.logit, max, inverse)));
+        if params.top_p < 1.0 {
+            let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+            let num_kept = num_reaching(weights, f64::from(params.top_p) * total);
+            weights.truncate(num_kept);
         }
-    } else if top_p < 1.0 {
-        let total = block_weights(isa, row, max, inverse, least).iter().sum::<f64>();
+        return Ok(best[draw(isa, weights, point)].token);
+    }
+    if params.top_p == 1.0 && params.min_p == 0.0 {
+        weights_of(isa, row, max, inverse, weights);
+        return Ok(draw(isa, weights, point) as u32);
+    }
+    let mut goal = f64::INFINITY;
+    if params.top_p < 1.0 {
+        let total = total_weight(isa, row, max, inverse, least);
+        goal = f64::from(params.top_p) * total;
         // Tokens below 1/V of the rest's share cannot all together make up the rest, so none of
         // them is in the nucleus; half of that leaves room for rounding.
-        let share = 0.5 * (1.0 - f64::from(top_p)) * total / row.len() as f64;
-        let floor = max + temperature * share.ln() as f32;
-        gather(isa, row, least.max(floor), found);
-        keep_nucleus(found, max, inverse, f64::from(top_p) * total);
-    } else if params.min_p > 0.0 {
-        gather(isa, row, least, found);
-    } else {
-        return Ok(draw_from_all(isa, row, max, inverse, point));
+        let share = 0.5 * (1.0 - f64::from(params.top_p)) * total / row.len() as f64;
+        least = least.max(max + params.temperature * share.ln() as f32);
     }
-    Ok(draw(found, max, inverse, point))
+    gather(isa, row, least, logits, tokens);
+    weights_of(isa, logits, max, inverse, weights);
+    if params.top_p < 1.0 {
+        keep_nucleus(logits, weights, max, goal, best);
+    }
+    Ok(tokens[draw(isa, weights, point)])
 }
 
-/// Memory of [`sample_row`] that is worth keeping between rows.
-#[derive(Default)]
-pub struct Scratch(Vec<Candidate>);
-
-/// Puts the candidates in order, best first, and cuts them off where their weights reach `goal`.
-fn keep_nucleus(found: &mut Vec<Candidate>, max: f32, inverse_temperature: f32, goal: f64) {
-    let (mut num_ordered, mut sum) = (0, 0.0);
-    while num_ordered < found.len() {
-        let rest = &mut found[num_ordered..];
-        let num_next = (num_ordered.max(FIRST_ORDERED)).min(rest.len());
-        if num_next < rest.len() {
-            rest.select_nth_unstable_by(num_next - 1, Candidate::order);
-        }
-        rest[..num_next].sort_unstable_by(Candidate::order);
-        for i in 0..num_next {
-            sum += f64::from(weight(rest[i].logit, max, inverse_temperature));
-            if sum >= goal {
-                found.truncate(num_ordered + i + 1);
-                return;
-            }
-        }
-        num_ordered += num_next;
-    }
-}
-
-/// The candidate at fraction `point` of the sum of weights.
-fn draw(found: &[Candidate], max: f32, inverse_temperature: f32, point: f64) -> u32 {
-    let weights = || found.iter().map(|c| f64::from(weight(c.logit, max, inverse_temperature)));
-    let goal = point * weights().sum::<f64>();
+/// How many of the first weights it takes to reach `goal`, at most all.
+fn num_reaching(weights: &[f32], goal: f64) -> usize {
     let mut sum = 0.0;
-    let mut last = found[0].token;
-    for (candidate, weight) in found.iter().zip(weights()) {
-        sum += weight;
-        if weight > 0.0 {
-            last = candidate.token;
-            if sum > goal {
-                break;
-            }
-        }
-    }
-    last
+    let reaches = |&weight: &f32| {
+        sum += f64::from(weight);
+        sum >= goal
+    };
+    weights.iter().position(reaches).map_or(weights.len(), |last| last + 1)
 }
 
-/// [`draw`] from a whole row in ascending order: first the block, then the token in it.
-fn draw_from_all(isa: Isa, row: &[f32], max: f32, inverse_temperature: f32, point: f64) -> u32 {
-    let blocks = block_weights(isa, row, max, inverse_temperature, f32::NEG_INFINITY);
-    let mut goal = point * blocks.iter().sum::<f64>();
-    let mut chosen = 0;
-    for (number, &weight) in blocks.iter().enumerate().filter(|(_, &weight)| weight > 0.0) {
-        chosen = number;
-        if goal < weight {
+/// Sets the weights to zero of all but the best logits that together reach `goal`.
+///
+/// Logits, at most `max`, are put into buckets in order; only those in the bucket where the goal is
+/// reached have to be sorted.
+fn keep_nucleus(
+    logits: &[f32],
+    weights: &mut [f32],
+    max: f32,
+    goal: f64,
+    last_bucket: &mut Vec<Candidate>,
+) {
+    let least = logits.iter().fold(max, |least, &logit| least.min(logit));
+    let buckets_per_logit = NUM_BUCKETS as f32 / (max - least);
+    let bucket = |logit: f32| (((max - logit) * buckets_per_logit) as usize).min(NUM_BUCKETS - 1);
+    let mut sums = [0f64; NUM_BUCKETS];
+    for (&logit, &weight) in logits.iter().zip(&*weights) {
+        sums[bucket(logit)] += f64::from(weight);
+    }
+    let mut goal = goal;
+    let reaches = |sum: &f64| {
+        let reached = *sum >= goal;
+        goal -= if reached { 0.0 } else { *sum };
+        reached
+    };
+    let Some(last) = sums.iter().position(reaches) else { return };
+    last_bucket.clear();
+    for (i, (&logit, weight)) in logits.iter().zip(&mut *weights).enumerate() {
+        match bucket(logit).cmp(&last) {
+            Ordering::Less => {}
+            Ordering::Equal => last_bucket.push(Candidate { logit, token: i as u32 }),
+            Ordering::Greater => *weight = 0.0,
+        }
+    }
+    last_bucket.sort_unstable_by(Candidate::order);
+    let ordered: Vec<f32> = last_bucket.iter().map(|c| weights[c.token as usize]).collect();
+    for left_out in &last_bucket[num_reaching(&ordered, goal)..] {
+        weights[left_out.token as usize] = 0.0;
+    }
+}
+
+/// The index at fraction `point` of the sum of weights: first the block, then the place in it.
+fn draw(isa: Isa, weights: &[f32], point: f64) -> usize {
+    let sums = block_sums(isa, weights);
+    let goal = point * sums.iter().sum::<f64>();
+    let (block, goal) = locate(sums.iter().copied(), goal);
+    let first = block * BLOCK_LEN;
+    let in_block = weights[first..].iter().take(BLOCK_LEN).map(|&weight| f64::from(weight));
+    first + locate(in_block, goal).0
+}
+
+/// Where the running sum passes `goal`, and what is left of it there; the last positive value if
+/// rounding keeps the sum below.
+fn locate(values: impl Iterator<Item = f64>, mut goal: f64) -> (usize, f64) {
+    let (mut last, mut left) = (0, 0.0);
+    for (i, value) in values.enumerate().filter(|&(_, value)| value > 0.0) {
+        (last, left) = (i, goal);
+        if goal < value {
             break;
         }
-        goal -= weight;
+        goal -= value;
     }
-    let first = chosen * BLOCK_LEN;
-    let mut last = first;
-    for (i, &logit) in row[first..].iter().take(BLOCK_LEN).enumerate() {
-        let weight = f64::from(weight(logit, max, inverse_temperature));
-        if weight > 0.0 {
-            last = first + i;
-            if goal < weight {
-                break;
-            }
-            goal -= weight;
-        }
-    }
-    last as u32
+    (last, left)
 }
 
 #[cfg(test)]

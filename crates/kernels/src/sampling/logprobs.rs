@@ -1,6 +1,6 @@
 //! Log probabilities of one row of logits.
 
-use super::scan::{block_weights, gather_best, max_logit};
+use super::scan::{gather_best, max_logit, total_weight};
 use super::{Candidate, LogitsError};
 use crate::isa::Isa;
 
@@ -24,8 +24,7 @@ pub fn logprobs_row(
     num_top: usize,
 ) -> Result<RowLogprobs, LogitsError> {
     let max = max_logit(isa, row)?;
-    let total: f64 = block_weights(isa, row, max, 1.0, f32::NEG_INFINITY).iter().sum();
-    let log_total = total.ln();
+    let log_total = total_weight(isa, row, max, 1.0, f32::NEG_INFINITY).ln();
     let logprob = |logit: f32| (f64::from(logit) - f64::from(max) - log_total) as f32;
     let mut best: Vec<Candidate> = Vec::new();
     gather_best(isa, row, num_top, f32::NEG_INFINITY, &mut best);

@@ -36,8 +36,10 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// Best first; of equal logits the lower token.
+    /// Best first; of equal logits the lower token. Zeros of either sign are equal, and logits are
+    /// numbers.
     fn order(&self, other: &Candidate) -> std::cmp::Ordering {
-        other.logit.total_cmp(&self.logit).then(self.token.cmp(&other.token))
+        let by_logit = other.logit.partial_cmp(&self.logit);
+        by_logit.unwrap_or(std::cmp::Ordering::Equal).then(self.token.cmp(&other.token))
     }
 }
