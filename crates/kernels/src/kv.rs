@@ -1,18 +1,19 @@
 //! Where the keys and values of a token lie in the arena of KV blocks.
 //!
-//! The arena is a row of equal blocks, each for `block_size_tokens` consecutive tokens of one sequence. A block is
-//! layer-major, so that one layer of it is one contiguous range; a layer holds one tile per KV head, and a tile one
-//! group for each [`GROUP_TOKENS`] tokens. A group holds the keys, then the values, in the form the attention
-//! kernels read:
+//! The arena is a row of equal blocks, each for `block_size_tokens` consecutive tokens of one
+//! sequence. A block is layer-major, so that one layer of it is one contiguous range; a layer holds
+//! one tile per KV head, and a tile one group for each [`GROUP_TOKENS`] tokens. A group holds the
+//! keys, then the values, in the form the attention kernels read:
 //!
 //! | dtype | keys | values |
 //! |---|---|---|
 //! | f32, f16 | `[head_dim][32]` | `[32][head_dim]` |
 //! | bf16 | `[2][head_dim / 2][16 tokens][2 dims]` | `[head_dim / 16][16][16 dims][2 tokens]` |
-//! | int8 | `[head_dim][32]` | `[32][head_dim]`, then f32 scales `[32]` of the keys and `[32]` of the values |
+//! | int8 | `[head_dim][32]` | `[32][head_dim]`, then f32 scales `[32]` of the keys and `[32]` of
+//! the values |
 //!
-//! The bf16 forms are the right-hand operands of AMX's bf16 product. Every tile starts on a 64-byte boundary of
-//! the arena.
+//! The bf16 forms are the right-hand operands of AMX's bf16 product. Every tile starts on a 64-byte
+//! boundary of the arena.
 
 use std::ops::Range;
 
@@ -34,7 +35,8 @@ pub enum KvDtype {
     F16,
     /// The upper half of f32.
     Bf16,
-    /// Signed bytes, symmetric, with one scale per token and head for the key and one for the value.
+    /// Signed bytes, symmetric, with one scale per token and head for the key and one for the
+    /// value.
     Int8,
 }
 
@@ -71,7 +73,9 @@ impl KvDtype {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum KvLayoutError {
     /// The head dimension has no kernel.
-    #[error("head_dim is {0}: it must be a multiple of {HEAD_DIM_MULTIPLE} and at most {MAX_HEAD_DIM}")]
+    #[error(
+        "head_dim is {0}: it must be a multiple of {HEAD_DIM_MULTIPLE} and at most {MAX_HEAD_DIM}"
+    )]
     HeadDim(usize),
     /// The block size does not divide into groups.
     #[error("block_size_tokens is {0}: it must be a positive multiple of {GROUP_TOKENS}")]
@@ -83,7 +87,10 @@ pub enum KvLayoutError {
         name: &'static str,
     },
     /// The block would not fit the address space.
-    #[error("a block of {num_layers} layers and {num_kv_heads} KV heads is too large; use smaller blocks")]
+    #[error(
+        "a block of {num_layers} layers and {num_kv_heads} KV heads is too large; \
+         use smaller blocks"
+    )]
     TooLarge {
         /// Layers asked for.
         num_layers: usize,
@@ -168,7 +175,8 @@ impl KvLayout {
 
     /// Bytes of a group: keys and values of [`GROUP_TOKENS`] tokens of one KV head.
     pub fn group_bytes(&self) -> usize {
-        let scales = if self.dtype == KvDtype::Int8 { 2 * GROUP_TOKENS * size_of::<f32>() } else { 0 };
+        let scales =
+            if self.dtype == KvDtype::Int8 { 2 * GROUP_TOKENS * size_of::<f32>() } else { 0 };
         2 * self.side_bytes() + scales
     }
 
@@ -220,12 +228,16 @@ mod tests {
                 assert_eq!(layout.block_bytes(), end);
             }
         }
-        assert_eq!(KvLayout::new(30, 3, 64, 32, KvDtype::Bf16).unwrap().block_bytes(), 30 * 3 * 2 * 32 * 64 * 2);
+        assert_eq!(
+            KvLayout::new(30, 3, 64, 32, KvDtype::Bf16).unwrap().block_bytes(),
+            30 * 3 * 2 * 32 * 64 * 2
+        );
     }
 
     #[test]
     fn impossible_shapes_are_refused_by_name() {
-        let new = |layers, heads, dim, block| KvLayout::new(layers, heads, dim, block, KvDtype::F16);
+        let new =
+            |layers, heads, dim, block| KvLayout::new(layers, heads, dim, block, KvDtype::F16);
         assert_eq!(new(1, 1, 72, 32), Err(KvLayoutError::HeadDim(72)));
         assert_eq!(new(1, 1, 272, 32), Err(KvLayoutError::HeadDim(272)));
         assert_eq!(new(1, 1, 64, 16), Err(KvLayoutError::BlockSize(16)));

@@ -1,8 +1,8 @@
 //! Attention against a plain f64 version, and against itself cut up in other ways.
 
 use artesian_kernels::attention::{
-    attend, store, AttentionBatch, AttentionBuffers, AttentionError, AttentionLayer, AttentionPlan, AttentionShape,
-    Rope, RopeRows,
+    attend, store, AttentionBatch, AttentionBuffers, AttentionError, AttentionLayer, AttentionPlan,
+    AttentionShape, Rope, RopeRows,
 };
 use artesian_kernels::isa::{available, strongest, Isa};
 use artesian_kernels::kv::{KvDtype, KvLayout};
@@ -59,7 +59,9 @@ impl Model {
             layer: 1,
             q_norm: None,
             k_norm: None,
-            inv_freq: (0..head_dim / 2).map(|i| 1e4f32.powf(-2.0 * i as f32 / head_dim as f32)).collect(),
+            inv_freq: (0..head_dim / 2)
+                .map(|i| 1e4f32.powf(-2.0 * i as f32 / head_dim as f32))
+                .collect(),
             interleaved: false,
         }
     }
@@ -136,8 +138,15 @@ impl Bench {
         };
         let num_threads = self.pool.num_threads();
         let model = &self.model;
-        let plan =
-            AttentionPlan::new(&batch, &model.layout, &model.shape, self.num_blocks, num_threads, self.isa).unwrap();
+        let plan = AttentionPlan::new(
+            &batch,
+            &model.layout,
+            &model.shape,
+            self.num_blocks,
+            num_threads,
+            self.isa,
+        )
+        .unwrap();
         let mut buffers = AttentionBuffers::new();
         buffers.reserve(&plan, num_threads);
         let rope = RopeRows::new(&Rope::new(&model.inv_freq, model.interleaved, 1.0), &positions);
@@ -155,13 +164,17 @@ impl Bench {
             arena: self.arena.as_mut_ptr(),
         };
         self.pool.run(&|worker| {
-            // SAFETY: the arrays have the batch's rows and the arena its blocks; sequences share none.
+            // SAFETY: the arrays have the batch's rows and the arena its blocks; sequences share
+            // none.
             unsafe {
                 worker.for_each(plan.num_store_items(), |item| store(&plan, &layer, item));
-                worker.for_each(plan.num_attend_items(), |item| attend(&plan, &layer, &buffers, worker.id(), item));
+                worker.for_each(plan.num_attend_items(), |item| {
+                    attend(&plan, &layer, &buffers, worker.id(), item)
+                });
             }
         });
-        let rows = |s: usize| row_starts[s] as usize * out_len..row_starts[s + 1] as usize * out_len;
+        let rows =
+            |s: usize| row_starts[s] as usize * out_len..row_starts[s + 1] as usize * out_len;
         (0..parts.len()).map(|s| out[rows(s)].to_vec()).collect()
     }
 
@@ -185,7 +198,9 @@ fn sequences(random: &mut Random, model: &Model, lens: &[usize]) -> (Vec<Tokens>
         .map(|&len| Tokens {
             qkv: random.floats(len * model.row_len(), 2.0),
             len,
-            blocks: (0..len.div_ceil(block_size)).map(|_| free.remove(random.below(free.len()))).collect(),
+            blocks: (0..len.div_ceil(block_size))
+                .map(|_| free.remove(random.below(free.len())))
+                .collect(),
         })
         .collect();
     (sequences, num_blocks)
@@ -256,14 +271,18 @@ fn twin(model: &Model, tokens: &Tokens, num_rows: usize) -> Vec<f32> {
                 .map(|p| {
                     let dot: f64 = q.iter().zip(&keys[kv][p]).map(|(a, b)| a * b).sum();
                     let score = dot * f64::from(model.shape.scale);
-                    model.shape.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
+                    model
+                        .shape
+                        .softcap
+                        .map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
                 })
                 .collect();
             let largest = scores.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
             let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
             let sum: f64 = weights.iter().sum();
             for dim in 0..head_dim {
-                let dot: f64 = weights.iter().zip(first..).map(|(w, p)| w * values[kv][p][dim]).sum();
+                let dot: f64 =
+                    weights.iter().zip(first..).map(|(w, p)| w * values[kv][p][dim]).sum();
                 out.push((dot / sum) as f32);
             }
         }
@@ -273,12 +292,15 @@ fn twin(model: &Model, tokens: &Tokens, num_rows: usize) -> Vec<f32> {
 
 /// Whether a kernel rounds queries and weights to bf16.
 fn rounds_to_bf16(model: &Model, isa: Isa) -> bool {
-    isa == Isa::Amx && model.layout.dtype() == KvDtype::Bf16 && model.layout.head_dim().is_multiple_of(32)
+    isa == Isa::Amx
+        && model.layout.dtype() == KvDtype::Bf16
+        && model.layout.head_dim().is_multiple_of(32)
 }
 
 fn assert_close(got: &[f32], expected: &[f32], model: &Model, isa: Isa) {
     assert_eq!(got.len(), expected.len());
-    // A key that rounding takes to the neighbouring number moves a score; bf16 queries move all of them.
+    // A key that rounding takes to the neighbouring number moves a score; bf16 queries move all of
+    // them.
     let (most, root_mean_square) = match model.layout.dtype() {
         _ if rounds_to_bf16(model, isa) => (0.15, 0.015),
         KvDtype::F32 => (1e-4, 5e-6),
@@ -286,11 +308,21 @@ fn assert_close(got: &[f32], expected: &[f32], model: &Model, isa: Isa) {
     };
     let mut squares = 0f64;
     for (i, (a, b)) in got.iter().zip(expected).enumerate() {
-        assert!((a - b).abs() <= most, "{isa:?} {:?} {:?} at {i}: {a}, not {b}", model.layout, model.shape);
+        assert!(
+            (a - b).abs() <= most,
+            "{isa:?} {:?} {:?} at {i}: {a}, not {b}",
+            model.layout,
+            model.shape
+        );
         squares += f64::from(a - b).powi(2);
     }
     let rms = (squares / got.len() as f64).sqrt();
-    assert!(rms <= root_mean_square, "{isa:?} {:?} {:?}: root mean square error {rms}", model.layout, model.shape);
+    assert!(
+        rms <= root_mean_square,
+        "{isa:?} {:?} {:?}: root mean square error {rms}",
+        model.layout,
+        model.shape
+    );
 }
 
 #[test]
@@ -301,13 +333,18 @@ fn matches_the_definition_on_random_shapes() {
             let model = Model::random(&mut random, dtype);
             let lens = [1 + random.below(40), 1 + random.below(600), 32, 1 + random.below(1_100)];
             let (sequences, num_blocks) = sequences(&mut random, &model, &lens);
-            let num_last: Vec<usize> = lens.iter().map(|&len| (1 + random.below(20)).min(len)).collect();
-            let expected: Vec<Vec<f32>> =
-                sequences.iter().zip(&num_last).map(|(tokens, &n)| twin(&model, tokens, n)).collect();
+            let num_last: Vec<usize> =
+                lens.iter().map(|&len| (1 + random.below(20)).min(len)).collect();
+            let expected: Vec<Vec<f32>> = sequences
+                .iter()
+                .zip(&num_last)
+                .map(|(tokens, &n)| twin(&model, tokens, n))
+                .collect();
             for isa in available() {
                 let mut bench = Bench::new(&model, isa, 1 + round % 3, num_blocks);
                 let parts = |first: bool| -> Vec<_> {
-                    let range = |len: usize, n: usize| if first { 0..len - n } else { len - n..len };
+                    let range =
+                        |len: usize, n: usize| if first { 0..len - n } else { len - n..len };
                     let all = sequences.iter().zip(&num_last).map(|(t, &n)| (t, range(t.len, n)));
                     all.filter(|(_, range)| !range.is_empty()).collect()
                 };
@@ -348,9 +385,14 @@ fn chunks_decoding_and_threads_change_no_bit() {
             let whole = Bench::new(&model, isa, 1, num_blocks).run(&sequences[0], 1_100);
             assert!(whole.iter().all(|x| x.is_finite()));
             for (chunk, num_threads) in [(1, 2), (7, 3), (32, 2), (100, 1), (513, 3), (1_100, 2)] {
-                let out = Bench::new(&model, isa, num_threads, num_blocks).run(&sequences[0], chunk);
+                let out =
+                    Bench::new(&model, isa, num_threads, num_blocks).run(&sequences[0], chunk);
                 let same = whole.iter().zip(&out).all(|(a, b)| a.to_bits() == b.to_bits());
-                assert!(same, "{isa:?} {:?}: chunks of {chunk}, {num_threads} threads", model.layout);
+                assert!(
+                    same,
+                    "{isa:?} {:?}: chunks of {chunk}, {num_threads} threads",
+                    model.layout
+                );
             }
         }
     }
@@ -369,7 +411,8 @@ fn what_shares_the_batch_changes_no_bit() {
                 .collect();
             let mut bench = Bench::new(&model, isa, 2, num_blocks);
             let cut = [699, 20, 500, 0, 33];
-            let first: Vec<_> = sequences.iter().zip(cut).filter(|(_, n)| *n > 0).map(|(t, n)| (t, 0..n)).collect();
+            let first: Vec<_> =
+                sequences.iter().zip(cut).filter(|(_, n)| *n > 0).map(|(t, n)| (t, 0..n)).collect();
             bench.step(&first);
             let second: Vec<_> = sequences.iter().zip(cut).map(|(t, n)| (t, n..t.len)).collect();
             for ((got, alone), cut) in bench.step(&second).iter().zip(&alone).zip(cut) {
@@ -401,7 +444,14 @@ fn blocks_out_of_the_window_are_not_touched() {
 #[test]
 fn wrong_batches_are_refused() {
     let layout = KvLayout::new(1, 2, 64, 32, KvDtype::F16).unwrap();
-    let shape = AttentionShape { num_heads: 4, num_kv_heads: 2, head_dim: 64, scale: 0.125, window: None, softcap: None };
+    let shape = AttentionShape {
+        num_heads: 4,
+        num_kv_heads: 2,
+        head_dim: 64,
+        scale: 0.125,
+        window: None,
+        softcap: None,
+    };
     let good = AttentionBatch {
         positions: &[38, 39, 0],
         row_starts: &[0, 2, 3],
@@ -410,7 +460,8 @@ fn wrong_batches_are_refused() {
         table_stride: 2,
     };
     let plan = |batch: &AttentionBatch<'_>, shape: &AttentionShape| {
-        AttentionPlan::new(batch, &layout, shape, 4, 2, Isa::Portable).map(|plan| plan.num_store_items())
+        AttentionPlan::new(batch, &layout, shape, 4, 2, Isa::Portable)
+            .map(|plan| plan.num_store_items())
     };
     assert_eq!(plan(&good, &shape), Ok(1));
     let wrong = |result| matches!(result, Err(AttentionError::Batch(_)));
@@ -427,7 +478,16 @@ fn wrong_batches_are_refused() {
         plan(&AttentionBatch { block_tables: &[3, 4, 1, 7], ..good }, &shape),
         Err(AttentionError::Block { sequence: 0, entry: 1, block: 4, num_blocks: 4 })
     );
-    assert_eq!(plan(&good, &AttentionShape { window: Some(0), ..shape }), Err(AttentionError::Window));
-    assert!(matches!(plan(&good, &AttentionShape { num_heads: 3, ..shape }), Err(AttentionError::Shape { .. })));
-    assert!(matches!(plan(&good, &AttentionShape { scale: -1.0, ..shape }), Err(AttentionError::Number { .. })));
+    assert_eq!(
+        plan(&good, &AttentionShape { window: Some(0), ..shape }),
+        Err(AttentionError::Window)
+    );
+    assert!(matches!(
+        plan(&good, &AttentionShape { num_heads: 3, ..shape }),
+        Err(AttentionError::Shape { .. })
+    ));
+    assert!(matches!(
+        plan(&good, &AttentionShape { scale: -1.0, ..shape }),
+        Err(AttentionError::Number { .. })
+    ));
 }

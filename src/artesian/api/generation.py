@@ -5,7 +5,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from artesian.api.errors import ApiError
 from artesian.api.protocol.base import INT64_MAX, SamplingFields
@@ -40,8 +40,9 @@ def sampling_params(
         "include_stop_str_in_output": fields.include_stop_str_in_output,
         "skip_special_tokens": fields.skip_special_tokens,
     }
+    given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     return SamplingParams(
-        **{name: value for name, value in chosen.items() if value is not None},  # type: ignore[arg-type]
+        **given,
         seed=seed & INT64_MAX,
         logit_bias={int(token): bias for token, bias in (fields.logit_bias or {}).items()},
         stop=fields.stop_strings(),

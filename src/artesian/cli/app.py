@@ -16,6 +16,9 @@ artesian run smollm2 "Why is the sky blue?" | artesian doctor
 
 # Verb, module, one line of help (so that `artesian --help` imports none of them).
 VERBS = (
+    ("serve", "Serve a model: OpenAI-compatible API and chat page."),
+    ("chat", "Chat with a model in the terminal."),
+    ("run", "Answer one prompt."),
     ("doctor", "Check whether this machine is ready to serve."),
     ("version", "Print versions."),
 )

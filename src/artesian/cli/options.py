@@ -18,6 +18,12 @@ AsJson = Annotated[
 ]
 """The `--json` switch of every command that prints a table."""
 
+Url = Annotated[
+    str | None,
+    Parameter(help="Ask the server at this URL, such as http://localhost:8000, instead."),
+]
+ApiKey = Annotated[str | None, Parameter(name="--api-key", help="Key for the server at --url.")]
+
 GROUP_ORDER = 10
 _METAVARS: dict[Any, str] = {int: "N", float: "N", Size: "SIZE"}
 EPILOGUE = (

@@ -141,6 +141,11 @@ class Settings:
         except ValidationError as error:
             raise self._explain(model, error, sources) from None
 
+    def get(self, name: str) -> str | None:
+        """The flag or variable of one setting, unchecked, for when nothing else is needed."""
+        value = self.flags.get(name) or self.environ.get(ENV_PREFIX + name.upper())
+        return None if value is None else str(value)
+
     def _collect(self, model: type[BaseModel]) -> tuple[dict[str, object], dict[str, str]]:
         """Values by field name, and the name of each one's source."""
         path = self.file

@@ -1,7 +1,7 @@
 //! The kernel for bf16 keys and values on AMX tiles.
 //!
-//! Groups are read as they lie in the arena. A product takes as many cycles as there are query rows, each row on its
-//! own, so that a decoding row and a row of prefill go through the same code.
+//! Groups are read as they lie in the arena. A product takes as many cycles as there are query
+//! rows, each row on its own, so that a decoding row and a row of prefill go through the same code.
 
 use std::arch::x86_64::*;
 
@@ -49,7 +49,8 @@ impl Kernel for AmxKernel {
         let row_bytes = 2 * tile.plan.shape.head_dim;
         // SAFETY: the caller's promise.
         unsafe {
-            let queries = scratch.queries.as_mut_ptr().cast::<u8>().add(tile.first_query * row_bytes);
+            let queries =
+                scratch.queries.as_mut_ptr().cast::<u8>().add(tile.first_query * row_bytes);
             for (index, pair) in tile.groups.chunks(2).enumerate() {
                 let scores = scratch.scores.as_mut_ptr().add(index * 2 * GROUP_TOKENS);
                 if let &[first, second] = pair {
@@ -62,7 +63,12 @@ impl Kernel for AmxKernel {
     }
 
     #[inline(always)]
-    unsafe fn weights(scratch: &mut Scratch, row: usize, num_keys: usize, factor: f32) -> (f32, f32) {
+    unsafe fn weights(
+        scratch: &mut Scratch,
+        row: usize,
+        num_keys: usize,
+        factor: f32,
+    ) -> (f32, f32) {
         // SAFETY: the caller's promise.
         unsafe {
             let scores = scratch.scores.as_mut_ptr().add(row * SCORE_STRIDE);
@@ -71,7 +77,9 @@ impl Kernel for AmxKernel {
             let (factor, minus_maximum) = (_mm512_set1_ps(factor), _mm512_set1_ps(-maximum));
             let mut sums = [_mm512_setzero_ps(); 2];
             for key in (0..num_keys).step_by(32) {
-                let exp = |at: usize| Avx512::exp2(Avx512::fma(Avx512::load(scores.add(at)), factor, minus_maximum));
+                let exp = |at: usize| {
+                    Avx512::exp2(Avx512::fma(Avx512::load(scores.add(at)), factor, minus_maximum))
+                };
                 let (low, high) = (exp(key), exp(key + 16));
                 sums[0] = _mm512_add_ps(sums[0], low);
                 sums[1] = _mm512_add_ps(sums[1], high);
@@ -120,7 +128,13 @@ unsafe fn store_bf16(to: *mut u16, low: __m512, high: __m512) {
 /// # Safety
 /// The configuration of [`AmxKernel::begin`], readable queries and groups, writable scores.
 #[inline(always)]
-unsafe fn score_pair(queries: *const u8, row_bytes: usize, first: *const u8, second: *const u8, scores: *mut f32) {
+unsafe fn score_pair(
+    queries: *const u8,
+    row_bytes: usize,
+    first: *const u8,
+    second: *const u8,
+    scores: *mut f32,
+) {
     // 16 keys of all dimensions.
     let half_bytes = 16 * row_bytes;
     // SAFETY: the caller's promise.
@@ -177,7 +191,13 @@ unsafe fn score_group(queries: *const u8, row_bytes: usize, group: *const u8, sc
 /// # Safety
 /// The configuration of [`AmxKernel::begin`], readable weights and groups, writable sums.
 #[inline(always)]
-unsafe fn sum_64_dims(weights: *const u8, groups: &[*const u8], offset: usize, sums: *mut f32, sum_bytes: usize) {
+unsafe fn sum_64_dims(
+    weights: *const u8,
+    groups: &[*const u8],
+    offset: usize,
+    sums: *mut f32,
+    sum_bytes: usize,
+) {
     // SAFETY: the caller's promise.
     unsafe {
         amx::zero::<0>();
@@ -208,7 +228,13 @@ unsafe fn sum_64_dims(weights: *const u8, groups: &[*const u8], offset: usize, s
 /// # Safety
 /// As for [`sum_64_dims`].
 #[inline(always)]
-unsafe fn sum_32_dims(weights: *const u8, groups: &[*const u8], offset: usize, sums: *mut f32, sum_bytes: usize) {
+unsafe fn sum_32_dims(
+    weights: *const u8,
+    groups: &[*const u8],
+    offset: usize,
+    sums: *mut f32,
+    sum_bytes: usize,
+) {
     // SAFETY: the caller's promise.
     unsafe {
         amx::zero::<0>();

@@ -35,7 +35,8 @@ impl RowTile<'_> {
 /// The arithmetic of a [`RowTile`].
 ///
 /// # Safety
-/// All functions need their instruction set, the row tile's groups to be readable, and a scratch reserved for the plan.
+/// All functions need their instruction set, the row tile's groups to be readable, and a scratch
+/// reserved for the plan.
 pub(super) trait Kernel {
     /// Vectors for what is not particular to the kernel.
     type S: Simd;
@@ -47,16 +48,23 @@ pub(super) trait Kernel {
     /// q·k into the scratch's scores, keys from 0.
     unsafe fn scores(tile: &RowTile<'_>, scratch: &mut Scratch);
     /// Turns a row of scores into weights; returns its maximum and sum.
-    unsafe fn weights(scratch: &mut Scratch, row: usize, num_keys: usize, factor: f32) -> (f32, f32);
+    unsafe fn weights(
+        scratch: &mut Scratch,
+        row: usize,
+        num_keys: usize,
+        factor: f32,
+    ) -> (f32, f32);
     /// Weighted sums of the values into the scratch's sums.
     unsafe fn sums(tile: &RowTile<'_>, scratch: &mut Scratch);
 }
 
-/// Computes one item of the plan and writes its output rows, or leaves them to the last item that shares them.
+/// Computes one item of the plan and writes its output rows, or leaves them to the last item that
+/// shares them.
 ///
 /// # Safety
-/// As for [`store`](super::store); `store` must have ended for all items of this layer, `buffers` must have been
-/// reserved for the plan, and `thread` be a number below the threads reserved for that no other thread uses.
+/// As for [`store`](super::store); `store` must have ended for all items of this layer, `buffers`
+/// must have been reserved for the plan, and `thread` be a number below the threads reserved for
+/// that no other thread uses.
 ///
 /// # Panics
 /// When `item`, `thread` or `layer` is not of this plan.
@@ -82,7 +90,13 @@ pub unsafe fn attend(
 for_isa!(
     /// [`attend`] in the plan's vectors.
     unsafe fn attend_vector => attend_with_vectors,
-    (plan: &AttentionPlan, layer: &AttentionLayer<'_>, buffers: &AttentionBuffers, thread: usize, item: &AttendItem)
+    (
+        plan: &AttentionPlan,
+        layer: &AttentionLayer<'_>,
+        buffers: &AttentionBuffers,
+        thread: usize,
+        item: &AttendItem
+    )
 );
 
 #[inline(always)]
@@ -127,7 +141,8 @@ unsafe fn attend_item<K: Kernel>(
     item: &AttendItem,
 ) {
     let result_len = PARTIAL_HEADER + plan.shape.head_dim;
-    // SAFETY: the caller's promise; a merge's partial results are the items' own until all have finished.
+    // SAFETY: the caller's promise; a merge's partial results are the items' own until all have
+    // finished.
     unsafe {
         let scratch = buffers.scratch(thread);
         if item.stores {
@@ -195,7 +210,8 @@ unsafe fn put_queries<K: Kernel>(
     let mut head = [0f32; MAX_HEAD_DIM];
     let head = &mut head[..head_dim];
     for query in 0..item.num_queries {
-        let (row, member) = ((item.first_query + query) / group, (item.first_query + query) % group);
+        let (row, member) =
+            ((item.first_query + query) / group, (item.first_query + query) % group);
         let batch_row = plan.sequences[item.sequence].first_row + row;
         let place = batch_row * layer.qkv_stride + (item.kv_head * group + member) * head_dim;
         // SAFETY: the caller's promise: row and head lie in qkv.
@@ -262,7 +278,10 @@ unsafe fn attend_split<K: Kernel>(
             }
             K::sums(&tile, scratch);
             for row in 0..num_queries {
-                let result = scratch.results.as_mut_ptr().add((first_query + row) * (PARTIAL_HEADER + head_dim));
+                let result = scratch
+                    .results
+                    .as_mut_ptr()
+                    .add((first_query + row) * (PARTIAL_HEADER + head_dim));
                 let sums = scratch.sums.as_mut_ptr().add(row * head_dim);
                 fold::<K::S>(result, softmax[row].0, softmax[row].1, sums, head_dim);
             }
@@ -283,11 +302,14 @@ unsafe fn write_out<S: Simd>(
 ) {
     let (group, head_dim) = (plan.group(), plan.shape.head_dim);
     for query in 0..item.num_queries {
-        let (row, member) = ((item.first_query + query) / group, (item.first_query + query) % group);
+        let (row, member) =
+            ((item.first_query + query) / group, (item.first_query + query) % group);
         let batch_row = plan.sequences[item.sequence].first_row + row;
         // SAFETY: the caller's promise: row and head lie in the output.
         unsafe {
-            let out = layer.out.add(batch_row * layer.out_stride + (item.kv_head * group + member) * head_dim);
+            let out = layer
+                .out
+                .add(batch_row * layer.out_stride + (item.kv_head * group + member) * head_dim);
             finish::<S>(results.add(query * (PARTIAL_HEADER + head_dim)), out, head_dim);
         }
     }

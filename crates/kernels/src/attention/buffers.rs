@@ -1,4 +1,5 @@
-//! Memory that attention works in: some for each thread, and partial results that items hand to each other.
+//! Memory that attention works in: some for each thread, and partial results that items hand to
+//! each other.
 
 use std::cell::UnsafeCell;
 
@@ -61,8 +62,9 @@ pub struct AttentionBuffers {
     partials: UnsafeCell<AlignedFloats>,
 }
 
-// SAFETY: a scratch is used by the thread of its number alone; items write partials of their own, and the last of a
-// merge reads them after all have written (`attend`'s callers promise the former, its counters see to the latter).
+// SAFETY: a scratch is used by the thread of its number alone; items write partials of their own,
+// and the last of a merge reads them after all have written (`attend`'s callers promise the former,
+// its counters see to the latter).
 unsafe impl Sync for AttentionBuffers {}
 
 impl AttentionBuffers {
@@ -71,7 +73,8 @@ impl AttentionBuffers {
         AttentionBuffers::default()
     }
 
-    /// Makes room for `plan` on `num_threads` threads; call it before the threads start on the plan.
+    /// Makes room for `plan` on `num_threads` threads; call it before the threads start on the
+    /// plan.
     pub fn reserve(&mut self, plan: &AttentionPlan, num_threads: usize) {
         let head_dim = plan.shape.head_dim;
         let num_queries = plan.max_item_queries().next_multiple_of(ROW_TILE);
@@ -103,7 +106,8 @@ impl AttentionBuffers {
 
     /// Start of the partial results.
     pub(super) fn partials(&self) -> *mut f32 {
-        // SAFETY: only the address of the floats is taken; the vector itself changes in `reserve` alone.
+        // SAFETY: only the address of the floats is taken; the vector itself changes in `reserve`
+        // alone.
         unsafe { (*self.partials.get()).lines.as_ptr().cast_mut().cast() }
     }
 }

@@ -1,22 +1,27 @@
 //! Paged attention for prefill and decode, with grouped query heads over a block table.
 //!
-//! A batch is cut into items once ([`AttentionPlan`]); then every layer runs two loops over the worker threads:
+//! A batch is cut into items once ([`AttentionPlan`]); then every layer runs two loops over the
+//! worker threads:
 //!
-//! 1. [`store`]: norms and rotates the keys and writes keys and values into the arena. Its items are absent when
-//!    every sequence has one row (decode): then the loop and its barrier can be left out, and step 2 stores.
+//! 1. [`store`]: norms and rotates the keys and writes keys and values into the arena. Its items
+//!    are absent when every sequence has one row (decode): then the loop and its barrier can be
+//!    left out, and step 2 stores.
 //! 2. [`attend`]: norms and rotates the queries and writes the output rows.
 //!
 //! ## The output of a token depends on nothing but its query and the keys and values it sees
 //!
-//! Not on what shares the batch, the size of prefill chunks, the number of threads, or prefill or decode, bit for bit:
+//! Not on what shares the batch, the size of prefill chunks, the number of threads, or prefill or
+//! decode, bit for bit:
 //!
-//! * Keys are taken in splits of [`SPLIT_TOKENS`] at fixed positions. Each has a softmax of its own; the splits are
-//!   folded into the result in ascending order by the same operations, be it by the item that computed them or, when
-//!   several items share the splits of a query (long contexts), by the last of these to finish.
-//! * Within a split, a score is one chain over the head's dimensions, and an output one chain over the tokens, in
-//!   ascending order, and up to [`ROW_TILE`] query rows of any token run through the same code side by side.
-//! * A key that is masked contributes exactly nothing: its weight is 0 and the group it lies in holds no infinities,
-//!   for the token that begins a group of the arena clears it.
+//! * Keys are taken in splits of [`SPLIT_TOKENS`] at fixed positions. Each has a softmax of its
+//!   own; the splits are folded into the result in ascending order by the same operations, be it by
+//!   the item that computed them or, when several items share the splits of a query (long
+//!   contexts), by the last of these to finish.
+//! * Within a split, a score is one chain over the head's dimensions, and an output one chain over
+//!   the tokens, in ascending order, and up to [`ROW_TILE`] query rows of any token run through the
+//!   same code side by side.
+//! * A key that is masked contributes exactly nothing: its weight is 0 and the group it lies in
+//!   holds no infinities, for the token that begins a group of the arena clears it.
 //!
 //! Results differ between instruction sets and KV formats within rounding.
 
@@ -37,7 +42,8 @@ pub use plan::{AttentionError, AttentionPlan};
 pub use rope::{Rope, RopeRows};
 pub use store::store;
 
-/// Tokens of a split of the keys: the unit of the softmax and of sharing one query's work among threads.
+/// Tokens of a split of the keys: the unit of the softmax and of sharing one query's work among
+/// threads.
 pub const SPLIT_TOKENS: usize = 512;
 /// Query rows that are computed side by side.
 pub const ROW_TILE: usize = 16;
@@ -64,7 +70,8 @@ pub struct AttentionShape {
 pub struct AttentionBatch<'a> {
     /// `(num_rows,)` position of each row in its sequence.
     pub positions: &'a [i32],
-    /// `(num_sequences + 1,)` sequence `s` has rows `row_starts[s]..row_starts[s + 1]`, at least one.
+    /// `(num_sequences + 1,)` sequence `s` has rows `row_starts[s]..row_starts[s + 1]`, at least
+    /// one.
     pub row_starts: &'a [i32],
     /// `(num_sequences,)` tokens of each, this step's included.
     pub context_lens: &'a [i32],
@@ -87,7 +94,8 @@ pub struct AttentionLayer<'a> {
     pub norm_eps: f32,
     /// Rotations of the batch's rows.
     pub rope: &'a RopeRows,
-    /// Rows of all query heads, key heads, value heads: `(num_heads + 2 * num_kv_heads) * head_dim` floats each.
+    /// Rows of all query heads, key heads, value heads: `(num_heads + 2 * num_kv_heads) * head_dim`
+    /// floats each.
     pub qkv: *const f32,
     /// Floats from one row to the next.
     pub qkv_stride: usize,
@@ -99,20 +107,39 @@ pub struct AttentionLayer<'a> {
     pub arena: *mut u8,
 }
 
-// SAFETY: the pointers are only used by the unsafe functions `store` and `attend`, whose callers answer for them.
+// SAFETY: the pointers are only used by the unsafe functions `store` and `attend`, whose callers
+// answer for them.
 unsafe impl Send for AttentionLayer<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for AttentionLayer<'_> {}
 
 impl AttentionLayer<'_> {
-    /// Panics unless the safe parts of `self` fit the plan, so that a wrong call cannot reach foreign memory.
+    /// Panics unless the safe parts of `self` fit the plan, so that a wrong call cannot reach
+    /// foreign memory.
     #[inline]
     fn check(&self, plan: &AttentionPlan) {
         let head_dim = plan.shape.head_dim;
-        assert!(self.layer < plan.layout.num_layers(), "layer {} of {}", self.layer, plan.layout.num_layers());
-        assert!(self.q_norm.is_none_or(|w| w.len() == head_dim), "q_norm must have head_dim weights");
-        assert!(self.k_norm.is_none_or(|w| w.len() == head_dim), "k_norm must have head_dim weights");
-        assert!(self.rope.rotated_dims() <= head_dim, "rope rotates more dimensions than a head has");
-        assert!(self.rope.num_rows().is_none_or(|n| n == plan.num_rows), "rope rows must be those of the batch");
+        assert!(
+            self.layer < plan.layout.num_layers(),
+            "layer {} of {}",
+            self.layer,
+            plan.layout.num_layers()
+        );
+        assert!(
+            self.q_norm.is_none_or(|w| w.len() == head_dim),
+            "q_norm must have head_dim weights"
+        );
+        assert!(
+            self.k_norm.is_none_or(|w| w.len() == head_dim),
+            "k_norm must have head_dim weights"
+        );
+        assert!(
+            self.rope.rotated_dims() <= head_dim,
+            "rope rotates more dimensions than a head has"
+        );
+        assert!(
+            self.rope.num_rows().is_none_or(|n| n == plan.num_rows),
+            "rope rows must be those of the batch"
+        );
     }
 }

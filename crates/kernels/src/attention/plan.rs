@@ -1,4 +1,5 @@
-//! How the attention of one batch is cut into items, checked once and then used by every layer of the same kind.
+//! How the attention of one batch is cut into items, checked once and then used by every layer of
+//! the same kind.
 //!
 //! Cutting never changes a bit of the result: see the module's documentation.
 
@@ -10,7 +11,8 @@ use super::{AttentionBatch, AttentionShape, ROW_TILE, SPLIT_TOKENS};
 use crate::isa::Isa;
 use crate::kv::{KvDtype, KvLayout, GROUP_TOKENS};
 
-/// Row tiles of an item at most: enough to use a split of keys and values many times while it is in cache.
+/// Row tiles of an item at most: enough to use a split of keys and values many times while it is in
+/// cache.
 const MAX_ITEM_TILES: usize = 8;
 /// Items to aim at for each thread, so that the last to finish does not keep the others waiting.
 const ITEMS_PER_THREAD: usize = 4;
@@ -22,8 +24,8 @@ const MIN_ITEM_COST: usize = SPLIT_TOKENS / GROUP_TOKENS;
 pub enum AttentionError {
     /// Query heads, KV heads and head dimension do not fit each other or the layout.
     #[error(
-        "attention with {num_heads} heads over {num_kv_heads} KV heads of {head_dim} does not fit KV blocks with \
-         {layout_kv_heads} heads of {layout_head_dim}"
+        "attention with {num_heads} heads over {num_kv_heads} KV heads of {head_dim} does not fit \
+         KV blocks with {layout_kv_heads} heads of {layout_head_dim}"
     )]
     Shape {
         /// Query heads.
@@ -52,7 +54,10 @@ pub enum AttentionError {
     #[error("batch: {0}")]
     Batch(String),
     /// A block number outside the arena.
-    #[error("sequence {sequence} has block {block} at entry {entry} of its table, but the arena has {num_blocks}")]
+    #[error(
+        "sequence {sequence} has block {block} at entry {entry} of its table, but the arena has \
+         {num_blocks}"
+    )]
     Block {
         /// Sequence of the batch.
         sequence: usize,
@@ -134,12 +139,15 @@ pub struct AttentionPlan {
 }
 
 impl AttentionPlan {
-    /// Checks `batch` against the layout and an arena of `num_blocks` blocks and cuts it up for `num_threads`.
+    /// Checks `batch` against the layout and an arena of `num_blocks` blocks and cuts it up for
+    /// `num_threads`.
     ///
-    /// The kernels are those of `isa`; AMX is used for bf16 with heads of a multiple of 32, and otherwise AVX-512.
+    /// The kernels are those of `isa`; AMX is used for bf16 with heads of a multiple of 32, and
+    /// otherwise AVX-512.
     ///
     /// # Errors
-    /// See [`AttentionError`]. Block table entries that no row of the batch can see are not looked at.
+    /// See [`AttentionError`]. Block table entries that no row of the batch can see are not looked
+    /// at.
     pub fn new(
         batch: &AttentionBatch<'_>,
         layout: &KvLayout,
@@ -181,7 +189,8 @@ impl AttentionPlan {
         Ok(plan)
     }
 
-    /// Items of [`store`](super::store); 0 when every sequence has one row, for then attending stores too.
+    /// Items of [`store`](super::store); 0 when every sequence has one row, for then attending
+    /// stores too.
     pub fn num_store_items(&self) -> usize {
         self.stores.len()
     }
@@ -219,7 +228,13 @@ impl AttentionPlan {
     }
 
     /// Offset in the arena of the group of tokens with number `group` of a sequence.
-    pub(super) fn group_offset(&self, sequence: &Sequence, layer: usize, kv_head: usize, group: usize) -> usize {
+    pub(super) fn group_offset(
+        &self,
+        sequence: &Sequence,
+        layer: usize,
+        kv_head: usize,
+        group: usize,
+    ) -> usize {
         let groups_per_block = self.layout.block_size_tokens() / GROUP_TOKENS;
         let block = self.blocks[sequence.table + group / groups_per_block] as usize;
         block * self.layout.block_bytes()
@@ -236,13 +251,15 @@ impl AttentionPlan {
         let bounds = batch.row_starts.get(sequence).zip(batch.row_starts.get(sequence + 1));
         let expected_start = self.sequences.last().map_or(0, |s| s.first_row + s.num_rows);
         let (first_row, end_row) = match bounds {
-            Some((&a, &b)) if a as usize == expected_start && a < b && b as usize <= self.num_rows => {
+            Some((&a, &b))
+                if a as usize == expected_start && a < b && b as usize <= self.num_rows =>
+            {
                 (a as usize, b as usize)
             }
             _ => {
                 return Err(AttentionError::Batch(format!(
-                    "the rows of sequence {sequence} must start at {expected_start}, be at least one, and end by \
-                     {}, but row_starts are {:?}",
+                    "the rows of sequence {sequence} must start at {expected_start}, be at least \
+                     one, and end by {}, but row_starts are {:?}",
                     self.num_rows, batch.row_starts
                 )));
             }
@@ -258,7 +275,8 @@ impl AttentionPlan {
         for (row, &position) in batch.positions[first_row..end_row].iter().enumerate() {
             if position as i64 != (first_position + row) as i64 {
                 return Err(AttentionError::Batch(format!(
-                    "row {row} of sequence {sequence} is at position {position}, but must be the {}th of {context_len}",
+                    "row {row} of sequence {sequence} is at position {position}, but must be the \
+                     {}th of {context_len}",
                     first_position + row
                 )));
             }
@@ -268,11 +286,13 @@ impl AttentionPlan {
         let table = batch
             .table_stride
             .checked_mul(sequence)
-            .and_then(|start| batch.block_tables.get(start..)?.get(..num_entries.min(batch.table_stride)))
+            .and_then(|start| batch.block_tables.get(start..))
+            .and_then(|table| table.get(..num_entries.min(batch.table_stride)))
             .filter(|table| table.len() == num_entries)
             .ok_or_else(|| {
                 AttentionError::Batch(format!(
-                    "sequence {sequence} needs {num_entries} blocks for {context_len} tokens, but its table is shorter"
+                    "sequence {sequence} needs {num_entries} blocks for {context_len} tokens, but \
+                     its table is shorter"
                 ))
             })?;
         let first_entry = self.first_visible(first_position) / block_size;
@@ -303,8 +323,10 @@ impl AttentionPlan {
         let group = self.group();
         let mut total_cost = 0;
         for s in &self.sequences {
-            let mean_groups = self.num_groups(s.first_position + s.num_rows / 2, s.first_position + s.num_rows / 2);
-            total_cost += (s.num_rows * group).div_ceil(ROW_TILE) * mean_groups * self.shape.num_kv_heads;
+            let mean_groups = self
+                .num_groups(s.first_position + s.num_rows / 2, s.first_position + s.num_rows / 2);
+            total_cost +=
+                (s.num_rows * group).div_ceil(ROW_TILE) * mean_groups * self.shape.num_kv_heads;
         }
         let target = if num_threads == 1 {
             usize::MAX
@@ -341,7 +363,8 @@ impl AttentionPlan {
         let group = self.group();
         let num_queries = s.num_rows * group;
         let last_position = s.first_position + s.num_rows - 1;
-        let tile_cost = self.num_groups(last_position.saturating_sub(ROW_TILE / group), last_position);
+        let tile_cost =
+            self.num_groups(last_position.saturating_sub(ROW_TILE / group), last_position);
         // One row stays whole, for the item that has the last split stores its key and value.
         let item_tiles = if s.num_rows == 1 {
             num_queries.div_ceil(ROW_TILE)
@@ -367,7 +390,8 @@ impl AttentionPlan {
                     self.num_partials += (end_split - first_split) * num_queries;
                     self.merges.len() - 1
                 });
-                let at = |range: usize| first_split + (end_split - first_split) * range / num_ranges;
+                let at =
+                    |range: usize| first_split + (end_split - first_split) * range / num_ranges;
                 for range in 0..num_ranges {
                     self.attends.push(AttendItem {
                         sequence: index,

@@ -1,9 +1,11 @@
 //! Rotary position embedding.
 //!
-//! Cosines and sines of a batch's rows are worked out once by [`RopeRows`] and shared by all layers with the same
-//! frequencies. They are computed in f64 and rounded at the end, so that large positions are as exact as small ones.
+//! Cosines and sines of a batch's rows are worked out once by [`RopeRows`] and shared by all layers
+//! with the same frequencies. They are computed in f64 and rounded at the end, so that large
+//! positions are as exact as small ones.
 
-/// Positions of the inner table; the angle of a position is that of its multiple of this plus that of the rest.
+/// Positions of the inner table; the angle of a position is that of its multiple of this plus that
+/// of the rest.
 const STEP: i32 = 64;
 
 /// Rotation frequencies of one kind of layer.
@@ -17,9 +19,9 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// `inv_freq`: angle per position of each rotated pair, scaling applied. The first `2 * inv_freq.len()`
-    /// dimensions of a head are rotated, as pairs (0, 1), (2, 3), ... if `interleaved`, else `(i, i + num_pairs)`.
-    /// `magnitude` multiplies cosine and sine.
+    /// `inv_freq`: angle per position of each rotated pair, scaling applied. The first `2 *
+    /// inv_freq.len()` dimensions of a head are rotated, as pairs (0, 1), (2, 3), ... if
+    /// `interleaved`, else `(i, i + num_pairs)`. `magnitude` multiplies cosine and sine.
     pub fn new(inv_freq: &[f32], interleaved: bool, magnitude: f32) -> Rope {
         let inv_freq: Vec<f64> = inv_freq.iter().map(|&f| f64::from(f)).collect();
         let angle = |position: i32, freq: &f64| (f64::from(position) * freq).sin_cos();
@@ -42,8 +44,8 @@ impl Rope {
 
 /// Cosines and sines of the rows of a batch.
 ///
-/// A row is `[rotated_dims]` factors of the element itself, then `[rotated_dims]` factors of its partner, with the
-/// sign of the rotation.
+/// A row is `[rotated_dims]` factors of the element itself, then `[rotated_dims]` factors of its
+/// partner, with the sign of the rotation.
 #[derive(Clone, Debug, Default)]
 pub struct RopeRows {
     interleaved: bool,
@@ -77,7 +79,8 @@ impl RopeRows {
         let mut coarse = vec![(1.0, 0.0); num_pairs];
         let mut coarse_position = 0;
         for (row, &position) in self.rows.chunks_exact_mut(2 * dims).zip(positions) {
-            let (base, rest) = (position - position.rem_euclid(STEP), position.rem_euclid(STEP) as usize);
+            let (base, rest) =
+                (position - position.rem_euclid(STEP), position.rem_euclid(STEP) as usize);
             if base != coarse_position {
                 coarse_position = base;
                 for (entry, freq) in coarse.iter_mut().zip(&rope.inv_freq) {
@@ -90,8 +93,11 @@ impl RopeRows {
             for (pair, (&(ca, sa), &(cb, sb))) in coarse.iter().zip(fine).enumerate() {
                 let cos = ((ca * cb - sa * sb) * rope.magnitude) as f32;
                 let sin = ((sa * cb + ca * sb) * rope.magnitude) as f32;
-                let (first, second) =
-                    if rope.interleaved { (2 * pair, 2 * pair + 1) } else { (pair, pair + num_pairs) };
+                let (first, second) = if rope.interleaved {
+                    (2 * pair, 2 * pair + 1)
+                } else {
+                    (pair, pair + num_pairs)
+                };
                 (own[first], own[second]) = (cos, cos);
                 (partner[first], partner[second]) = (-sin, sin);
             }
@@ -171,7 +177,10 @@ mod tests {
         let rope = Rope::new(&[1.0, 0.1, 0.01], false, 1.0);
         let together = RopeRows::new(&rope, &[5, 200, 63, 64, 200]);
         for (row, position) in [5, 200, 63, 64, 200].into_iter().enumerate() {
-            assert_eq!(together.rows[row * 12..(row + 1) * 12], RopeRows::new(&rope, &[position]).rows);
+            assert_eq!(
+                together.rows[row * 12..(row + 1) * 12],
+                RopeRows::new(&rope, &[position]).rows
+            );
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The softmax of a split, and folding the results of splits together.
 //!
-//! Scores are taken to base 2: weights are `2^(score * factor - maximum)`, with log2(e) in the factor.
+//! Scores are taken to base 2: weights are `2^(score * factor - maximum)`, with log2(e) in the
+//! factor.
 
 use super::buffers::PARTIAL_HEADER;
 use super::simd::Simd;
@@ -85,12 +86,19 @@ pub(super) unsafe fn weigh<S: Simd>(row: *mut f32, len: usize, factor: f32, maxi
 
 /// Folds the next split of a row into its result.
 ///
-/// A result is the maximum, the sum of weights, padding up to [`PARTIAL_HEADER`], and the weighted sums.
+/// A result is the maximum, the sum of weights, padding up to [`PARTIAL_HEADER`], and the weighted
+/// sums.
 ///
 /// # Safety
 /// `S` must be available, `result` hold a result, and `sums` as many floats as a head.
 #[inline(always)]
-pub(super) unsafe fn fold<S: Simd>(result: *mut f32, maximum: f32, sum: f32, sums: *const f32, head_dim: usize) {
+pub(super) unsafe fn fold<S: Simd>(
+    result: *mut f32,
+    maximum: f32,
+    sum: f32,
+    sums: *const f32,
+    head_dim: usize,
+) {
     // SAFETY: the caller's promise.
     unsafe {
         let new_maximum = (*result).max(maximum);

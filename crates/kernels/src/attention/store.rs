@@ -10,9 +10,9 @@ const MAX_F16: f32 = 65_504.0;
 /// Stores the keys and values of one item of the plan.
 ///
 /// # Safety
-/// `layer`'s pointers must be valid for the plan's batch, layout and number of blocks; no block may belong to two
-/// sequences that write to it; and other threads may run other items of the same layer, but nothing else that
-/// touches these rows or blocks.
+/// `layer`'s pointers must be valid for the plan's batch, layout and number of blocks; no block may
+/// belong to two sequences that write to it; and other threads may run other items of the same
+/// layer, but nothing else that touches these rows or blocks.
 ///
 /// # Panics
 /// When `item` or `layer` is not of this plan.
@@ -20,18 +20,29 @@ pub unsafe fn store(plan: &AttentionPlan, layer: &AttentionLayer<'_>, item: usiz
     layer.check(plan);
     let item = plan.stores[item];
     for kv_head in 0..plan.shape.num_kv_heads {
-        // SAFETY: the plan was made for an available instruction set; the rest is the caller's promise.
-        unsafe { store_head(plan.isa, plan, layer, item.sequence, item.first_row, item.num_rows, kv_head) }
+        // SAFETY: the plan was made for an available instruction set; the rest is the caller's
+        // promise.
+        unsafe {
+            store_head(plan.isa, plan, layer, item.sequence, item.first_row, item.num_rows, kv_head)
+        }
     }
 }
 
 for_isa!(
     /// Stores some rows of one group of tokens for one KV head.
     unsafe fn store_head => store_rows,
-    (plan: &AttentionPlan, layer: &AttentionLayer<'_>, sequence: usize, first_row: usize, num_rows: usize, kv_head: usize)
+    (
+        plan: &AttentionPlan,
+        layer: &AttentionLayer<'_>,
+        sequence: usize,
+        first_row: usize,
+        num_rows: usize,
+        kv_head: usize
+    )
 );
 
-/// As [`store`] for `num_rows` rows from `first_row` of the sequence, all in one group, and one KV head.
+/// As [`store`] for `num_rows` rows from `first_row` of the sequence, all in one group, and one KV
+/// head.
 ///
 /// # Safety
 /// As for [`store`], and `S` must be available.
@@ -50,7 +61,8 @@ pub(super) unsafe fn store_rows<S: Simd>(
     let position = sequence.first_position + first_row;
     let offset = plan.group_offset(sequence, layer.layer, kv_head, position / GROUP_TOKENS);
     let token = position % GROUP_TOKENS;
-    // SAFETY: the plan's blocks lie in the arena, and rows and heads in qkv, by the caller's promise.
+    // SAFETY: the plan's blocks lie in the arena, and rows and heads in qkv, by the caller's
+    // promise.
     unsafe {
         let group = layer.arena.add(offset);
         if token == 0 && num_rows < GROUP_TOKENS {
@@ -118,21 +130,29 @@ pub(super) fn to_bf16(x: f32) -> u16 {
 /// # Safety
 /// `group` must be a group of that format and head dimension.
 #[inline(always)]
-unsafe fn write_token<S: Simd>(dtype: KvDtype, group: *mut u8, token: usize, key: &[f32], value: &[f32]) {
+unsafe fn write_token<S: Simd>(
+    dtype: KvDtype,
+    group: *mut u8,
+    token: usize,
+    key: &[f32],
+    value: &[f32],
+) {
     let head_dim = key.len();
     let side = GROUP_TOKENS * head_dim;
     // SAFETY: all places are below the group's size, see `kv`; a group is aligned to a cache line.
     unsafe {
         match dtype {
             KvDtype::F32 => {
-                let (keys, values) = (group.cast::<f32>(), group.cast::<f32>().add(side + token * head_dim));
+                let (keys, values) =
+                    (group.cast::<f32>(), group.cast::<f32>().add(side + token * head_dim));
                 for (dim, &x) in key.iter().enumerate() {
                     *keys.add(dim * GROUP_TOKENS + token) = x;
                 }
                 std::ptr::copy_nonoverlapping(value.as_ptr(), values, head_dim);
             }
             KvDtype::F16 => {
-                let (keys, values) = (group.cast::<u16>(), group.cast::<u16>().add(side + token * head_dim));
+                let (keys, values) =
+                    (group.cast::<u16>(), group.cast::<u16>().add(side + token * head_dim));
                 let mut halves = [0u16; MAX_HEAD_DIM];
                 to_f16::<S>(key, halves.as_mut_ptr());
                 for (dim, &x) in halves[..head_dim].iter().enumerate() {
@@ -143,7 +163,8 @@ unsafe fn write_token<S: Simd>(dtype: KvDtype, group: *mut u8, token: usize, key
             KvDtype::Bf16 => {
                 let pairs = group.cast::<u32>().add(token / 16 * (side / 4) + token % 16);
                 for (pair, x) in key.chunks_exact(2).enumerate() {
-                    *pairs.add(pair * 16) = u32::from(to_bf16(x[0])) | u32::from(to_bf16(x[1])) << 16;
+                    *pairs.add(pair * 16) =
+                        u32::from(to_bf16(x[0])) | u32::from(to_bf16(x[1])) << 16;
                 }
                 let values = group.cast::<u16>().add(side + token / 2 * 32 + token % 2);
                 for (dim, &x) in value.iter().enumerate() {
@@ -151,7 +172,8 @@ unsafe fn write_token<S: Simd>(dtype: KvDtype, group: *mut u8, token: usize, key
                 }
             }
             KvDtype::Int8 => {
-                let (keys, values) = (group.cast::<i8>(), group.cast::<i8>().add(side + token * head_dim));
+                let (keys, values) =
+                    (group.cast::<i8>(), group.cast::<i8>().add(side + token * head_dim));
                 let scales = group.add(2 * side).cast::<f32>();
                 let (scale, factor) = int8_scale(key);
                 *scales.add(token) = scale;
@@ -168,10 +190,12 @@ unsafe fn write_token<S: Simd>(dtype: KvDtype, group: *mut u8, token: usize, key
     }
 }
 
-/// Converts to half precision within its finite range: infinities would spoil the zero weights of masked tokens.
+/// Converts to half precision within its finite range: infinities would spoil the zero weights of
+/// masked tokens.
 ///
 /// # Safety
-/// `S` must be available, and `out` hold as many numbers as `x`, whose length is a multiple of the lanes.
+/// `S` must be available, and `out` hold as many numbers as `x`, whose length is a multiple of the
+/// lanes.
 #[inline(always)]
 unsafe fn to_f16<S: Simd>(x: &[f32], out: *mut u16) {
     let mut bounded = [0f32; MAX_HEAD_DIM];

@@ -1,7 +1,8 @@
 //! The kernel for any KV format on vectors of f32.
 //!
-//! A group is brought to f32 once for all the row tile's queries; then scores are sums over the head's dimensions
-//! with keys in the lanes, and outputs are sums over the tokens with the head's dimensions in the lanes.
+//! A group is brought to f32 once for all the row tile's queries; then scores are sums over the
+//! head's dimensions with keys in the lanes, and outputs are sums over the tokens with the head's
+//! dimensions in the lanes.
 
 use std::marker::PhantomData;
 
@@ -36,7 +37,12 @@ impl<S: Simd> Kernel for VectorKernel<S> {
         unsafe {
             let queries = scratch.queries.as_mut_ptr().add(tile.first_query * head_dim);
             for (index, &group) in tile.groups.iter().enumerate() {
-                let keys = keys_as_f32::<S>(tile.plan.layout.dtype(), group, head_dim, scratch.keys.as_mut_ptr());
+                let keys = keys_as_f32::<S>(
+                    tile.plan.layout.dtype(),
+                    group,
+                    head_dim,
+                    scratch.keys.as_mut_ptr(),
+                );
                 let scores = scratch.scores.as_mut_ptr().add(index * GROUP_TOKENS);
                 let mut row = 0;
                 while row < tile.num_queries {
@@ -55,7 +61,12 @@ impl<S: Simd> Kernel for VectorKernel<S> {
     }
 
     #[inline(always)]
-    unsafe fn weights(scratch: &mut Scratch, row: usize, num_keys: usize, factor: f32) -> (f32, f32) {
+    unsafe fn weights(
+        scratch: &mut Scratch,
+        row: usize,
+        num_keys: usize,
+        factor: f32,
+    ) -> (f32, f32) {
         // SAFETY: the caller's promise.
         unsafe {
             let scores = scratch.scores.as_mut_ptr().add(row * SCORE_STRIDE);
@@ -73,7 +84,8 @@ impl<S: Simd> Kernel for VectorKernel<S> {
             std::ptr::write_bytes(sums, 0, tile.num_queries * head_dim);
             for (index, &group) in tile.groups.iter().enumerate() {
                 let dtype = tile.plan.layout.dtype();
-                let values = values_as_f32::<S>(dtype, group, head_dim, scratch.values.as_mut_ptr());
+                let values =
+                    values_as_f32::<S>(dtype, group, head_dim, scratch.values.as_mut_ptr());
                 let weights = scratch.scores.as_mut_ptr().add(index * GROUP_TOKENS);
                 let mut row = 0;
                 while row < tile.num_queries {
@@ -95,7 +107,12 @@ impl<S: Simd> Kernel for VectorKernel<S> {
 /// # Safety
 /// `S` must be available, `group` a group of that format and `out` have room.
 #[inline(always)]
-unsafe fn keys_as_f32<S: Simd>(dtype: KvDtype, group: *const u8, head_dim: usize, out: *mut f32) -> *const f32 {
+unsafe fn keys_as_f32<S: Simd>(
+    dtype: KvDtype,
+    group: *const u8,
+    head_dim: usize,
+    out: *mut f32,
+) -> *const f32 {
     let len = head_dim * GROUP_TOKENS;
     // SAFETY: the caller's promise; see `kv` for the forms.
     unsafe {
@@ -106,7 +123,8 @@ unsafe fn keys_as_f32<S: Simd>(dtype: KvDtype, group: *const u8, head_dim: usize
                 for half in 0..2 {
                     for dim in (0..head_dim).step_by(2) {
                         for lane in (0..16).step_by(S::LANES) {
-                            let pairs = group.cast::<u16>().add(half * len / 2 + dim * 16 + 2 * lane);
+                            let pairs =
+                                group.cast::<u16>().add(half * len / 2 + dim * 16 + 2 * lane);
                             let (even, odd) = S::load_bf16_pairs(pairs);
                             let to = out.add(dim * GROUP_TOKENS + half * 16 + lane);
                             S::store(to, even);
@@ -135,7 +153,12 @@ unsafe fn keys_as_f32<S: Simd>(dtype: KvDtype, group: *const u8, head_dim: usize
 /// # Safety
 /// As for [`keys_as_f32`].
 #[inline(always)]
-unsafe fn values_as_f32<S: Simd>(dtype: KvDtype, group: *const u8, head_dim: usize, out: *mut f32) -> *const f32 {
+unsafe fn values_as_f32<S: Simd>(
+    dtype: KvDtype,
+    group: *const u8,
+    head_dim: usize,
+    out: *mut f32,
+) -> *const f32 {
     let len = head_dim * GROUP_TOKENS;
     // SAFETY: the caller's promise; see `kv` for the forms.
     unsafe {
@@ -157,7 +180,10 @@ unsafe fn values_as_f32<S: Simd>(dtype: KvDtype, group: *const u8, head_dim: usi
                 for token in 0..GROUP_TOKENS {
                     let scale = S::splat(*scales.add(token));
                     for at in (token * head_dim..(token + 1) * head_dim).step_by(S::LANES) {
-                        S::store(out.add(at), S::mul(S::load_i8(group.cast::<i8>().add(len + at)), scale));
+                        S::store(
+                            out.add(at),
+                            S::mul(S::load_i8(group.cast::<i8>().add(len + at)), scale),
+                        );
                     }
                 }
             }

@@ -1,6 +1,8 @@
-//! The vector operations the attention kernels are written in, one implementation per instruction set.
+//! The vector operations the attention kernels are written in, one implementation per instruction
+//! set.
 //!
-//! Kernels are generic over [`Simd`] and inlined into one entry point per instruction set that enables its features.
+//! Kernels are generic over [`Simd`] and inlined into one entry point per instruction set that
+//! enables its features.
 
 mod portable;
 #[cfg(target_arch = "x86_64")]
@@ -10,13 +12,15 @@ pub(super) use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 pub(super) use x86::{Avx2, Avx512};
 
-/// Coefficients of 2^x on [0, 1), from x^1 up; the constant is exactly 1, so that 2^0 is. Relative error 1e-7.
+/// Coefficients of 2^x on [0, 1), from x^1 up; the constant is exactly 1, so that 2^0 is. Relative
+/// error 1e-7.
 const EXP2: [f32; 5] = [0.693_151_3, 0.240_164_44, 0.055_799_913, 0.009_017_03, 0.001_867_130_2];
 
 /// f32 vectors of one instruction set.
 ///
 /// # Safety
-/// Every function needs the instruction set to be available and pointers to cover the elements named.
+/// Every function needs the instruction set to be available and pointers to cover the elements
+/// named.
 pub(super) trait Simd: Copy {
     /// The set itself, to pass to functions that are generic over it.
     const TOKEN: Self;
@@ -51,7 +55,8 @@ pub(super) trait Simd: Copy {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The larger of each lane.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
-    /// 2^x for x <= 1: 0 far below the range of f32, exactly 1 at 0, relative error below 1e-6 elsewhere.
+    /// 2^x for x <= 1: 0 far below the range of f32, exactly 1 at 0, relative error below 1e-6
+    /// elsewhere.
     unsafe fn exp2(x: Self::V) -> Self::V;
     /// Sum of the lanes, in an order of its own.
     unsafe fn sum(v: Self::V) -> f32;
@@ -61,7 +66,9 @@ pub(super) trait Simd: Copy {
 
 /// Calls `$function::<S>` within the instruction set `$isa`, as `unsafe fn $name(isa, args...)`.
 macro_rules! for_isa {
-    ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident => $function:path, ($($arg:ident: $type:ty),* $(,)?)) => {
+    ($(#[$doc:meta])*
+     $vis:vis unsafe fn $name:ident => $function:path, ($($arg:ident: $type:ty),* $(,)?)
+    ) => {
         $(#[$doc])*
         $vis unsafe fn $name(isa: crate::isa::Isa, $($arg: $type),*) {
             #[cfg(target_arch = "x86_64")]
@@ -76,7 +83,8 @@ macro_rules! for_isa {
                 // SAFETY: the features are enabled; the rest is the caller's promise.
                 unsafe { $function(crate::attention::simd::Avx2, $($arg),*) }
             }
-            // SAFETY: the caller promises that `isa` is available, and what the function itself asks for.
+            // SAFETY: the caller promises that `isa` is available, and what the function itself
+            // asks for.
             unsafe {
                 match isa {
                     #[cfg(target_arch = "x86_64")]
@@ -135,10 +143,20 @@ mod tests {
             // SAFETY: `isa` is available.
             unsafe { run_exp2(isa, &mut x) };
             for (got, exact) in x.iter().zip(exact) {
-                assert!((f64::from(*got) - exact).abs() <= 1e-6 * exact + 1e-37, "{isa:?}: {got} for {exact}");
+                assert!(
+                    (f64::from(*got) - exact).abs() <= 1e-6 * exact + 1e-37,
+                    "{isa:?}: {got} for {exact}"
+                );
             }
             let mut edges = [0.0f32; 16];
-            edges[..6].copy_from_slice(&[f32::NEG_INFINITY, -1e30, -1_000.0, -160.0, f32::MIN, 0.0]);
+            edges[..6].copy_from_slice(&[
+                f32::NEG_INFINITY,
+                -1e30,
+                -1_000.0,
+                -160.0,
+                f32::MIN,
+                0.0,
+            ]);
             // SAFETY: `isa` is available.
             unsafe { run_exp2(isa, &mut edges) };
             assert_eq!(edges[..6], [0.0, 0.0, 0.0, 0.0, 0.0, 1.0], "{isa:?}");
@@ -148,7 +166,8 @@ mod tests {
     #[test]
     fn half_precision_round_trips() {
         for isa in available() {
-            let mut bits: Vec<u16> = (0..16).map(|i| half::f16::from_f32(i as f32 * 0.37 - 2.0).to_bits()).collect();
+            let mut bits: Vec<u16> =
+                (0..16).map(|i| half::f16::from_f32(i as f32 * 0.37 - 2.0).to_bits()).collect();
             let expected = bits.clone();
             let mut out = [0.0f32; 32];
             // SAFETY: `isa` is available.

@@ -193,8 +193,8 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn exp2(x: __m512) -> __m512 {
-        // Bounding x from below keeps its reduction finite; the scaling then ends in zero by itself.
-        // SAFETY: as above.
+        // Bounding x from below keeps its reduction finite; the scaling then ends in zero by
+        // itself. SAFETY: as above.
         unsafe {
             let x = _mm512_max_ps(x, _mm512_set1_ps(-1_000.0));
             let f = _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF }>(x);

@@ -1,0 +1,27 @@
+"""`artesian serve`: the HTTP server and its worker."""
+
+from cyclopts import App
+
+from artesian.cli.options import EPILOGUE, with_settings
+from artesian.config import EngineConfig, ServerConfig, Settings
+
+app = App(
+    help_epilogue=f"""\
+Examples: artesian serve smollm2 |
+artesian serve ./model.gguf --max-model-len 32K --port 9000 --api-key secret |
+artesian serve --config server.yaml
+
+{EPILOGUE}"""
+)
+
+
+@app.default
+@with_settings(EngineConfig, ServerConfig)
+def serve(settings: Settings) -> int:
+    """Serve a model: OpenAI-compatible API and chat page."""
+    engine_config = settings.load(EngineConfig)
+    server_config = settings.load(ServerConfig)
+
+    from artesian.api.server import run_server
+
+    return run_server(engine_config, server_config)
