@@ -1,0 +1,112 @@
+"""Names of blocks: the published vectors, and that nothing that matters is left out."""
+
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from artesian.kvcache.hashing import BlockHasher, KvIdentity, encode_field
+
+TOKENS = np.arange(8, dtype=np.int32)
+PLAIN = KvIdentity("model", "f16", 4)
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "KV_BLOCKS.md"
+
+
+def names(hasher: BlockHasher, tokens: np.ndarray = TOKENS) -> list[str]:
+    hashes: list[bytes] = []
+    hasher.extend(hashes, tokens)
+    return [block_hash.hex() for block_hash in hashes]
+
+
+def test_published_vectors() -> None:
+    computed = [
+        *names(BlockHasher(PLAIN)),
+        *names(BlockHasher(PLAIN, "tenant")),
+        *names(BlockHasher(KvIdentity("model", "f16", 4, namespace="blue"))),
+        *names(
+            BlockHasher(
+                KvIdentity("model", "f16", 4, extra={"attention": "full", "adapter": "none"})
+            )
+        ),
+        *names(BlockHasher(PLAIN), np.array([2**31 - 1, 0, 1, 65536], np.int32)),
+    ]
+    assert computed == re.findall(r"`([0-9a-f]{64})`", DOCS.read_text())
+
+
+def test_the_documented_encoding_gives_the_first_vector() -> None:
+    fields = (
+        b"artesian.kv",
+        struct.pack("<I", 1),
+        b"",
+        b"",
+        b"model",
+        b"f16",
+        struct.pack("<I", 4),
+        b"",
+        struct.pack("<4I", 0, 1, 2, 3),
+    )
+    message = b"".join(struct.pack("<I", len(value)) + value for value in fields) + bytes(4)
+    assert blake3(message).hexdigest() == names(BlockHasher(PLAIN))[0]
+
+
+@pytest.mark.parametrize(
+    ("identity", "salt"),
+    [
+        (KvIdentity("other", "f16", 4), ""),
+        (KvIdentity("model", "f32", 4), ""),
+        (KvIdentity("model", "f16", 4, namespace="n"), ""),
+        (KvIdentity("model", "f16", 4, extra={"a": "b"}), ""),
+        (KvIdentity("mode", "lf16", 4), ""),  # same text, other fields
+        (PLAIN, "salt"),
+    ],
+)
+def test_everything_that_changes_numbers_changes_names(identity: KvIdentity, salt: str) -> None:
+    assert not set(names(BlockHasher(identity, salt))) & set(names(BlockHasher(PLAIN)))
+
+
+def test_a_name_depends_on_all_tokens_before() -> None:
+    changed = TOKENS.copy()
+    changed[0] = 99
+    plain, other = names(BlockHasher(PLAIN)), names(BlockHasher(PLAIN), changed)
+    assert plain[0] != other[0]
+    assert plain[1] != other[1]
+
+
+def test_extending_in_steps_gives_the_same_names_and_skips_the_open_block() -> None:
+    hasher = BlockHasher(PLAIN)
+    hashes: list[bytes] = []
+    for end in range(1, 8):
+        hasher.extend(hashes, TOKENS[:end])
+        assert len(hashes) == end // 4
+    hasher.extend(hashes, TOKENS)
+    assert [h.hex() for h in hashes] == names(hasher)
+
+
+def test_a_block_of_the_wrong_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="a block holds 4 tokens, got 3"):
+        BlockHasher(PLAIN).block_hash(b"", TOKENS[:3])
+
+
+def test_names_are_the_same_in_another_process() -> None:
+    code = (
+        "import numpy as np; from artesian.kvcache import BlockHasher, KvIdentity;"
+        "h=[]; BlockHasher(KvIdentity('model','f16',4)).extend(h, np.arange(8, dtype=np.int32));"
+        "print(h[1].hex())"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert output.stdout.strip() == names(BlockHasher(PLAIN))[1]
+
+
+@given(st.lists(st.binary(max_size=6), max_size=5), st.lists(st.binary(max_size=6), max_size=5))
+def test_no_two_lists_of_fields_encode_alike(left: list[bytes], right: list[bytes]) -> None:
+    same = b"".join(map(encode_field, left)) == b"".join(map(encode_field, right))
+    assert same == (left == right)
