@@ -108,11 +108,13 @@ class Scheduler:
         if schedule.sequences:
             share = max(self._budget // _MIXED_PREFILL_DIVISOR, _MIN_MIXED_PREFILL_TOKENS)
             budget = min(budget, share)
-        if prefilling:
-            prefilling.sort(key=_rank)
-            for sequence in prefilling:
-                if budget and sequence.status is Status.RUNNING:
-                    budget -= self._add_chunk(schedule, sequence, budget)
+        prefilling.sort(key=_rank)
+        for sequence in prefilling:
+            priority = sequence.rank[0]
+            if self.waiting and self.waiting[0].rank[0] < priority:
+                budget = self._admit(schedule, budget, now, priority)
+            if budget and sequence.status is Status.RUNNING:
+                budget -= self._add_chunk(schedule, sequence, budget)
         if self.waiting:
             self._admit(schedule, budget, now)
         return schedule
@@ -156,11 +158,19 @@ class Scheduler:
         schedule.num_tokens.append(num_tokens)
         return num_tokens
 
-    def _admit(self, schedule: Schedule, budget: int, now: float) -> None:
-        """Moves waiting sequences to running, by rank, until one does not fit."""
+    def _admit(
+        self, schedule: Schedule, budget: int, now: float, before_priority: int | None = None
+    ) -> int:
+        """Moves waiting sequences to running, by rank, until one does not fit.
+
+        Only those of better priority than `before_priority`, if that is given. Returns the budget
+        that is left.
+        """
         index = 0
         while budget and index < len(self.waiting):
             sequence = self.waiting[index]
+            if before_priority is not None and sequence.rank[0] >= before_priority:
+                break
             if sequence.waits_for is not None and sequence.waits_for in self._being_computed:
                 index += 1
                 continue
@@ -169,11 +179,12 @@ class Scheduler:
                 index += 1
                 continue
             if not self._make_room(sequence, hits, schedule):
-                return
+                break
             index = self.waiting.index(sequence)  # the preempted may have queued before it
             del self.waiting[index]
             self._start(sequence, hits, now)
             budget -= self._add_chunk(schedule, sequence, budget)
+        return budget
 
     def _lookup(self, sequence: Sequence) -> list[int]:
         """Cached blocks of `sequence`, never all its tokens: the last one must be computed for its
