@@ -108,8 +108,8 @@ class GgufHeader:
             ) from error
 
     def strings(self, key: str) -> list[str]:
-        """The strings of a metadata array. Raises `KeyError` when the key is absent."""
-        array = self.arrays[key]
+        """The strings of a metadata array. Raises `CheckpointError` when there is none."""
+        array = self._array(key)
         if array.element_type != _STRING:
             raise self._error(f"metadata {key} should be an array of strings")
         buffer, read_length = self._buffer, _U64.unpack_from
@@ -122,12 +122,17 @@ class GgufHeader:
         return [value.decode("utf-8", "replace") for value in values]
 
     def numbers(self, key: str) -> "np.ndarray[tuple[int], np.dtype[np.generic]]":
-        """The numbers of a metadata array. Raises `KeyError` when the key is absent."""
-        array = self.arrays[key]
+        """The numbers of a metadata array. Raises `CheckpointError` when there is none."""
+        array = self._array(key)
         if array.element_type == _STRING:
             raise self._error(f"metadata {key} should be an array of numbers")
         dtype = np.dtype(_SCALARS[array.element_type].format)
         return np.frombuffer(self._buffer, dtype, array.count, array.offset_bytes)
+
+    def _array(self, key: str) -> ArrayRef:
+        if key not in self.arrays:
+            raise self._error(f"metadata {key} is missing; convert the model again")
+        return self.arrays[key]
 
     def floats(self, info: TensorInfo) -> F32:
         """The values of a tensor stored as f32, a view of the file."""

@@ -7,45 +7,10 @@ arrives at. Keeping only that one halves the table.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 
-
-class _Rules:
-    """Ranks (0 merges first) and the merge found for each token so far."""
-
-    def __init__(self, ranks: Mapping[str, int]) -> None:
-        self.ranks = ranks
-        self.cuts: dict[str, int] = {}
-
-    def spine(self, token: str, rightmost: bool) -> list[tuple[str, int]]:
-        """The pieces that lie at one end of `token` while it is put together, whole token first.
-
-        With each comes the rank of the merge that uses it up; the token itself lasts.
-        """
-        pieces = [(token, len(self.ranks))]
-        while (cut := self.cuts.get(token)) is not None:
-            rank = self.ranks[token]
-            token = token[cut:] if rightmost else token[:cut]
-            pieces.append((token, rank))
-        return pieces
-
-    def reachable(self, left: str, right: str) -> bool:
-        """Whether `left` and `right` meet before anything merges across their border."""
-        ranks = self.ranks
-        ends, starts = self.spine(left, True), self.spine(right, False)
-        for end, end_used in ends:
-            for start, start_used in starts:
-                if end is left and start is right:
-                    continue
-                rank = ranks.get(end + start)
-                # Both pieces must be there at once; on equal ranks the leftmost merge is first.
-                if (
-                    rank is not None
-                    and rank < start_used
-                    and rank < end_used
-                    and max(ranks.get(end, -1), ranks.get(start, -1)) < min(end_used, start_used)
-                ):
-                    return False
-        return True
+# Bounds the time that a damaged file can take; real tokens are far shorter.
+_MAX_TOKEN_CHARACTERS = 256
 
 
 def derive_merges(scores: Mapping[str, float]) -> list[tuple[str, str]]:
@@ -55,13 +20,26 @@ def derive_merges(scores: Mapping[str, float]) -> list[tuple[str, str]]:
         scores: token -> score of the tokens that text may be merged into; higher merges first.
     """
     # Pieces of one character start as they are, whatever their score.
-    ordered = sorted((token for token in scores if len(token) > 1), key=lambda t: -scores[t])
-    rules = _Rules({token: rank for rank, token in enumerate(ordered)})
-    # A token's pieces are shorter than itself: by length, their cuts are known when needed.
-    for token in sorted(ordered, key=len):
-        cuts = [i for i in range(1, len(token)) if token[:i] in scores and token[i:] in scores]
-        if len(cuts) > 1:
-            cuts = [i for i in cuts if rules.reachable(token[:i], token[i:])]
-        if cuts:
-            rules.cuts[token] = cuts[0]
-    return [(t[: rules.cuts[t]], t[rules.cuts[t] :]) for t in ordered if t in rules.cuts]
+    tokens = [token for token in scores if 1 < len(token) <= _MAX_TOKEN_CHARACTERS]
+    tokens.sort(key=lambda token: -scores[token])
+    ranks = {token: rank for rank, token in enumerate(tokens)}
+    return [pair for token in tokens if (pair := _last_pair(token, ranks)) is not None]
+
+
+def _last_pair(token: str, ranks: Mapping[str, int]) -> tuple[str, str] | None:
+    """The two pieces that `token` is joined from at last; None when merging does not get there."""
+    never = len(ranks)
+    pieces = list(token)
+    pairs = [ranks.get(left + right, never) for left, right in pairwise(pieces)]
+    while len(pairs) > 1:
+        best = min(pairs)
+        if best == never:
+            return None
+        at = pairs.index(best)
+        pieces[at : at + 2] = [pieces[at] + pieces[at + 1]]
+        del pairs[at]
+        if at > 0:
+            pairs[at - 1] = ranks.get(pieces[at - 1] + pieces[at], never)
+        if at < len(pairs):
+            pairs[at] = ranks.get(pieces[at] + pieces[at + 1], never)
+    return pieces[0], pieces[1]

@@ -171,8 +171,6 @@ def _save(library: Tokenizer, path: Path) -> None:
 def _sentencepiece(header: GgufHeader) -> Tokenizer:
     vocabulary = _vocabulary(header)
     types = _token_types(header, len(vocabulary))
-    if "tokenizer.ggml.scores" not in header.arrays:
-        raise CheckpointError(f"{header.path}: metadata tokenizer.ggml.scores is missing")
     scores: list[float] = header.numbers("tokenizer.ggml.scores").tolist()
     if len(scores) != len(vocabulary):
         raise CheckpointError(f"{header.path}: {len(scores)} scores for {len(vocabulary)} tokens")
