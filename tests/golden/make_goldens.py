@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM
+import torch  # type: ignore[import-not-found]
+from transformers import AutoModelForCausalLM  # type: ignore[import-not-found]
 
 from tests.golden import tiny_models
 

@@ -57,7 +57,8 @@ def test_random_damage_is_refused_or_harmless(tmp_path: Path) -> None:
 @pytest.mark.parametrize("huge", [2**60, 2**64 - 1])
 @pytest.mark.parametrize("count", ["num_tensors", "num_entries"])
 def test_absurd_counts(tmp_path: Path, count: str, huge: int) -> None:
-    content = gguf(llama_metadata(), llama_tensors(), **{count: huge})
+    arguments: dict[str, Any] = {count: huge}
+    content = gguf(llama_metadata(), llama_tensors(), **arguments)
     assert str(huge) in refusal(tmp_path, content)
 
 
