@@ -28,6 +28,7 @@ class Script:
     refusal: Response | None = None
     breaks_after: int | None = None
     key: str = ""
+    is_ready: bool = True
     requests: list[dict[str, Any]] = field(default_factory=list)
 
     def reset(self) -> None:
@@ -72,6 +73,8 @@ def _app(script: Script) -> FastAPI:
 
     @app.get("/v1/models")
     def models(request: Request) -> Response:
+        if not script.is_ready:
+            return refusal(503, "The model is being loaded.")
         return locked(request) or JSONResponse({"data": [{"id": "scripted"}]})
 
     @app.post("/v1/chat/completions")

@@ -182,6 +182,18 @@ def test_unreachable_server_is_named(browser: ChatBrowser, script: Script) -> No
     browser.until(lambda: browser.text(ANSWER) == "Hello.")
 
 
+def test_page_connects_once_the_server_is_ready(browser: ChatBrowser, script: Script) -> None:
+    script.is_ready = False
+    browser.driver.refresh()
+    browser.until(lambda: browser.text(".model-name") == "not connected")
+    browser.write("Hi\n")
+    assert "not ready" in wait_for_failure(browser).text
+    script.is_ready = True
+    browser.until(lambda: browser.text(".model-name") == "scripted", timeout_s=10)
+    browser.click(".failure .button")
+    browser.until(lambda: browser.text(ANSWER) == "Hello.")
+
+
 def test_failed_turn_is_joined_with_the_next(browser: ChatBrowser, script: Script) -> None:
     script.refusal = refusal(500, "Worker lost.")
     browser.write("One\n")

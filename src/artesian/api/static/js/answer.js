@@ -4,12 +4,12 @@ import { ApiError } from "./api.js";
 import { newId } from "./conversations.js";
 import { describeFailure } from "./failures.js";
 
-export function newAnswer(model) {
+export function newAnswer() {
   return {
     id: newId(),
     role: "assistant",
     content: "",
-    model,
+    model: "",
     state: "streaming",
     stats: null,
     failure: null,
@@ -33,11 +33,12 @@ export function turnsToSend(conversation) {
 }
 
 /** Streams into `answer` and calls `onChange()` after each change. Never throws. */
-export async function runAnswer({ api, body, answer, signal, onChange }) {
+export async function runAnswer({ api, getModel, body, answer, signal, onChange }) {
   const clock = { sentMs: performance.now(), firstMs: null, lastMs: null, numPieces: 0 };
   let usage = null;
   try {
-    for await (const chunk of api.chat(body, signal)) {
+    answer.model = await getModel();
+    for await (const chunk of api.chat({ ...body, model: answer.model }, signal)) {
       usage = chunk.usage ?? usage;
       takeChoice(answer, chunk.choices?.[0], clock);
       onChange();

@@ -218,13 +218,8 @@ export class App {
     const conversation = this.current;
     const controller = new AbortController();
     this.running.set(conversation.id, controller);
-    if (!this.models.current) await this.models.load();
-    const answer = newAnswer(this.models.current);
-    const body = {
-      model: answer.model,
-      messages: turnsToSend(conversation),
-      ...samplingFields(this.sampling),
-    };
+    const answer = newAnswer();
+    const body = { messages: turnsToSend(conversation), ...samplingFields(this.sampling) };
     conversation.messages.push(answer);
     conversation.updatedMs = Date.now();
     this.store.save(conversation);
@@ -234,6 +229,7 @@ export class App {
     let savedMs = performance.now();
     await runAnswer({
       api: this.api,
+      getModel: () => this.models.name(),
       body,
       answer,
       signal: controller.signal,
