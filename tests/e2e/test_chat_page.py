@@ -1,6 +1,5 @@
 """The chat page in Chromium, in front of the real server and a real model."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -19,7 +18,6 @@ pytestmark = pytest.mark.e2e
 READY_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
 ANSWER = ".message.assistant .prose"
-SERVE = "import sys; from artesian.cli import main; sys.exit(main())"
 
 
 def free_port() -> int:
@@ -43,9 +41,9 @@ def server_url(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     port = free_port()
     log_path = tmp_path_factory.mktemp("server") / "log.txt"
     url = f"http://127.0.0.1:{port}/"
-    command = [sys.executable, "-c", SERVE, "serve", str(smollm2_path), "--port", str(port)]
+    command = [sys.executable, "-m", "artesian", "serve", str(smollm2_path), "--port", str(port)]
     with log_path.open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))
+        server = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             deadline_s = time.monotonic() + READY_TIMEOUT_S
             while not is_ready(url):

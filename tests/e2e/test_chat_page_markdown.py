@@ -9,6 +9,14 @@ from tests.e2e.scripted_server import Script
 
 pytestmark = pytest.mark.e2e
 
+
+@pytest.fixture(scope="module")
+def page(browser: ChatBrowser, scripted_page: tuple[str, Script]) -> ChatBrowser:
+    """The page, opened once: these tests only borrow its modules."""
+    browser.open(scripted_page[0])
+    return browser
+
+
 RENDER = """
 import("./static/js/markdown/index.js").then(({ MarkdownView }) => {
   const root = document.createElement("div");
@@ -92,19 +100,19 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_renders(browser: ChatBrowser, script: Script, name: str) -> None:
+def test_renders(page: ChatBrowser, name: str) -> None:
     source, expected = CASES[name]
-    assert browser.run(RENDER, [source]) == expected
+    assert page.run(RENDER, [source]) == expected
 
 
-def test_a_stream_ends_in_the_same_nodes_as_the_whole(browser: ChatBrowser, script: Script) -> None:
+def test_a_stream_ends_in_the_same_nodes_as_the_whole(page: ChatBrowser) -> None:
     whole = "\n\n".join(source for source, _ in CASES.values())
     growing = [whole[:end] for end in range(0, len(whole), 7)] + [whole]
-    assert browser.run(RENDER, growing) == browser.run(RENDER, [whole])
+    assert page.run(RENDER, growing) == page.run(RENDER, [whole])
 
 
-def test_finished_blocks_keep_their_nodes(browser: ChatBrowser, script: Script) -> None:
-    same = browser.run(
+def test_finished_blocks_keep_their_nodes(page: ChatBrowser) -> None:
+    same = page.run(
         """
         import("./static/js/markdown/index.js").then(({ MarkdownView }) => {
           const root = document.createElement("div");
@@ -126,10 +134,8 @@ def test_finished_blocks_keep_their_nodes(browser: ChatBrowser, script: Script) 
      "![" * 10_000 + "](", "https://" * 5_000],
     ids=lambda text: text[:6],
 )  # fmt: skip
-def test_hostile_text_renders_in_bounded_time(
-    browser: ChatBrowser, script: Script, hostile: str
-) -> None:
-    took_ms = browser.run(
+def test_hostile_text_renders_in_bounded_time(page: ChatBrowser, hostile: str) -> None:
+    took_ms = page.run(
         """
         import("./static/js/markdown/index.js").then(({ MarkdownView }) => {
           const began = performance.now();
@@ -143,9 +149,9 @@ def test_hostile_text_renders_in_bounded_time(
     assert took_ms < 2000
 
 
-def read_events(browser: ChatBrowser, chunks: list[bytes]) -> list[str]:
+def read_events(page: ChatBrowser, chunks: list[bytes]) -> list[str]:
     """What the page's event reader makes of a body that arrives in these chunks."""
-    found = browser.run(
+    found = page.run(
         """
         import("./static/js/sse.js").then(async ({ readEvents }) => {
           const chunks = JSON.parse(args[0]).map((chunk) => new Uint8Array(chunk));
@@ -167,9 +173,7 @@ def read_events(browser: ChatBrowser, chunks: list[bytes]) -> list[str]:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 1000])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_events_survive_any_split(
-    browser: ChatBrowser, script: Script, size: int, end: str
-) -> None:
+def test_events_survive_any_split(page: ChatBrowser, size: int, end: str) -> None:
     lines = [
         ": ping",
         "",
@@ -183,4 +187,4 @@ def test_events_survive_any_split(
     ]
     body = end.join(lines).encode()
     chunks = [body[at : at + size] for at in range(0, len(body), size)]
-    assert read_events(browser, chunks) == ["wasser 水 💧", "a\nb", "end"]
+    assert read_events(page, chunks) == ["wasser 水 💧", "a\nb", "end"]

@@ -50,7 +50,10 @@ export class App {
       onRegenerate: (id) => this.regenerate(id),
       onRetry: (id) => this.regenerate(id),
       onKey: () => this.askKey(),
-      onExample: (text) => this.send(text),
+      onExample: (text) => {
+        this.send(text);
+        this.composer.focus();
+      },
     });
     this.sidebar = new Sidebar({
       onNew: () => this.newChat(),
