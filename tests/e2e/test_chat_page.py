@@ -37,7 +37,7 @@ def is_ready(url: str) -> bool:
 @pytest.fixture(scope="module")
 def server_url(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`artesian serve` as a user starts it, on a free port."""
-    pytest.importorskip("artesian._core", reason="the native module is not built")
+    pytest.importorskip("artesian.ops.native", reason="the native module is not built")
     port = free_port()
     log_path = tmp_path_factory.mktemp("server") / "log.txt"
     url = f"http://127.0.0.1:{port}/"
