@@ -113,7 +113,7 @@ def write(name: str, directory: Path) -> Path:
     if name not in SHARDED:
         _save(path / "model.safetensors", name, tensors)
         return path
-    files = {}
+    files: dict[str, str] = {}
     for number, part in enumerate((names[::2], names[1::2]), start=1):
         file = f"model-{number:05}-of-00002.safetensors"
         _save(path / file, name, {tensor: tensors[tensor] for tensor in part})

@@ -1,5 +1,6 @@
 """Tokenizers built from GGUF metadata."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_unusable_vocabularies(tmp_path: Path, changes: dict[str, Any], reason: 
 
 
 class TestChatTemplate:
-    MESSAGES = ({"role": "user", "content": "hi"},)
+    MESSAGES: Sequence[dict[str, object]] = ({"role": "user", "content": "hi"},)
 
     def test_renders_as_transformers_does(self, tmp_path: Path) -> None:
         template = (
@@ -110,7 +111,10 @@ class TestChatTemplate:
             "{% if add_generation_prompt %}>{{ mood }}{% endif %}{{ eos_token }}"
         )
         tokenizer = tokenizer_of(tmp_path, {"tokenizer.chat_template": template})
-        messages = [{"role": "skip", "content": "x"}, {"role": "user", "content": "<é>"}]
+        messages: list[dict[str, object]] = [
+            {"role": "skip", "content": "x"},
+            {"role": "user", "content": "<é>"},
+        ]
         assert tokenizer.apply_chat_template(messages, mood="ok") == '<s>["<é>"]>ok</s>'
         assert tokenizer.apply_chat_template(messages, False) == '<s>["<é>"]</s>'
 

@@ -23,7 +23,8 @@ def derive_merges(scores: Mapping[str, float]) -> list[tuple[str, str]]:
     tokens = [token for token in scores if 1 < len(token) <= _MAX_TOKEN_CHARACTERS]
     tokens.sort(key=lambda token: -scores[token])
     ranks = {token: rank for rank, token in enumerate(tokens)}
-    return [pair for token in tokens if (pair := _last_pair(token, ranks)) is not None]
+    pairs = (_last_pair(token, ranks) for token in tokens)
+    return [pair for pair in pairs if pair and pair[0] in scores and pair[1] in scores]
 
 
 def _last_pair(token: str, ranks: Mapping[str, int]) -> tuple[str, str] | None:
