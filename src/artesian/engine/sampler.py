@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from artesian.engine import sampling_reference as kernels
+from artesian import _core
 from artesian.engine.base import OutputLogprobs, TokenLogprob
 from artesian.engine.sequence import Sequence
 
@@ -39,46 +39,44 @@ class Sampler:
         self._cached: tuple[F32, I32, F32, F32, U64] | None = None
 
     def sample(self, logits: F32, sequences: list[Sequence]) -> Sampled:
-        """The next token of each sequence; row i of `logits` (m, vocab_size) belongs to
-        sequences[i].
+        """The next token of each sequence, from its row of `logits` (num_sequences, vocab_size).
 
         May change `logits`.
         """
         if all(sequence.is_plain_greedy for sequence in sequences):
-            tokens = logits.argmax(axis=1)
-            return Sampled(tokens.tolist(), failed=_find_failed(logits, tokens))
-        raw = self._raw_for_logprobs(logits, sequences)
-        if not logits.flags.writeable:
-            logits = logits.copy()
+            tokens = logits.argmax(axis=1)  # NaN counts as largest, so it shows in what is chosen
+            return Sampled(tokens.tolist(), failed=_not_finite(logits, tokens))
+        wanted = [i for i, s in enumerate(sequences) if s.sampling.logprobs is not None]
+        raw = logits[wanted] if wanted else None  # a copy: the rows are about to change
         for row, sequence in zip(logits, sequences, strict=True):
             _adjust(row, sequence)
-        tokens = self._choose(logits, sequences)
-        failed = _find_failed(logits, tokens)
-        logprobs = None
-        if raw is not None:
-            logprobs = _logprobs(raw, tokens, [s.sampling.logprobs for s in sequences], failed)
+        tokens, failed = self._choose(logits, sequences)
+        if raw is None:
+            return Sampled(tokens.tolist(), failed=failed)
+        num_tops = [sequences[i].sampling.logprobs for i in wanted]
+        logprobs: list[OutputLogprobs | None] = [None] * len(sequences)
+        for i, entry in zip(wanted, _logprobs(raw, tokens[wanted], num_tops), strict=True):
+            logprobs[i] = entry
         return Sampled(tokens.tolist(), logprobs, failed)
 
-    def _choose(self, logits: F32, sequences: list[Sequence]) -> npt.NDArray[np.int32]:
+    def _choose(self, logits: F32, sequences: list[Sequence]) -> tuple[I32, frozenset[int]]:
+        """Tokens, and the rows that have none."""
         if self._cached is None or sequences != self._cached_for:
             params = [sequence.sampling for sequence in sequences]
             self._cached = (
                 np.array([p.temperature for p in params], np.float32),
-                np.array([max(p.top_k, 0) for p in params], np.int32),
+                np.array([p.top_k for p in params], np.int32),
                 np.array([p.top_p for p in params], np.float32),
                 np.array([p.min_p for p in params], np.float32),
                 np.array([sequence.seed for sequence in sequences], np.uint64),
             )
             self._cached_for = list(sequences)
         steps = np.array([sequence.num_output_tokens for sequence in sequences], np.uint64)
-        return kernels.sample(logits, *self._cached, steps)
-
-    def _raw_for_logprobs(self, logits: F32, sequences: list[Sequence]) -> F32 | None:
-        """The model's logits, a copy if they are about to change; None when nobody asks for
-        them."""
-        if all(sequence.sampling.logprobs is None for sequence in sequences):
-            return None
-        return logits.copy()
+        try:
+            return _core.sample(logits, *self._cached, steps), frozenset()
+        except _core.InvalidLogitsError as error:
+            logits[error.rows] = 0
+            return _core.sample(logits, *self._cached, steps), frozenset(error.rows)
 
 
 def add_prompt_logprobs(sequence: Sequence, start: int, logits: F32) -> None:
@@ -95,7 +93,7 @@ def add_prompt_logprobs(sequence: Sequence, start: int, logits: F32) -> None:
     if len(chosen):
         rows = logits[skip : skip + len(chosen)]
         num_tops = [sequence.sampling.prompt_logprobs] * len(chosen)
-        known.extend(_logprobs(rows, chosen, num_tops, _find_failed(rows, chosen)))
+        known.extend(_logprobs(rows, chosen, num_tops))
 
 
 def _adjust(row: F32, sequence: Sequence) -> None:
@@ -103,7 +101,7 @@ def _adjust(row: F32, sequence: Sequence) -> None:
     params = sequence.sampling
     if sequence.has_penalties:
         num_prompt = sequence.num_prompt_tokens
-        kernels.penalize(
+        _core.penalize(
             row,
             sequence.tokens[:num_prompt],
             sequence.tokens[num_prompt : sequence.num_tokens],
@@ -117,33 +115,35 @@ def _adjust(row: F32, sequence: Sequence) -> None:
         row[list(sequence.stop_token_ids)] = -np.inf
 
 
-def _find_failed(logits: F32, tokens: npt.NDArray[np.generic]) -> frozenset[int]:
-    """Rows whose chosen logit is not finite: NaN wins every comparison in argmax."""
+def _not_finite(logits: F32, tokens: npt.NDArray[np.int64]) -> frozenset[int]:
+    """Rows whose chosen logit is NaN or infinite."""
     chosen = logits[np.arange(len(tokens)), tokens]
     if np.isfinite(chosen).all():
         return frozenset()
     return frozenset(np.flatnonzero(~np.isfinite(chosen)).tolist())
 
 
-def _logprobs(
-    logits: F32,
-    tokens: npt.NDArray[np.int32],
-    num_tops: list[int | None],
-    failed: frozenset[int],
-) -> list[OutputLogprobs | None]:
-    """Per row what `num_tops` asks for; None where it asks for nothing or the row failed."""
-    most = max(num for num in num_tops if num is not None)
-    values, top_ids, top_values = kernels.logprobs(logits, tokens.astype(np.int32), most)
+def _logprobs(logits: F32, tokens: I32, num_tops: list[int | None]) -> list[OutputLogprobs | None]:
+    """Log probabilities of each row's token and of as many others as asked; None for bad rows."""
+    most = min(max(num or 0 for num in num_tops), logits.shape[1])
+    bad: list[int] = []
+    try:
+        values, top_ids, top_values = _core.logprobs(logits, tokens, most)
+    except _core.InvalidLogitsError as error:
+        bad = error.rows
+        logits = logits.copy()
+        logits[bad] = 0
+        values, top_ids, top_values = _core.logprobs(logits, tokens, most)
     result: list[OutputLogprobs | None] = []
     for row, num_top in enumerate(num_tops):
-        if num_top is None or row in failed:
+        if row in bad:
             result.append(None)
             continue
-        ids, tops = top_ids[row, :num_top].tolist(), top_values[row, :num_top].tolist()
+        tops = zip(top_ids[row, :num_top].tolist(), top_values[row, :num_top].tolist(), strict=True)
         result.append(
             OutputLogprobs(
                 TokenLogprob(int(tokens[row]), float(values[row])),
-                [TokenLogprob(i, value) for i, value in zip(ids, tops, strict=True)],
+                [TokenLogprob(token_id, value) for token_id, value in tops if token_id >= 0],
             )
         )
     return result
