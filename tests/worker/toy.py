@@ -34,6 +34,7 @@ MAX_MODEL_LEN = 4096
 class ToySequence:
     def __init__(self, request: Request, index: int) -> None:
         self.request, self.index = request, index
+        self.arrived = time.monotonic()
         self.output = list(request.output_token_ids)
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.text = self.decoder.decode(bytes(self.output))
@@ -128,7 +129,11 @@ class ToyEngine:
             os._exit(42)
         if b"!defect" in prompt:
             raise RuntimeError("a defect in step")
-        return sequence.step()
+        output = sequence.step()
+        timeout_s = sequence.request.timeout_s
+        if timeout_s is not None and time.monotonic() - sequence.arrived > timeout_s:
+            output.finish_reason = output.finish_reason or "deadline"
+        return output
 
     def stats(self) -> EngineStats:
         return EngineStats(
@@ -179,12 +184,16 @@ class ToyTokenizer:
 
 
 def create_engine(config: EngineConfig) -> ToyEngine:
-    """`model` is "toy", or "toy:STEP_MS"; "toy:bad" cannot be loaded, "toy:exit" dies at start."""
+    """`model` is "toy", or "toy:STEP_MS"; "toy:bad" cannot be loaded, "toy:exit" dies at start,
+    "toy:slow" takes two seconds to load."""
     argument = config.model.partition(":")[2] or "1"
     if argument == "bad":
         raise ValueError("toy:bad: no such model")
     if argument == "exit":
         os._exit(7)
+    if argument == "slow":
+        time.sleep(2.0)
+        argument = "1"
     return ToyEngine(config, float(argument) / 1000)
 
 

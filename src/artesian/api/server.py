@@ -125,12 +125,10 @@ class Server:
 
     def _create_state(self, supervisor: Supervisor) -> "ServerState":
         from artesian.api.auth import ApiKeys
-        from artesian.api.state import ServerState
+        from artesian.api.state import ServerState, engine_counts
         from artesian.metrics.serving import ServingMetrics
 
-        metrics = ServingMetrics(
-            lambda: supervisor.stats, lambda: supervisor.num_restarts, self._config.vllm_metrics
-        )
+        metrics = ServingMetrics(lambda: engine_counts(supervisor), self._config.vllm_metrics)
         return ServerState(self._config, supervisor, ApiKeys(self._config.api_key), metrics)
 
     async def _get_ready(self, state: "ServerState", url: str) -> None:

@@ -52,6 +52,25 @@ class ServerState:
         return served
 
 
+def engine_counts(supervisor: Supervisor) -> dict[str, float]:
+    """The worker's counts under the names of the metrics."""
+    stats = supervisor.stats
+    return {
+        "num_requests_running": stats.num_requests_running,
+        "num_requests_waiting": stats.num_requests_waiting,
+        "kv_cache_usage_perc": stats.kv_cache_usage_ratio,
+        "num_kv_blocks": stats.num_kv_blocks,
+        "worker_resident_memory_bytes": stats.resident_memory_bytes,
+        "prefix_cache_queries": stats.prefix_cache_queries_tokens,
+        "prefix_cache_hits": stats.prefix_cache_hits_tokens,
+        "prompt_tokens": stats.prompt_tokens,
+        "generation_tokens": stats.generation_tokens,
+        "num_preemptions": stats.num_preemptions,
+        "engine_steps": stats.num_steps,
+        "worker_restarts": supervisor.num_restarts,
+    }
+
+
 async def _server_state(request: Request) -> ServerState:
     return cast(ServerState, request.app.state.server)
 

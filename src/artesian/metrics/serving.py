@@ -1,12 +1,10 @@
 """What the server measures, under the usual names of LLM servers with the prefix `artesian_`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-
-from artesian.engine.base import EngineStats
 
 PREFIX = "artesian_"
 VLLM_PREFIX = "vllm:"
@@ -30,26 +28,27 @@ COUNTERS = {
     "generation_tokens": "tokens generated",
     "num_preemptions": "requests paused for lack of KV blocks",
     "engine_steps": "steps of the engine",
+    "worker_restarts": "workers that had to be replaced",
 }
+
+Counts = Callable[[], Mapping[str, float]]
 
 
 class ServingMetrics:
     """Counters and histograms of the front, and the worker's counts as last reported.
 
     Args:
-        stats: the worker's last report.
-        num_restarts: how often the worker was replaced.
+        counts: the current values of `GAUGES` and `COUNTERS`.
         vllm_names: emit everything a second time under vLLM's names.
     """
 
     def __init__(
         self,
-        stats: Callable[[], EngineStats],
-        num_restarts: Callable[[], int],
+        counts: Counts,
         vllm_names: bool = False,
     ) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(EngineCollector(stats, num_restarts))
+        self.registry.register(EngineCollector(counts))
         self.time_to_first_token = self._histogram(
             "time_to_first_token_seconds", "arrival to first token", LATENCY_BUCKETS_S
         )
@@ -89,40 +88,21 @@ class ServingMetrics:
 class EngineCollector(Collector):
     """Turns the worker's counts into metrics; counters go on when a new worker starts at zero."""
 
-    def __init__(self, stats: Callable[[], EngineStats], num_restarts: Callable[[], int]) -> None:
-        self._stats = stats
-        self._num_restarts = num_restarts
-        self._totals = dict.fromkeys(COUNTERS, 0)
-        self._last = dict.fromkeys(COUNTERS, 0)
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+        self._totals = dict.fromkeys(COUNTERS, 0.0)
+        self._last = dict.fromkeys(COUNTERS, 0.0)
 
     def collect(self) -> Iterator[Metric]:
         """The current metrics."""
-        stats = self._stats()
-        gauges: dict[str, float] = {
-            "num_requests_running": stats.num_requests_running,
-            "num_requests_waiting": stats.num_requests_waiting,
-            "kv_cache_usage_perc": stats.kv_cache_usage_ratio,
-            "num_kv_blocks": stats.num_kv_blocks,
-            "worker_resident_memory_bytes": stats.resident_memory_bytes,
-        }
-        counts = {
-            "prefix_cache_queries": stats.prefix_cache_queries_tokens,
-            "prefix_cache_hits": stats.prefix_cache_hits_tokens,
-            "prompt_tokens": stats.prompt_tokens,
-            "generation_tokens": stats.generation_tokens,
-            "num_preemptions": stats.num_preemptions,
-            "engine_steps": stats.num_steps,
-        }
+        counts = self._counts()
         for name, text in GAUGES.items():
-            yield GaugeMetricFamily(PREFIX + name, text, gauges[name])
+            yield GaugeMetricFamily(PREFIX + name, text, counts[name])
         for name, text in COUNTERS.items():
             count, last = counts[name], self._last[name]
             self._totals[name] += count - last if count >= last else count
             self._last[name] = count
             yield CounterMetricFamily(PREFIX + name, text, self._totals[name])
-        yield CounterMetricFamily(
-            PREFIX + "worker_restarts", "workers that had to be replaced", self._num_restarts()
-        )
 
 
 class VllmNames(Collector):

@@ -14,6 +14,9 @@ MAX_LOGIT_BIASES = 1024
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 
+# The limit is beyond any body; with it, pydantic looks at every character and so refuses half of a
+# surrogate pair, which no tokenizer takes.
+Text = Annotated[str, Field(max_length=1 << 30)]
 TokenId = Annotated[int, Field(ge=0, le=INT32_MAX)]
 StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
 

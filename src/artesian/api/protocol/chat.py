@@ -10,6 +10,7 @@ from artesian.api.protocol.base import (
     ApiRequest,
     ApiResponse,
     SamplingFields,
+    Text,
     Usage,
     drop_neutral,
     unsupported,
@@ -51,7 +52,7 @@ class TextPart(ApiRequest):
     """A piece of a message; only text for now."""
 
     type: Literal["text"]
-    text: str
+    text: Text
 
     @model_validator(mode="before")
     @classmethod
@@ -65,7 +66,7 @@ class ChatMessage(ApiRequest):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
+    content: Text | Annotated[list[TextPart], Field(min_length=1)]
     name: str | None = Field(default=None, max_length=256)
 
     @model_validator(mode="before")

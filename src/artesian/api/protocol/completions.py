@@ -9,6 +9,7 @@ from artesian.api.protocol.base import (
     MAX_LOGPROBS,
     ApiResponse,
     SamplingFields,
+    Text,
     TokenId,
     Usage,
     drop_neutral,
@@ -26,9 +27,9 @@ LATER_FIELDS: dict[str, list[Any]] = {
 # A long list of the wrong type fails at its first item, not once for each.
 TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 Prompts = (
-    str
+    Text
     | TokenIds
-    | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
+    | Annotated[list[Text], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
     | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
 )
 

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from artesian.api.protocol.base import ApiRequest, ApiResponse, TokenId, unsupported
+from artesian.api.protocol.base import ApiRequest, ApiResponse, Text, TokenId, unsupported
 from artesian.api.protocol.chat import MAX_MESSAGES, ChatMessage
 
 
@@ -12,7 +12,7 @@ class TokenizeRequest(ApiRequest):
     """A text, or a conversation that the chat template makes one of."""
 
     model: str | None = Field(default=None, max_length=1024)
-    prompt: str | None = None
+    prompt: Text | None = None
     messages: list[ChatMessage] | None = Field(default=None, min_length=1, max_length=MAX_MESSAGES)
     add_special_tokens: bool | None = Field(
         default=None, description="default: true for a prompt, false for messages"

@@ -12,6 +12,7 @@ from artesian.api.errors import ApiError
 from artesian.api.events import DONE, EventStream, event, unless_gone
 from artesian.api.generation import Generation, check_length, finish_reason, sampling_params
 from artesian.api.logprobs import CompletionLogprobsBuilder
+from artesian.api.protocol.base import Usage
 from artesian.api.protocol.chat import FinishReason
 from artesian.api.protocol.completions import (
     Completion,
@@ -114,7 +115,7 @@ class CompletionCall:
             created=self._created,
             model=self._model,
             choices=merged,
-            usage=generation.meter.usage(),
+            usage=self._usage(generation),
         )
         return Response(completion.model_dump_json(), media_type="application/json")
 
@@ -130,13 +131,19 @@ class CompletionCall:
                 continue
             chunk = self._chunk([choice])
             if num_left == 0 and not own_usage:
-                chunk.usage = generation.meter.usage()
+                chunk.usage = self._usage(generation)
             yield event(chunk)
         if own_usage:
             chunk = self._chunk([])
-            chunk.usage = generation.meter.usage()
+            chunk.usage = self._usage(generation)
             yield event(chunk)
         yield DONE
+
+    def _usage(self, generation: Generation) -> Usage:
+        usage = generation.meter.usage()
+        if self._only_prompt:
+            usage.completion_tokens, usage.total_tokens = 0, usage.prompt_tokens
+        return usage
 
     def _chunk(self, choices: list[CompletionChoice]) -> Completion:
         return Completion(
