@@ -20,12 +20,15 @@ def sampling_params(
     max_tokens: int,
     logprobs: int | None,
     prompt_logprobs: int | None = None,
+    default_seed: int | None = None,
 ) -> SamplingParams:
     """The engine's words for an API call's sampling; what was left out has its default.
 
     Every request gets a seed, so that one which has to run again runs the same way.
     """
-    seed = fields.seed if fields.seed is not None else secrets.randbits(62)
+    seed = fields.seed if fields.seed is not None else default_seed
+    if seed is None:
+        seed = secrets.randbits(62)
     chosen = {
         "n": fields.n,
         "temperature": fields.temperature,

@@ -129,7 +129,8 @@ class Server:
         from artesian.metrics.serving import ServingMetrics
 
         metrics = ServingMetrics(lambda: engine_counts(supervisor), self._config.vllm_metrics)
-        return ServerState(self._config, supervisor, ApiKeys(self._config.api_key), metrics)
+        keys = ApiKeys(self._config.api_key)
+        return ServerState(self._config, supervisor, keys, metrics, self._engine_config.seed)
 
     async def _get_ready(self, state: "ServerState", url: str) -> None:
         from artesian.api import banner

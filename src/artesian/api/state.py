@@ -23,6 +23,7 @@ class ServerState:
     supervisor: Supervisor
     keys: ApiKeys
     metrics: ServingMetrics
+    default_seed: int | None = None
     encoder: PromptEncoder | None = None
     draining: bool = False
     num_connections: int = 0

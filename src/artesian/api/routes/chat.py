@@ -81,7 +81,7 @@ async def _prepare(
         state,
         call_id,
         [prompt],
-        [sampling_params(body, max_tokens, body.num_logprobs())],
+        [sampling_params(body, max_tokens, body.num_logprobs(), default_seed=state.default_seed)],
         priority=body.priority or 0,
         cache_salt=body.cache_salt or cache_salt(request.scope.get("api_key")),
     )

@@ -81,7 +81,12 @@ class CompletionCall:
             self._state,
             self._id,
             self._token_ids,
-            [sampling_params(body, limit, body.logprobs, prompt_logprobs) for limit in limits],
+            [
+                sampling_params(
+                    body, limit, body.logprobs, prompt_logprobs, self._state.default_seed
+                )
+                for limit in limits
+            ],
             priority=body.priority or 0,
             cache_salt=body.cache_salt or cache_salt(request.scope.get("api_key")),
         )
