@@ -69,3 +69,103 @@ def penalize(
 
     Raises `ValueError` for a token or parameter out of range; the row is then unchanged.
     """
+class Runtime:
+    """Kernel threads with an instruction set."""
+
+    def __init__(self, num_threads: int, isa: str | None = None) -> None: ...
+    @property
+    def num_threads(self) -> int: ...
+    @property
+    def isa(self) -> str: ...
+
+class Weight:
+    """A packed (rows, cols) weight."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        data: npt.NDArray[np.uint8],
+        format: str,
+        rows: int,
+        cols: int,
+    ) -> None: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def cols(self) -> int: ...
+    @property
+    def num_bytes(self) -> int: ...
+
+class KvLayout:
+    """Shape of the KV of a model."""
+
+    def __init__(
+        self,
+        num_layers: int,
+        num_kv_heads: int,
+        head_dim: int,
+        block_size_tokens: int,
+        dtype: str,
+    ) -> None: ...
+    @property
+    def block_bytes(self) -> int: ...
+
+class ProgramBuilder:
+    """Records a model's operations; values are numbers."""
+
+    def __init__(self) -> None: ...
+    def embed(self, table: Weight, factor: float) -> int: ...
+    def rms_norm(
+        self, x: int, weight: npt.NDArray[np.float32], eps: float, residual: int | None = None
+    ) -> int: ...
+    def linear(
+        self,
+        x: int,
+        weights: list[Weight],
+        bias: npt.NDArray[np.float32] | None = None,
+        residual: int | None = None,
+    ) -> int: ...
+    def attention(
+        self,
+        qkv: int,
+        layer: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        scale: float,
+        window: int | None = None,
+        softcap: float | None = None,
+        norm_eps: float = 1e-6,
+        inv_freq: npt.NDArray[np.float32] | None = None,
+        interleaved: bool = False,
+        magnitude: float = 1.0,
+        q_norm: npt.NDArray[np.float32] | None = None,
+        k_norm: npt.NDArray[np.float32] | None = None,
+    ) -> int: ...
+    def gated(self, x: int, activation: str) -> int: ...
+    def add(self, x: int, y: int) -> int: ...
+    def logit_rows(self, x: int) -> int: ...
+    def softcap(self, x: int, cap: float) -> int: ...
+    def build(
+        self, runtime: Runtime, output: int, layout: KvLayout, max_rows: int
+    ) -> Program: ...
+
+class Program:
+    """A built forward pass."""
+
+    @property
+    def output_width(self) -> int: ...
+    @property
+    def max_rows(self) -> int: ...
+    def run(
+        self,
+        runtime: Runtime,
+        tokens: npt.NDArray[np.int32],
+        positions: npt.NDArray[np.int32],
+        row_starts: npt.NDArray[np.int32],
+        context_lens: npt.NDArray[np.int32],
+        block_tables: npt.NDArray[np.int32],
+        logit_rows: npt.NDArray[np.int32],
+        arena: npt.NDArray[np.uint8],
+        out: npt.NDArray[np.float32],
+    ) -> None: ...

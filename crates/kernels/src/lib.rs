@@ -9,11 +9,14 @@ pub mod activation;
 #[cfg(target_arch = "x86_64")]
 pub mod amx;
 pub mod attention;
+pub mod buffer;
 mod dispatch;
 pub mod float;
 pub mod gguf;
 pub mod isa;
 pub mod kv;
+pub mod linear;
 pub mod norm;
+pub mod program;
 pub mod sampling;
 pub mod threads;

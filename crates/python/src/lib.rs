@@ -2,6 +2,8 @@
 
 mod gguf;
 mod sampling;
+mod program;
+mod runtime;
 
 use pyo3::prelude::*;
 
@@ -19,5 +21,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(sampling::logprobs, module)?)?;
     module.add_function(wrap_pyfunction!(sampling::penalize, module)?)?;
     module.add("InvalidLogitsError", module.py().get_type::<sampling::InvalidLogitsError>())?;
+    module.add_class::<runtime::Runtime>()?;
+    module.add_class::<program::Weight>()?;
+    module.add_class::<program::PyKvLayout>()?;
+    module.add_class::<program::ProgramBuilder>()?;
+    module.add_class::<program::Program>()?;
     Ok(())
 }

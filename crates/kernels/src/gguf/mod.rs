@@ -99,9 +99,9 @@ impl Format {
         Format::Q6_K,
     ];
 
-    /// The format that GGUF calls `name`, such as `"Q4_K"`.
+    /// The format that GGUF calls `name`, such as `"Q4_K"`, in any case.
     pub fn from_name(name: &str) -> Option<Format> {
-        Format::ALL.into_iter().find(|format| format.name() == name)
+        Format::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
     }
 
     /// GGUF's name of the format.

@@ -1,0 +1,117 @@
+//! Linear layers over quantised weights: `out = x · wᵀ` with INT8 activations, exact integer dot products and a fixed
+//! order of float sums, so that a row's result is the same bits on every processor, alone or in any batch.
+
+mod avx2;
+mod avx512;
+mod group;
+mod pack;
+mod portable;
+mod rows;
+mod tiles;
+
+pub use group::{GroupKind, GroupLinear, GroupPacker, PanelView, RowParts, GROUP_BYTES, PANEL};
+pub use rows::{QuantRows, RowTile, GROUP, TILE_ROWS};
+
+use crate::buffer::Buffer;
+use crate::isa::Isa;
+
+/// Most rows that [`GroupLinear::compute`] is best given at once: their operands stay in the second-level cache.
+pub const ROW_BLOCK: usize = 256;
+
+/// From this many rows on AMX beats streaming the weights through the vector unit.
+const MIN_TILE_ROWS: usize = 5;
+
+/// One thread's working memory for [`GroupLinear::compute`].
+pub struct LinearScratch {
+    spread: Buffer<i8>,
+    out: Buffer<f32>,
+    max_rows: usize,
+}
+
+impl LinearScratch {
+    /// Room for weights of `max_cols` inputs over `max_rows` rows.
+    pub fn new(max_rows: usize, max_cols: usize) -> LinearScratch {
+        let max_rows = max_rows.next_multiple_of(TILE_ROWS);
+        LinearScratch {
+            spread: Buffer::zeroed(max_cols.div_ceil(GROUP) * GROUP_BYTES),
+            out: Buffer::zeroed(max_rows * PANEL),
+            max_rows,
+        }
+    }
+
+    /// A block of zeros in place of a panel's outputs: f32 (num_rows, 16).
+    pub fn zeros(&mut self, num_rows: usize) -> &mut [f32] {
+        let block = &mut self.out.as_mut_slice()[..num_rows * PANEL];
+        block.fill(0.0);
+        block
+    }
+}
+
+impl GroupLinear {
+    /// Outputs `16 * panel..` of rows `first_row..first_row + num_rows`: f32 (num_rows, 16), in `scratch`.
+    ///
+    /// `rows` holds those rows, `num_groups` groups wide; `first_row` is the first of a tile of 16.
+    pub fn compute<'s>(
+        &self,
+        isa: Isa,
+        panel: usize,
+        rows: &QuantRows,
+        first_row: usize,
+        num_rows: usize,
+        scratch: &'s mut LinearScratch,
+    ) -> &'s mut [f32] {
+        assert!(panel < self.num_panels() && num_rows <= scratch.max_rows && isa.is_available());
+        assert!(first_row.is_multiple_of(TILE_ROWS));
+        assert!(self.num_groups * GROUP_BYTES <= scratch.spread.len());
+        let view = self.panel(panel);
+        let out = scratch.out.as_ptr_mut();
+        let tiled = cfg!(target_arch = "x86_64") && isa == Isa::Amx && num_rows >= MIN_TILE_ROWS;
+        if tiled {
+            // SAFETY: AMX is available; the scratch holds all groups of a panel.
+            unsafe { tiles::spread(self.kind, view, scratch.spread.as_ptr_mut()) };
+        }
+        let mut configured = 0;
+        for first in (0..num_rows).step_by(TILE_ROWS) {
+            let tile = rows.tile((first_row + first) / TILE_ROWS, self.num_groups);
+            let count = (num_rows - first).min(TILE_ROWS);
+            // SAFETY: `tile` and `view` have `num_groups` groups, `out` has room for whole tiles of rows, and the
+            // instruction set was checked above.
+            unsafe {
+                let out = out.add(first * PANEL);
+                if tiled {
+                    let shape = tiles::padded_rows(count);
+                    if shape != configured {
+                        tiles::configure(self.kind, shape);
+                        configured = shape;
+                    }
+                    tiles::panel_tile(self.kind, view, scratch.spread.as_ptr(), tile, count, out);
+                } else {
+                    panel_tile(isa, self.kind, view, tile, count, out);
+                }
+            }
+        }
+        &mut scratch.out.as_mut_slice()[..num_rows * PANEL]
+    }
+}
+
+/// # Safety
+/// As for [`portable::panel_tile`]; `isa` is available.
+unsafe fn panel_tile(
+    isa: Isa,
+    kind: GroupKind,
+    panel: PanelView,
+    tile: RowTile,
+    num_rows: usize,
+    out: *mut f32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Amx => avx512::panel_tile(kind, panel, tile, num_rows, out),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::panel_tile(kind, panel, tile, num_rows, out),
+            _ => portable::panel_tile(kind, panel, tile, num_rows, out),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Running a program: every thread walks the steps, shares each step's items, and waits for the others behind it.
+
+use std::cell::UnsafeCell;
+use std::sync::Mutex;
+
+use super::batch::BatchView;
+use super::steps::{Dest, Domain, Slot, Step};
+use super::ProgramError;
+use crate::attention::{AttentionBuffers, AttentionPlan, AttentionShape, Rope, RopeRows};
+use crate::buffer::Buffer;
+use crate::isa::Isa;
+use crate::kv::KvLayout;
+use crate::linear::{LinearScratch, QuantRows, ROW_BLOCK};
+use crate::threads::{ThreadPool, Worker};
+
+/// One thread's own memory.
+pub(super) struct ThreadScratch {
+    /// Gate and up, each of two panels.
+    pub linear: [LinearScratch; 4],
+    /// One row of the widest value.
+    pub row: Vec<f32>,
+}
+
+/// One slot for each thread; a thread only ever takes its own.
+pub(super) struct PerThread(Vec<UnsafeCell<ThreadScratch>>);
+
+// SAFETY: `get` is called with the worker's own number only, and one program runs at a time (`run` locks).
+unsafe impl Sync for PerThread {}
+
+impl PerThread {
+    /// This worker's scratch.
+    ///
+    /// # Safety
+    /// The borrow of an earlier call by the same worker is over.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn get(&self, worker: &Worker<'_>) -> &mut ThreadScratch {
+        // SAFETY: no two workers share a number, and the caller keeps its own borrows apart.
+        unsafe { &mut *self.0[worker.id()].get() }
+    }
+}
+
+/// A built forward pass with its memory.
+pub struct Program {
+    pub(super) steps: Vec<Step>,
+    pub(super) buffers: Vec<Buffer<f32>>,
+    pub(super) quants: Vec<QuantRows>,
+    pub(super) threads: PerThread,
+    pub(super) plans: Vec<AttentionShape>,
+    ropes: Vec<Rope>,
+    pub(super) layout: KvLayout,
+    max_rows: usize,
+    output_width: usize,
+    vocab_size: usize,
+    num_threads: usize,
+    pub(super) isa: Isa,
+    state: Mutex<State>,
+}
+
+/// What is made anew for each batch, in memory that is kept.
+struct State {
+    attention: AttentionBuffers,
+    ropes: Vec<RopeRows>,
+}
+
+/// What the steps of one run share.
+pub(super) struct Run<'a> {
+    pub program: &'a Program,
+    pub batch: BatchView<'a>,
+    pub plans: Vec<AttentionPlan>,
+    pub ropes: &'a [RopeRows],
+    pub attention: &'a AttentionBuffers,
+    pub no_rope: RopeRows,
+    pub arena: *mut u8,
+    pub out: *mut f32,
+    pub out_width: usize,
+}
+
+// SAFETY: the pointers are the caller's arena and output, which `run` has alone; threads write disjoint rows.
+unsafe impl Sync for Run<'_> {}
+
+/// A float matrix that threads write in disjoint parts.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix {
+    base: *mut f32,
+    width: usize,
+}
+
+impl Matrix {
+    /// Row `row` for reading.
+    ///
+    /// # Safety
+    /// The row exists and nobody writes it.
+    pub unsafe fn row<'a>(self, row: usize) -> &'a [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.base.add(row * self.width), self.width) }
+    }
+
+    /// Columns `first..first + len` of row `row` for writing.
+    ///
+    /// # Safety
+    /// They exist and nobody else reads or writes them.
+    pub unsafe fn part<'a>(self, row: usize, first: usize, len: usize) -> &'a mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.base.add(row * self.width + first), len) }
+    }
+
+    /// The first element.
+    pub fn base(self) -> *mut f32 {
+        self.base
+    }
+}
+
+impl Run<'_> {
+    /// Rows of a value in this batch.
+    pub fn num_rows(&self, domain: Domain) -> usize {
+        match domain {
+            Domain::Tokens => self.batch.num_rows(),
+            Domain::Logits => self.batch.logit_rows.len(),
+        }
+    }
+
+    /// The memory of a value of `width` columns.
+    pub fn matrix(&self, slot: Slot, width: usize) -> Matrix {
+        match slot {
+            Slot::Buffer(index) => Matrix { base: self.program.buffers[index].as_ptr_mut(), width },
+            Slot::Output => Matrix { base: self.out, width: self.out_width },
+        }
+    }
+
+    /// The float memory of a destination.
+    pub fn floats(&self, to: &Dest) -> Matrix {
+        self.matrix(to.slot.expect("every value has float memory"), to.width)
+    }
+
+    /// The quantised rows of a destination, if anyone reads them.
+    pub fn quant(&self, to: &Dest) -> Option<&QuantRows> {
+        to.quant.map(|index| &self.program.quants[index])
+    }
+}
+
+impl Program {
+    #[allow(clippy::new_ret_no_self)]
+    pub(super) fn new(
+        steps: Vec<Step>,
+        buffers: Vec<Buffer<f32>>,
+        quants: Vec<QuantRows>,
+        plans: Vec<AttentionShape>,
+        ropes: Vec<Rope>,
+        layout: KvLayout,
+        max_rows: usize,
+        output_width: usize,
+        vocab_size: usize,
+        num_threads: usize,
+        isa: Isa,
+    ) -> Result<Program, ProgramError> {
+        let widest = steps.iter().map(|step| step.widest()).max().unwrap_or(0);
+        let scratch = |_| {
+            UnsafeCell::new(ThreadScratch {
+                linear: std::array::from_fn(|_| LinearScratch::new(max_rows.min(ROW_BLOCK), widest)),
+                row: vec![0.0; widest],
+            })
+        };
+        Ok(Program {
+            steps,
+            buffers,
+            quants,
+            threads: PerThread((0..num_threads).map(scratch).collect()),
+            plans,
+            ropes,
+            layout,
+            max_rows,
+            output_width,
+            vocab_size,
+            num_threads,
+            isa,
+            state: Mutex::new(State { attention: AttentionBuffers::new(), ropes: Vec::new() }),
+        })
+    }
+
+    /// Threads that run it.
+    pub(super) fn num_threads(&self) -> usize {
+        self.num_threads
+    }
+
+    /// Columns of the output.
+    pub fn output_width(&self) -> usize {
+        self.output_width
+    }
+
+    /// Most rows of a batch.
+    pub fn max_rows(&self) -> usize {
+        self.max_rows
+    }
+
+    /// Runs a batch: stores its KV in the arena and writes its logits to `out`, f32 (num_logits, output_width).
+    ///
+    /// # Safety
+    /// `arena` is writable memory of `num_blocks` blocks of the program's layout, 64-byte aligned, and nobody
+    /// writes the blocks of this batch's sequences meanwhile.
+    pub unsafe fn run(
+        &self,
+        pool: &ThreadPool,
+        batch: BatchView<'_>,
+        arena: *mut u8,
+        num_blocks: usize,
+        out: &mut [f32],
+    ) -> Result<(), ProgramError> {
+        batch.check(self.max_rows, self.vocab_size)?;
+        let wanted = batch.logit_rows.len() * self.output_width;
+        if out.len() != wanted || pool.num_threads() != self.num_threads {
+            return Err(ProgramError::Batch(format!(
+                "an output of {} values and {} threads do not fit; {wanted} and {} do",
+                out.len(),
+                pool.num_threads(),
+                self.num_threads
+            )));
+        }
+        let mut state = self.state.lock().unwrap_or_else(|poison| poison.into_inner());
+        let state = &mut *state;
+        let attention = batch.attention();
+        let plan = |shape: &AttentionShape| {
+            AttentionPlan::new(&attention, &self.layout, shape, num_blocks, self.num_threads, self.isa)
+                .map_err(|error| ProgramError::Batch(error.to_string()))
+        };
+        let plans = self.plans.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
+        for plan in &plans {
+            state.attention.reserve(plan, self.num_threads);
+        }
+        state.ropes.resize_with(self.ropes.len(), RopeRows::none);
+        for (rows, rope) in state.ropes.iter_mut().zip(&self.ropes) {
+            rows.fill(rope, batch.positions);
+        }
+        let run = Run {
+            program: self,
+            batch,
+            plans,
+            ropes: &state.ropes,
+            attention: &state.attention,
+            no_rope: RopeRows::none(),
+            arena,
+            out: out.as_mut_ptr(),
+            out_width: self.output_width,
+        };
+        pool.run(&|worker| {
+            for step in &self.steps {
+                // SAFETY: all threads run the same steps in order, each behind a barrier.
+                unsafe { run.step(step, worker) };
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+"""Runs models with the Rust kernels."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from artesian import _core
+from artesian.config.engine import EngineConfig
+from artesian.loader.base import Checkpoint
+from artesian.machine import num_usable_cpus
+from artesian.models import create_model
+from artesian.ops.base import F32, KvLayout
+from artesian.ops.native import Isa, RecordingOps, native_layout
+from artesian.ops.reference import Rows
+
+
+class NativeWeights:
+    """Packs a checkpoint's tensors for the kernels, each once, its values unchanged."""
+
+    def __init__(self, checkpoint: Checkpoint, runtime: _core.Runtime) -> None:
+        self._checkpoint = checkpoint
+        self._runtime = runtime
+        self._names = frozenset(checkpoint.tensor_names())
+        self._packed: dict[str, _core.Weight] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def linear(self, name: str) -> _core.Weight:
+        """The packed weight of that name. Raises `KeyError` naming it when absent."""
+        weight = self._packed.get(name)
+        if weight is None:
+            tensor = self._checkpoint.tensor(name)
+            rows, cols = tensor.shape
+            weight = _core.Weight(self._runtime, tensor.data.reshape(-1), tensor.format, rows, cols)
+            self._packed[name] = weight
+        return weight
+
+    def vector(self, name: str) -> F32:
+        """A float32 vector. Raises `KeyError` naming it when absent."""
+        tensor = self._checkpoint.tensor(name)
+        count = int(np.prod(tensor.shape))
+        values = _core.dequantize(tensor.data.reshape(-1), tensor.format, 1, count)
+        return values.reshape(-1)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that the packed weights hold."""
+        return sum(weight.num_bytes for weight in self._packed.values())
+
+
+class NativeRunner:
+    """Runs a recorded model over an arena of KV blocks.
+
+    Args:
+        checkpoint: the model on disk.
+        layout: shape of the KV.
+        arena: uint8 (num_blocks * kv_block_bytes(layout),), 64-byte aligned, writable.
+        max_rows: most tokens of one batch.
+        num_threads: kernel threads, the calling one included.
+        isa: instruction set; the best of this machine when None.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        layout: KvLayout,
+        arena: npt.NDArray[np.uint8],
+        *,
+        max_rows: int,
+        num_threads: int,
+        isa: Isa | None = None,
+    ) -> None:
+        self._runtime = _core.Runtime(num_threads, isa)
+        self._arena = arena
+        weights = NativeWeights(checkpoint, self._runtime)
+        recorder = RecordingOps()
+        model: Any = create_model(checkpoint.config, weights)
+        logits = model.forward(recorder)
+        self.weights_bytes = weights.num_bytes
+        self._program = recorder.builder.build(
+            self._runtime, logits, native_layout(layout), max_rows
+        )
+
+    @property
+    def isa(self) -> str:
+        """Name of the instruction set in use."""
+        return self._runtime.isa
+
+    def forward(self, batch: Rows) -> F32:
+        """Logits float32 (len(batch.logit_rows), vocab_size); stores the batch's KV.
+
+        Raises:
+            ValueError: the batch is larger than `max_rows` or contradicts itself or the arena.
+        """
+        out = np.empty((len(batch.logit_rows), self._program.output_width), np.float32)
+        self._program.run(
+            self._runtime,
+            batch.tokens,
+            batch.positions,
+            batch.row_starts,
+            batch.context_lens,
+            batch.block_tables,
+            batch.logit_rows,
+            self._arena,
+            out,
+        )
+        return out
+
+
+def create_runner(
+    checkpoint: Checkpoint,
+    arena: npt.NDArray[np.uint8],
+    layout: KvLayout,
+    config: EngineConfig,
+) -> NativeRunner:
+    """The runner that `config` asks for; see `NativeRunner`."""
+    return NativeRunner(
+        checkpoint,
+        layout,
+        arena,
+        max_rows=max(config.max_num_batched_tokens, config.max_num_seqs),
+        num_threads=config.num_threads or num_usable_cpus(),
+        isa=config.isa,
+    )
