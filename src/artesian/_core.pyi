@@ -85,7 +85,7 @@ class Weight:
         self,
         runtime: Runtime,
         data: npt.NDArray[np.uint8],
-        format: str,
+        format_name: str,
         rows: int,
         cols: int,
     ) -> None: ...
@@ -146,9 +146,7 @@ class ProgramBuilder:
     def add(self, x: int, y: int) -> int: ...
     def logit_rows(self, x: int) -> int: ...
     def softcap(self, x: int, cap: float) -> int: ...
-    def build(
-        self, runtime: Runtime, output: int, layout: KvLayout, max_rows: int
-    ) -> Program: ...
+    def build(self, runtime: Runtime, output: int, layout: KvLayout, max_rows: int) -> Program: ...
 
 class Program:
     """A built forward pass."""

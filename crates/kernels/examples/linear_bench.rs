@@ -6,9 +6,12 @@ use artesian_kernels::isa;
 use artesian_kernels::linear::{GroupPacker, LinearScratch, QuantRows, RowParts, GROUP};
 
 fn main() {
-    for (name, bits, group, zero) in
-        [("q4_1", 4, 32, None), ("q4_0", 4, 32, Some(8)), ("q8_0", 8, 32, Some(128)), ("q6_k", 8, 16, Some(32))]
-    {
+    for (name, bits, group, zero) in [
+        ("q4_1", 4, 32, None),
+        ("q4_0", 4, 32, Some(8)),
+        ("q8_0", 8, 32, Some(128)),
+        ("q6_k", 8, 16, Some(32)),
+    ] {
         let (n, k) = (1536, 576);
         let copies: Vec<_> = (0..24)
             .map(|_| {
@@ -37,7 +40,14 @@ fn main() {
                         let start = Instant::now();
                         for weight in &copies {
                             for panel in 0..weight.num_panels() {
-                                std::hint::black_box(weight.compute(isa, panel, &rows, 0, m, &mut scratch));
+                                std::hint::black_box(weight.compute(
+                                    isa,
+                                    panel,
+                                    &rows,
+                                    0,
+                                    m,
+                                    &mut scratch,
+                                ));
                             }
                         }
                         start.elapsed().as_secs_f64() / copies.len() as f64

@@ -1,7 +1,9 @@
 //! Group linears against a slow twin in f64, and bit for bit against each other.
 
 use artesian_kernels::isa::{self, Isa};
-use artesian_kernels::linear::{GroupLinear, GroupPacker, LinearScratch, QuantRows, RowParts, GROUP};
+use artesian_kernels::linear::{
+    GroupLinear, GroupPacker, LinearScratch, QuantRows, RowParts, GROUP,
+};
 
 /// A small deterministic generator: the tests need variety, not quality.
 struct Random(u64);
@@ -40,7 +42,11 @@ fn random_weight(random: &mut Random, kind: usize, rows: usize, cols: usize) -> 
     let packer = GroupPacker::new(rows, cols, bits, group_len, zero);
     let factor = |random: &mut Random| {
         let value = random.uniform() * 0.1;
-        if half { half::f16::from_f32(value).to_f32() } else { value }
+        if half {
+            half::f16::from_f32(value).to_f32()
+        } else {
+            value
+        }
     };
     let mut dense = Vec::new();
     for row in 0..rows {
@@ -102,7 +108,10 @@ fn close_to_the_twin_in_f64() {
                 let exact: f64 = dense.iter().zip(x).map(|(w, x)| w * f64::from(*x)).sum();
                 let size: f64 = dense.iter().map(|w| w * w).sum::<f64>().sqrt();
                 // Rounding to 127 steps of max|x| = 3 errs by at most 3 / 254 per input, mostly cancelling.
-                assert!((exact - f64::from(*out)).abs() < 0.03 * size, "kind {kind}: {exact} {out}");
+                assert!(
+                    (exact - f64::from(*out)).abs() < 0.03 * size,
+                    "kind {kind}: {exact} {out}"
+                );
             }
         }
     }
@@ -120,7 +129,10 @@ fn all_instruction_sets_agree_bit_for_bit_whatever_shares_the_batch() {
                 for num_rows in [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 35] {
                     let out = outputs(isa, &weight, &x[..num_rows]);
                     for r in 0..num_rows {
-                        assert_eq!(out[r], expected[r], "{isa:?} kind {kind} {rows}x{cols} M={num_rows} row {r}");
+                        assert_eq!(
+                            out[r], expected[r],
+                            "{isa:?} kind {kind} {rows}x{cols} M={num_rows} row {r}"
+                        );
                     }
                 }
             }

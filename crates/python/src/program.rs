@@ -31,12 +31,13 @@ impl Weight {
         py: Python<'_>,
         runtime: &Runtime,
         data: PyReadonlyArray1<'_, u8>,
-        format: &str,
+        format_name: &str,
         rows: usize,
         cols: usize,
     ) -> PyResult<Weight> {
-        let format = Format::from_name(format)
-            .ok_or_else(|| PyValueError::new_err(format!("unknown weight format {format:?}")))?;
+        let format = Format::from_name(format_name).ok_or_else(|| {
+            PyValueError::new_err(format!("unknown weight format {format_name:?}"))
+        })?;
         let data = data.as_slice()?;
         let weight = py.detach(|| {
             if format.is_quantized() {
@@ -126,7 +127,13 @@ impl ProgramBuilder {
     }
 
     #[pyo3(signature = (x, weight, eps, residual=None))]
-    fn rms_norm(&mut self, x: usize, weight: Vector<'_>, eps: f32, residual: Option<usize>) -> PyResult<usize> {
+    fn rms_norm(
+        &mut self,
+        x: usize,
+        weight: Vector<'_>,
+        eps: f32,
+        residual: Option<usize>,
+    ) -> PyResult<usize> {
         let weight = weight.as_slice()?.to_vec();
         recorded(self.inner()?.rms_norm(ValueId(x), weight, eps, residual.map(ValueId)))
     }
@@ -199,10 +206,11 @@ impl ProgramBuilder {
         layout: &PyKvLayout,
         max_rows: usize,
     ) -> PyResult<Program> {
-        let builder = self.0.take().ok_or_else(|| PyValueError::new_err("this program was built already"))?;
+        let builder =
+            self.0.take().ok_or_else(|| PyValueError::new_err("this program was built already"))?;
         let threads = runtime.pool.num_threads();
-        let program = builder.build(ValueId(output), layout.0.clone(), max_rows, threads, runtime.isa);
-        Ok(Program { program: program.map_err(value_error)?, layout: layout.0.clone() })
+        let program = builder.build(ValueId(output), layout.0, max_rows, threads, runtime.isa);
+        Ok(Program { program: program.map_err(value_error)?, layout: layout.0 })
     }
 }
 

@@ -26,10 +26,15 @@ impl Runtime {
         }
         let isa = match isa {
             None => isa::strongest(),
-            Some(name) => Isa::from_name(name).filter(|isa| isa.is_available()).ok_or_else(|| {
-                let can: Vec<_> = isa::available().map(Isa::name).collect();
-                PyValueError::new_err(format!("this machine cannot run {name:?}; it can run {}", can.join(", ")))
-            })?,
+            Some(name) => {
+                Isa::from_name(name).filter(|isa| isa.is_available()).ok_or_else(|| {
+                    let can: Vec<_> = isa::available().map(Isa::name).collect();
+                    PyValueError::new_err(format!(
+                        "this machine cannot run {name:?}; it can run {}",
+                        can.join(", ")
+                    ))
+                })?
+            }
         };
         Ok(Runtime { pool: Arc::new(ThreadPool::new(num_threads)), isa })
     }

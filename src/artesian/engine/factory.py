@@ -2,16 +2,17 @@
 
 import logging
 import time
-from importlib import import_module
-from typing import Any
 
 from artesian.config.engine import EngineConfig
 from artesian.engine.base import EngineInfo
 from artesian.engine.engine import LLMEngine
 from artesian.kvcache import Arena, KvIdentity, PrefixCache
 from artesian.kvcache.memory_plan import MemoryPlan, plan_memory
+from artesian.loader import open_checkpoint
+from artesian.loader.native import create_runner
 from artesian.machine import memory_limit
 from artesian.ops.base import KvLayout
+from artesian.ops.native import default_kv_dtype, kv_block_bytes
 
 _logger = logging.getLogger(__name__)
 
@@ -23,13 +24,11 @@ def create_engine(config: EngineConfig) -> LLMEngine:
         CheckpointError: the model cannot be read.
         MemoryPlanError: it does not fit; the message says what to change.
     """
-    native: Any = import_module("artesian.ops.native")
-    loader: Any = import_module("artesian.loader")
     phases = _Phases()
-    checkpoint = loader.open_checkpoint(config.model)
+    checkpoint = open_checkpoint(config.model)
     tokenizer = checkpoint.tokenizer()
     phases.end("load")
-    dtype = native.default_kv_dtype(config.isa)
+    dtype = default_kv_dtype(config.isa)
     model = checkpoint.config
     layout = KvLayout(
         num_layers=model.num_layers,
@@ -42,7 +41,7 @@ def create_engine(config: EngineConfig) -> LLMEngine:
     plan = plan_memory(
         memory_limit(),
         weight_bytes,
-        native.kv_block_bytes(layout),
+        kv_block_bytes(layout),
         config.block_size,
         model.max_model_len,
         config.max_num_seqs,
@@ -52,7 +51,7 @@ def create_engine(config: EngineConfig) -> LLMEngine:
     _logger.info("%s", plan)
     arena = Arena(plan.num_blocks, plan.block_bytes)
     phases.end("KV arena")
-    runner = native.create_runner(checkpoint, arena.memory, layout, plan.num_blocks, config)
+    runner = create_runner(checkpoint, arena.memory, layout, config)
     phases.end("pack weights")
     identity = KvIdentity(
         checkpoint.fingerprint(), layout.dtype, config.block_size, extra={"isa": runner.isa}

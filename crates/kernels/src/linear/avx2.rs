@@ -15,7 +15,12 @@ const FULL: u8 = 2;
 
 /// Dot products of 8 outputs (one half of each vector) with inputs `4 * first..4 * last` of one row.
 #[inline(always)]
-unsafe fn dot<const MODE: u8>(codes: *const u8, x: *const i32, first: usize, last: usize) -> __m256i {
+unsafe fn dot<const MODE: u8>(
+    codes: *const u8,
+    x: *const i32,
+    first: usize,
+    last: usize,
+) -> __m256i {
     // SAFETY: vectors first..last of the group's half and of the row's 32 codes exist.
     unsafe {
         let ones = _mm256_set1_epi16(1);
@@ -147,7 +152,13 @@ unsafe fn with_kind<const M: usize>(
 ///
 /// # Safety
 /// As there, and the instructions are available.
-pub unsafe fn panel_tile(kind: GroupKind, panel: PanelView, tile: RowTile, num_rows: usize, out: *mut f32) {
+pub unsafe fn panel_tile(
+    kind: GroupKind,
+    panel: PanelView,
+    tile: RowTile,
+    num_rows: usize,
+    out: *mut f32,
+) {
     let mut first = 0;
     while first < num_rows {
         // SAFETY: rows first.. of the tile and of out exist.

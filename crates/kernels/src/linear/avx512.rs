@@ -44,7 +44,13 @@ pub(super) unsafe fn load_factors<const HALF: bool>(base: *const u8, index: usiz
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn rows<const M: usize, const BITS: usize, const SUBS: usize, const MINS: bool, const HALF: bool>(
+unsafe fn rows<
+    const M: usize,
+    const BITS: usize,
+    const SUBS: usize,
+    const MINS: bool,
+    const HALF: bool,
+>(
     panel: PanelView,
     tile: RowTile,
     first: usize,
@@ -74,13 +80,18 @@ unsafe fn rows<const M: usize, const BITS: usize, const SUBS: usize, const MINS:
                         _mm512_set1_epi32(zero * sum)
                     };
                     for i in sub * 8 / SUBS..(sub + 1) * 8 / SUBS {
-                        dot = _mm512_dpbusd_epi32(dot, w[i], _mm512_set1_epi32(x.add(i).read_unaligned()));
+                        dot = _mm512_dpbusd_epi32(
+                            dot,
+                            w[i],
+                            _mm512_set1_epi32(x.add(i).read_unaligned()),
+                        );
                     }
                     let scale = _mm512_mul_ps(scale_w, _mm512_set1_ps(*tile.scales.add(row)));
                     acc[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, acc[m]);
                     if MINS {
                         let sum = _mm512_set1_ps(*tile.scaled_sums.add(row));
-                        acc[m] = _mm512_fmadd_ps(load_factors::<HALF>(panel.mins, index), sum, acc[m]);
+                        acc[m] =
+                            _mm512_fmadd_ps(load_factors::<HALF>(panel.mins, index), sum, acc[m]);
                     }
                 }
             }
@@ -121,7 +132,13 @@ unsafe fn with_kind<const M: usize>(
 ///
 /// # Safety
 /// As there, and the instructions are available.
-pub unsafe fn panel_tile(kind: GroupKind, panel: PanelView, tile: RowTile, num_rows: usize, out: *mut f32) {
+pub unsafe fn panel_tile(
+    kind: GroupKind,
+    panel: PanelView,
+    tile: RowTile,
+    num_rows: usize,
+    out: *mut f32,
+) {
     let mut first = 0;
     while first < num_rows {
         // SAFETY: rows first.. of the tile and of out exist.

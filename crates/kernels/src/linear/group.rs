@@ -28,7 +28,8 @@ pub enum Factors {
 
 impl Factors {
     fn from_f32(values: &Buffer<f32>) -> Option<Buffer<u16>> {
-        let exact = values.as_slice().iter().all(|&v| f16::from_f32(v).to_f32().to_bits() == v.to_bits());
+        let exact =
+            values.as_slice().iter().all(|&v| f16::from_f32(v).to_f32().to_bits() == v.to_bits());
         exact.then(|| {
             let mut half = Buffer::zeroed(values.len());
             for (to, from) in half.as_mut_slice().iter_mut().zip(values.as_slice()) {
@@ -116,7 +117,13 @@ pub struct GroupPacker {
 impl GroupPacker {
     /// A packer for a (rows, cols) weight with codes of `code_bits`, groups of `group_len` (16 or 32), and either a
     /// zero point or minimums.
-    pub fn new(rows: usize, cols: usize, code_bits: usize, group_len: usize, zero: Option<u8>) -> GroupPacker {
+    pub fn new(
+        rows: usize,
+        cols: usize,
+        code_bits: usize,
+        group_len: usize,
+        zero: Option<u8>,
+    ) -> GroupPacker {
         let num_groups = cols.div_ceil(GROUP);
         let subs = GROUP / group_len;
         let panels = rows.div_ceil(PANEL);
@@ -229,7 +236,9 @@ impl GroupLinear {
 
     /// Bytes held.
     pub fn num_bytes(&self) -> usize {
-        self.codes.num_bytes() + self.scales.num_bytes() + self.mins.as_ref().map_or(0, Factors::num_bytes)
+        self.codes.num_bytes()
+            + self.scales.num_bytes()
+            + self.mins.as_ref().map_or(0, Factors::num_bytes)
     }
 
     /// Bytes of one group's codes in a panel.

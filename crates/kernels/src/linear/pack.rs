@@ -28,7 +28,13 @@ impl GroupLinear {
         let expected = row_bytes.saturating_mul(rows);
         if data.len() != expected {
             let format = format.name();
-            return Err(FormatError::Length { what: "all rows", format, cols, expected, found: data.len() });
+            return Err(FormatError::Length {
+                what: "all rows",
+                format,
+                cols,
+                expected,
+                found: data.len(),
+            });
         }
         let bits = if format.code_bits() <= 4 { 4 } else { 8 };
         let group_len = format.group_len();
@@ -48,7 +54,10 @@ impl GroupLinear {
                                 packer.pack_row(row, &RowParts { codes, scales, mins });
                             },
                             Err(error) => {
-                                failure.lock().unwrap_or_else(|p| p.into_inner()).get_or_insert(error);
+                                failure
+                                    .lock()
+                                    .unwrap_or_else(|p| p.into_inner())
+                                    .get_or_insert(error);
                             }
                         }
                     }

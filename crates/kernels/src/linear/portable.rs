@@ -34,7 +34,13 @@ unsafe fn code(kind: GroupKind, panel: PanelView, group: usize, lane: usize, i: 
 ///
 /// # Safety
 /// `panel` and `tile` describe whole buffers of the same number of groups; `out` has the room.
-pub unsafe fn panel_tile(kind: GroupKind, panel: PanelView, tile: RowTile, num_rows: usize, out: *mut f32) {
+pub unsafe fn panel_tile(
+    kind: GroupKind,
+    panel: PanelView,
+    tile: RowTile,
+    num_rows: usize,
+    out: *mut f32,
+) {
     let width = GROUP / kind.subs;
     for row in 0..num_rows {
         for lane in 0..PANEL {

@@ -58,7 +58,10 @@ impl BatchView<'_> {
             return fail(format!("row_starts {:?} do not split {rows} rows", self.row_starts));
         }
         if self.block_tables.len() != sequences * self.table_stride {
-            return fail(format!("block_tables of {} entries for {sequences} sequences", self.block_tables.len()));
+            return fail(format!(
+                "block_tables of {} entries for {sequences} sequences",
+                self.block_tables.len()
+            ));
         }
         if let Some(token) = self.tokens.iter().find(|&&t| t < 0 || t as usize >= vocab_size) {
             return fail(format!("token {token} is outside the vocabulary of {vocab_size}"));

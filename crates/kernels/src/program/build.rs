@@ -40,14 +40,41 @@ pub struct AttentionOp {
 }
 
 enum Node {
-    Embed { table: SharedWeight, factor: f32 },
-    Norm { x: ValueId, weight: Vec<f32>, eps: f32, residual: Option<ValueId> },
-    Linear { x: ValueId, parts: Vec<SharedWeight>, bias: Option<Vec<f32>>, residual: Option<ValueId> },
-    Attention { qkv: ValueId, op: Box<AttentionOp> },
-    Gated { x: ValueId, activation: Activation },
-    Add { x: ValueId, y: ValueId },
-    LogitRows { x: ValueId },
-    Softcap { x: ValueId, cap: f32 },
+    Embed {
+        table: SharedWeight,
+        factor: f32,
+    },
+    Norm {
+        x: ValueId,
+        weight: Vec<f32>,
+        eps: f32,
+        residual: Option<ValueId>,
+    },
+    Linear {
+        x: ValueId,
+        parts: Vec<SharedWeight>,
+        bias: Option<Vec<f32>>,
+        residual: Option<ValueId>,
+    },
+    Attention {
+        qkv: ValueId,
+        op: Box<AttentionOp>,
+    },
+    Gated {
+        x: ValueId,
+        activation: Activation,
+    },
+    Add {
+        x: ValueId,
+        y: ValueId,
+    },
+    LogitRows {
+        x: ValueId,
+    },
+    Softcap {
+        x: ValueId,
+        cap: f32,
+    },
 }
 
 impl Node {
@@ -58,7 +85,9 @@ impl Node {
             Node::Norm { x, residual, .. } => ([*x].into_iter().chain(*residual).collect(), None),
             Node::Linear { x, residual, .. } => (residual.iter().copied().collect(), Some(*x)),
             Node::Attention { qkv, .. } => (vec![*qkv], None),
-            Node::Gated { x, .. } | Node::LogitRows { x } | Node::Softcap { x, .. } => (vec![*x], None),
+            Node::Gated { x, .. } | Node::LogitRows { x } | Node::Softcap { x, .. } => {
+                (vec![*x], None)
+            }
             Node::Add { x, y } => (vec![*x, *y], None),
         }
     }
@@ -81,7 +110,10 @@ impl ProgramBuilder {
 
     /// Columns of a value.
     pub fn width(&self, x: ValueId) -> Result<usize, ProgramError> {
-        self.widths.get(x.0).copied().ok_or_else(|| ProgramError::Shape(format!("no value {}", x.0)))
+        self.widths
+            .get(x.0)
+            .copied()
+            .ok_or_else(|| ProgramError::Shape(format!("no value {}", x.0)))
     }
 
     fn push(&mut self, node: Node, width: usize, domain: Domain) -> ValueId {
@@ -98,7 +130,13 @@ impl ProgramBuilder {
         Err(ProgramError::Shape(format!("{what} has width {is}, {wanted} is needed")))
     }
 
-    fn same(&self, what: &str, a: ValueId, b: Option<ValueId>, width: usize) -> Result<(), ProgramError> {
+    fn same(
+        &self,
+        what: &str,
+        a: ValueId,
+        b: Option<ValueId>,
+        width: usize,
+    ) -> Result<(), ProgramError> {
         let Some(b) = b else { return Ok(()) };
         self.expect(what, self.width(b)?, width)?;
         if self.domains[a.0] == self.domains[b.0] {
@@ -208,7 +246,9 @@ impl ProgramBuilder {
     ) -> Result<Program, ProgramError> {
         let width = self.width(output)?;
         if self.domains[output.0] != Domain::Logits || self.vocab_size == 0 {
-            return Err(ProgramError::Shape("the output must be logits of an embedded batch".into()));
+            return Err(ProgramError::Shape(
+                "the output must be logits of an embedded batch".into(),
+            ));
         }
         let fused = self.fused();
         let mut memory = Memory::new(&self, &fused, output, max_rows);
@@ -261,9 +301,22 @@ impl ProgramBuilder {
             }
             memory.release(id);
         }
-        let ropes = ropes.iter().map(|r| Rope::new(&r.inv_freq, r.interleaved, r.magnitude)).collect();
+        let ropes =
+            ropes.iter().map(|r| Rope::new(&r.inv_freq, r.interleaved, r.magnitude)).collect();
         let (buffers, quants) = memory.allocate();
-        Program::new(steps, buffers, quants, plans, ropes, layout, max_rows, width, self.vocab_size, num_threads, isa)
+        Program::new(
+            steps,
+            buffers,
+            quants,
+            plans,
+            ropes,
+            layout,
+            max_rows,
+            width,
+            self.vocab_size,
+            num_threads,
+            isa,
+        )
     }
 
     /// Gate-and-up linears that become part of the gated activation behind them, by value.
@@ -276,7 +329,9 @@ impl ProgramBuilder {
         let mut fused = HashMap::new();
         for (index, node) in self.nodes.iter().enumerate() {
             let Node::Gated { x, .. } = node else { continue };
-            let Node::Linear { parts, bias: None, residual: None, .. } = &self.nodes[x.0] else { continue };
+            let Node::Linear { parts, bias: None, residual: None, .. } = &self.nodes[x.0] else {
+                continue;
+            };
             let pair = parts.len() == 2 && parts.iter().all(|part| part.is_group());
             if pair && parts[0].rows() == parts[1].rows() && num_readers[x.0] == 1 {
                 fused.insert(*x, ValueId(index));
@@ -286,7 +341,11 @@ impl ProgramBuilder {
     }
 }
 
-fn attention_step(op: AttentionOp, plans: &mut Vec<AttentionShape>, ropes: &mut Vec<RopeOp>) -> AttentionStep {
+fn attention_step(
+    op: AttentionOp,
+    plans: &mut Vec<AttentionShape>,
+    ropes: &mut Vec<RopeOp>,
+) -> AttentionStep {
     let plan = plans.iter().position(|shape| *shape == op.shape).unwrap_or_else(|| {
         plans.push(op.shape);
         plans.len() - 1
@@ -297,7 +356,14 @@ fn attention_step(op: AttentionOp, plans: &mut Vec<AttentionShape>, ropes: &mut 
             ropes.len() - 1
         })
     });
-    AttentionStep { layer: op.layer, norm_eps: op.norm_eps, q_norm: op.q_norm, k_norm: op.k_norm, rope, plan }
+    AttentionStep {
+        layer: op.layer,
+        norm_eps: op.norm_eps,
+        q_norm: op.q_norm,
+        k_norm: op.k_norm,
+        rope,
+        plan,
+    }
 }
 
 /// Gives values buffers, which values that are not alive at once share.

@@ -156,7 +156,9 @@ impl Program {
         let widest = steps.iter().map(|step| step.widest()).max().unwrap_or(0);
         let scratch = |_| {
             UnsafeCell::new(ThreadScratch {
-                linear: std::array::from_fn(|_| LinearScratch::new(max_rows.min(ROW_BLOCK), widest)),
+                linear: std::array::from_fn(|_| {
+                    LinearScratch::new(max_rows.min(ROW_BLOCK), widest)
+                }),
                 row: vec![0.0; widest],
             })
         };
@@ -219,8 +221,15 @@ impl Program {
         let state = &mut *state;
         let attention = batch.attention();
         let plan = |shape: &AttentionShape| {
-            AttentionPlan::new(&attention, &self.layout, shape, num_blocks, self.num_threads, self.isa)
-                .map_err(|error| ProgramError::Batch(error.to_string()))
+            AttentionPlan::new(
+                &attention,
+                &self.layout,
+                shape,
+                num_blocks,
+                self.num_threads,
+                self.isa,
+            )
+            .map_err(|error| ProgramError::Batch(error.to_string()))
         };
         let plans = self.plans.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
         for plan in &plans {

@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+pub use crate::activation::Activation;
 pub use batch::BatchView;
 pub use build::{AttentionOp, ProgramBuilder, RopeOp};
 pub use exec::Program;
-pub use crate::activation::Activation;
 
 use crate::float::FloatLinear;
 use crate::linear::GroupLinear;

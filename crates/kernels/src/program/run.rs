@@ -18,7 +18,9 @@ impl Step {
     /// The widest matrix that the step reads or writes.
     pub(super) fn widest(&self) -> usize {
         match self {
-            Step::Linear { from, to, .. } | Step::GatedLinear { from, to, .. } => from.width.max(to.width),
+            Step::Linear { from, to, .. } | Step::GatedLinear { from, to, .. } => {
+                from.width.max(to.width)
+            }
             Step::Embed { to, .. }
             | Step::Norm { to, .. }
             | Step::Quantize { to, .. }
@@ -86,8 +88,10 @@ impl Run<'_> {
     /// Calls `body` with each row's number and its floats in `to`.
     unsafe fn rows(&self, to: &Dest, worker: &Worker<'_>, mut body: impl FnMut(usize, &mut [f32])) {
         let out = self.floats(to);
-        // SAFETY: each row is one item.
-        worker.for_each(self.num_rows(to.domain), |row| body(row, unsafe { out.part(row, 0, to.width) }));
+        worker.for_each(self.num_rows(to.domain), |row| {
+            // SAFETY: each row is one item.
+            body(row, unsafe { out.part(row, 0, to.width) });
+        });
     }
 
     unsafe fn embed(&self, table: &SharedWeight, factor: f32, to: &Dest, worker: &Worker<'_>) {
@@ -115,8 +119,11 @@ impl Run<'_> {
         worker.for_each(self.num_rows(to.domain), |row| {
             // SAFETY: each row is one item; its input was finished behind an earlier barrier.
             unsafe {
-                let y: &mut [f32] =
-                    if to.quant_only { &mut scratch.row[..to.width] } else { out.part(row, 0, to.width) };
+                let y: &mut [f32] = if to.quant_only {
+                    &mut scratch.row[..to.width]
+                } else {
+                    out.part(row, 0, to.width)
+                };
                 rms_norm_row(isa, from.row(row), weight, eps, y);
                 if let Some(residual) = residual {
                     add_row(isa, residual.row(row), y);
@@ -133,7 +140,9 @@ impl Run<'_> {
         let quant = self.quant(to).expect("a quantise step has quantised rows to write");
         worker.for_each(self.num_rows(to.domain), |row| {
             // SAFETY: each row is one item.
-            unsafe { quant.quantize(self.program.isa, row, to.width.div_ceil(GROUP), 0, from.row(row)) };
+            unsafe {
+                quant.quantize(self.program.isa, row, to.width.div_ceil(GROUP), 0, from.row(row))
+            };
         });
     }
 
@@ -167,7 +176,8 @@ impl Run<'_> {
                 }
                 match &**part {
                     Weight::Group(weight) => {
-                        let quant = &self.program.quants[from.quant.expect("group weights read codes")];
+                        let quant =
+                            &self.program.quants[from.quant.expect("group weights read codes")];
                         let panels = count / row_blocks;
                         let first_row = item / panels * ROW_BLOCK;
                         let count = (num_rows - first_row).min(ROW_BLOCK);
@@ -175,7 +185,8 @@ impl Run<'_> {
                         for panel in first..weight.num_panels().min(first + chunk) {
                             let scratch = &mut scratch.linear[0];
                             let isa = self.program.isa;
-                            let values = weight.compute(isa, panel, quant, first_row, count, scratch);
+                            let values =
+                                weight.compute(isa, panel, quant, first_row, count, scratch);
                             let width = PANEL.min(weight.rows - panel * PANEL);
                             let col = col + panel * PANEL;
                             // SAFETY: these rows and columns belong to this item.
@@ -183,7 +194,8 @@ impl Run<'_> {
                         }
                     }
                     Weight::Float(weight) => {
-                        let x = self.matrix(from.slot.expect("float weights read floats"), from.width);
+                        let x =
+                            self.matrix(from.slot.expect("float weights read floats"), from.width);
                         let epilogue = Epilogue {
                             bias: bias.map(|bias| &bias[col..col + part.rows()]),
                             residual: residual.map(|residual| residual.base().cast_const()),
@@ -191,7 +203,9 @@ impl Run<'_> {
                         // SAFETY: items of a float linear write disjoint parts of the output.
                         unsafe {
                             let (x, out) = (x.base(), out.base());
-                            weight.compute(item, x, from.width, num_rows, out, to.width, col, &epilogue);
+                            weight.compute(
+                                item, x, from.width, num_rows, out, to.width, col, &epilogue,
+                            );
                         }
                     }
                 }
@@ -232,11 +246,18 @@ impl Run<'_> {
             let count = (num_rows - first_row).min(ROW_BLOCK);
             for group in item * chunk..groups.min((item + 1) * chunk) {
                 let width = GROUP.min(to.width - group * GROUP);
-                let panels = [(gate, 2 * group), (gate, 2 * group + 1), (up, 2 * group), (up, 2 * group + 1)];
-                let mut blocks = scratch.linear.iter_mut().zip(panels).map(|(scratch, (weight, panel))| {
-                    block(isa, weight, panel, quant, first_row, count, scratch)
-                });
-                let blocks: [&[f32]; 4] = std::array::from_fn(|_| blocks.next().expect("four panels"));
+                let panels = [
+                    (gate, 2 * group),
+                    (gate, 2 * group + 1),
+                    (up, 2 * group),
+                    (up, 2 * group + 1),
+                ];
+                let mut blocks =
+                    scratch.linear.iter_mut().zip(panels).map(|(scratch, (weight, panel))| {
+                        block(isa, weight, panel, quant, first_row, count, scratch)
+                    });
+                let blocks: [&[f32]; 4] =
+                    std::array::from_fn(|_| blocks.next().expect("four panels"));
                 for row in 0..count {
                     let mut pair = [0f32; 2 * GROUP];
                     for (part, values) in pair.as_chunks_mut::<PANEL>().0.iter_mut().zip(blocks) {
@@ -247,7 +268,8 @@ impl Run<'_> {
                     // SAFETY: this group of this row belongs to this item.
                     unsafe {
                         if !to.quant_only {
-                            out.part(first_row + row, group * GROUP, width).copy_from_slice(&h[..width]);
+                            out.part(first_row + row, group * GROUP, width)
+                                .copy_from_slice(&h[..width]);
                         }
                         if let Some(to) = self.quant(to) {
                             to.quantize(isa, first_row + row, groups, group, &h[..width]);
@@ -258,13 +280,7 @@ impl Run<'_> {
         });
     }
 
-    unsafe fn attend(
-        &self,
-        from: Slot,
-        op: &AttentionStep,
-        to: &Dest,
-        worker: &Worker<'_>,
-    ) {
+    unsafe fn attend(&self, from: Slot, op: &AttentionStep, to: &Dest, worker: &Worker<'_>) {
         let plan = &self.plans[op.plan];
         let shape = &self.program.plans[op.plan];
         let qkv_stride = (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim;
@@ -329,7 +345,9 @@ unsafe fn store(
                 out.iter_mut().zip(&bias[col..]).for_each(|(out, b)| *out += b);
             }
             if let Some(residual) = residual {
-                out.iter_mut().zip(&residual.row(first_row + r)[col..]).for_each(|(out, r)| *out += r);
+                out.iter_mut()
+                    .zip(&residual.row(first_row + r)[col..])
+                    .for_each(|(out, r)| *out += r);
             }
         }
     }

@@ -38,16 +38,60 @@ pub(super) struct Source {
 }
 
 pub(super) enum Step {
-    Embed { table: SharedWeight, factor: f32, to: Dest },
-    Norm { from: Slot, weight: Vec<f32>, eps: f32, residual: Option<Slot>, to: Dest },
-    Quantize { from: Slot, to: Dest },
-    Linear { from: Source, parts: Vec<SharedWeight>, bias: Option<Vec<f32>>, residual: Option<Slot>, to: Dest },
-    GatedLinear { from: Source, gate: SharedWeight, up: SharedWeight, activation: Activation, to: Dest },
-    Gated { from: Slot, activation: Activation, to: Dest },
-    Add { a: Slot, b: Slot, to: Dest },
-    LogitRows { from: Slot, to: Dest },
-    Softcap { from: Slot, cap: f32, to: Dest },
-    Attention { from: Slot, op: AttentionStep, to: Dest },
+    Embed {
+        table: SharedWeight,
+        factor: f32,
+        to: Dest,
+    },
+    Norm {
+        from: Slot,
+        weight: Vec<f32>,
+        eps: f32,
+        residual: Option<Slot>,
+        to: Dest,
+    },
+    Quantize {
+        from: Slot,
+        to: Dest,
+    },
+    Linear {
+        from: Source,
+        parts: Vec<SharedWeight>,
+        bias: Option<Vec<f32>>,
+        residual: Option<Slot>,
+        to: Dest,
+    },
+    GatedLinear {
+        from: Source,
+        gate: SharedWeight,
+        up: SharedWeight,
+        activation: Activation,
+        to: Dest,
+    },
+    Gated {
+        from: Slot,
+        activation: Activation,
+        to: Dest,
+    },
+    Add {
+        a: Slot,
+        b: Slot,
+        to: Dest,
+    },
+    LogitRows {
+        from: Slot,
+        to: Dest,
+    },
+    Softcap {
+        from: Slot,
+        cap: f32,
+        to: Dest,
+    },
+    Attention {
+        from: Slot,
+        op: AttentionStep,
+        to: Dest,
+    },
 }
 
 /// One attention sublayer with what was worked out at build time.
