@@ -194,11 +194,6 @@ impl Format {
     }
 }
 
-/// [`Format::zero_point`] as a function.
-pub fn zero_point(format: Format) -> Option<u8> {
-    format.zero_point()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
