@@ -24,27 +24,27 @@ impl Activation {
 
 /// `e^x` within 2e-7 of its value between -87 and 88; beyond, the value at the limit.
 ///
-/// Branchless and without fused operations: vectorises, and gives the same bits in all forms.
+/// Branchless, so that it vectorises, and with the same fused operations in all forms.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
-    // ln 2 in two parts: multiples of the first, of few bits, are exact.
+    // ln 2 in two parts, the first of few bits.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let x = x.clamp(-87.0, 88.0);
-    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = rounded - ROUND;
-    let r = x - n * LN_2_HIGH - n * LN_2_LOW;
+    let r = n.mul_add(-LN_2_LOW, n.mul_add(-LN_2_HIGH, x));
     // Cephes' polynomial for e^r, |r| <= ln 2 / 2.
-    let mut p = 1.987_569_1e-4;
-    p = p * r + 1.398_199_9e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_5e-1;
-    p = p * r + 5e-1;
+    let mut p = 1.987_569_1e-4f32;
+    p = p.mul_add(r, 1.398_199_9e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 1.666_666_5e-1);
+    p = p.mul_add(r, 5e-1);
     let power_of_two = f32::from_bits((rounded.to_bits() << 23).wrapping_add(0x3F80_0000));
-    (p * r * r + r + 1.0) * power_of_two
+    (p.mul_add(r * r, r) + 1.0) * power_of_two
 }
 
 /// `tanh(x)` within 4e-7 of its value.
@@ -53,12 +53,12 @@ fn tanh(x: f32) -> f32 {
     // Far from zero by exponentials; near it those would cancel, and Cephes' polynomial serves.
     let far = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
     let square = x * x;
-    let mut p = -5.704_988_7e-3;
-    p = p * square + 2.063_909e-2;
-    p = p * square - 5.373_971_6e-2;
-    p = p * square + 1.333_144_2e-1;
-    p = p * square - 3.333_328e-1;
-    let near = x + x * square * p;
+    let mut p = -5.704_988_7e-3f32;
+    p = p.mul_add(square, 2.063_909e-2);
+    p = p.mul_add(square, -5.373_971_6e-2);
+    p = p.mul_add(square, 1.333_144_2e-1);
+    p = p.mul_add(square, -3.333_328e-1);
+    let near = (x * square).mul_add(p, x);
     // Not a number is in neither range and stays what it is.
     if x.abs() > 0.625 {
         far.copysign(x)
@@ -76,7 +76,8 @@ fn silu(x: f32) -> f32 {
 fn gelu_tanh(x: f32) -> f32 {
     const SQRT_8_OVER_PI: f32 = 1.595_769;
     // (1 + tanh(a)) / 2 = 1 / (1 + e^(-2a)), which loses nothing where x is far below zero.
-    x / (1.0 + exp(-SQRT_8_OVER_PI * (x + 0.044_715 * x * x * x)))
+    let inner = x * (x * x).mul_add(0.044_715, 1.0);
+    x / (1.0 + exp(-SQRT_8_OVER_PI * inner))
 }
 
 #[inline(always)]

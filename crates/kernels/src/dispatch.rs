@@ -1,8 +1,8 @@
 //! Compiling one plain loop for every instruction set.
 
 /// Defines `$name(isa, ...)`: the inlined function `$body`, compiled once for each instruction set
-/// with its vector width. Bodies use no fused multiply-add and a fixed order, so that all sets give
-/// the same bits.
+/// with its vector width. Bodies say themselves where they fuse (`mul_add`) and in which order they
+/// add up, so that all sets give the same bits.
 macro_rules! for_each_isa {
     ($(#[$doc:meta])*
      $visibility:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)? = $body:ident
