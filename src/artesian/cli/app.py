@@ -19,6 +19,8 @@ VERBS = (
     ("serve", "Serve a model: OpenAI-compatible API and chat page."),
     ("chat", "Chat with a model in the terminal."),
     ("run", "Answer one prompt."),
+    ("bench", "Measure latency and throughput, in this process or of a server."),
+    ("models", "List, fetch and inspect models."),
     ("doctor", "Check whether this machine is ready to serve."),
     ("version", "Print versions."),
 )

@@ -12,11 +12,12 @@ from artesian.cli.sampling import DEFAULT_SAMPLING, SamplingOptions
 from artesian.config import EngineConfig, Settings
 
 app = App(
+    name="chat",
     help_epilogue=f"""\
 Examples: artesian chat smollm2 | artesian chat smollm2 --system "You are a pirate." |
 artesian chat --url http://localhost:8000
 
-{EPILOGUE}"""
+{EPILOGUE}""",
 )
 
 

@@ -14,7 +14,8 @@ from artesian.doctor import Finding, examine
 STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 app = App(
-    help_epilogue=f"Examples: artesian doctor | artesian doctor --port 9000 --json\n\n{EPILOGUE}"
+    name="doctor",
+    help_epilogue=f"Examples: artesian doctor | artesian doctor --port 9000 --json\n\n{EPILOGUE}",
 )
 
 

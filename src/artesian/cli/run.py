@@ -14,12 +14,13 @@ from artesian.cli.stats import AnswerStats
 from artesian.config import EngineConfig, Settings, SettingsError
 
 app = App(
+    name="run",
     help_epilogue=f"""\
 Examples: artesian run smollm2 "Why is the sky blue?" |
 cat letter.txt | artesian run smollm2 - --system "Summarize the letter." |
 artesian run smollm2 "Once upon a time" --raw --max-tokens 100 --temperature 0
 
-{EPILOGUE}"""
+{EPILOGUE}""",
 )
 
 

@@ -6,12 +6,13 @@ from artesian.cli.options import EPILOGUE, with_settings
 from artesian.config import EngineConfig, ServerConfig, Settings
 
 app = App(
+    name="serve",
     help_epilogue=f"""\
 Examples: artesian serve smollm2 |
 artesian serve ./model.gguf --max-model-len 32K --port 9000 --api-key secret |
 artesian serve --config server.yaml
 
-{EPILOGUE}"""
+{EPILOGUE}""",
 )
 
 

@@ -6,7 +6,7 @@ from cyclopts import App
 
 from artesian import __version__
 
-app = App()
+app = App(name="version")
 
 
 @app.default

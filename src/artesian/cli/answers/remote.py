@@ -19,8 +19,8 @@ class RemoteAnswerer:
     def __init__(self, url: str, api_key: str | None, model: str | None) -> None:
         """Asks the server for its model unless one is named. Raises `AnswerError`."""
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        base_url = url.rstrip("/").removesuffix("/v1") + "/v1/"
-        self._client = httpx.Client(base_url=base_url, headers=headers, timeout=TIMEOUT)
+        self.base_url = url.rstrip("/").removesuffix("/v1") + "/v1/"
+        self._client = httpx.Client(base_url=self.base_url, headers=headers, timeout=TIMEOUT)
         self.name = model or self._first_model()
 
     def chat(self, messages: Sequence[Message], sampling: SamplingParams) -> Iterator[Delta]:
