@@ -78,7 +78,7 @@ def start_process(
     )
 
 
-def _launch(stack: ExitStack, model: str, **settings: Any) -> RunningServer:
+def launch(stack: ExitStack, model: str, **settings: Any) -> RunningServer:
     engine_fields = {k: v for k, v in settings.items() if k in EngineConfig.model_fields}
     server_fields = {k: v for k, v in settings.items() if k in ServerConfig.model_fields}
     config = ServerConfig(**{"port": 0, "ui": False, **server_fields})
@@ -104,11 +104,11 @@ def _launch(stack: ExitStack, model: str, **settings: Any) -> RunningServer:
 def start_server() -> Iterator[StartServer]:
     """Starts servers with the given settings of `EngineConfig` and `ServerConfig`."""
     with ExitStack() as stack:
-        yield lambda model="toy", **settings: _launch(stack, model, **settings)
+        yield lambda model="toy", **settings: launch(stack, model, **settings)
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[RunningServer]:
     """One server for all tests that leave it as it was."""
     with ExitStack() as stack:
-        yield _launch(stack, "toy", vllm_metrics=True)
+        yield launch(stack, "toy", vllm_metrics=True)

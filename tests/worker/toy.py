@@ -32,9 +32,10 @@ MAX_MODEL_LEN = 4096
 
 
 class ToySequence:
-    def __init__(self, request: Request, index: int) -> None:
+    def __init__(self, request: Request, index: int, max_model_len: int) -> None:
         self.request, self.index = request, index
         self.arrived = time.monotonic()
+        self.room = max_model_len - len(request.prompt_token_ids)
         self.output = list(request.output_token_ids)
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.text = self.decoder.decode(bytes(self.output))
@@ -56,9 +57,7 @@ class ToySequence:
                 self.text, reason, stop = self.text[:position], "stop", text
         if reason is None and token in sampling.stop_token_ids:
             reason, stop = "stop", token
-        limit = sampling.max_tokens or MAX_MODEL_LEN
-        room = MAX_MODEL_LEN - len(self.request.prompt_token_ids)
-        if reason is None and len(self.output) >= min(limit, room):
+        if reason is None and len(self.output) >= min(sampling.max_tokens or self.room, self.room):
             reason = "length"
         logprobs = None
         if sampling.logprobs is not None:
@@ -82,6 +81,7 @@ class ToySequence:
 class ToyEngine:
     def __init__(self, config: EngineConfig, step_s: float) -> None:
         self.config, self.step_s = config, step_s
+        self.max_model_len = config.max_model_len or MAX_MODEL_LEN
         self.waiting: list[Request] = []
         self.running: list[ToySequence] = []
         self.num_steps = self.prompt_tokens = self.generation_tokens = 0
@@ -109,7 +109,9 @@ class ToyEngine:
         self.num_steps += 1
         while self.waiting and len(self.running) < self.config.max_num_seqs:
             request = self.waiting.pop(0)
-            self.running += [ToySequence(request, i) for i in range(request.sampling.n)]
+            self.running += [
+                ToySequence(request, i, self.max_model_len) for i in range(request.sampling.n)
+            ]
         outputs = [self._run(sequence) for sequence in self.running]
         ended = {(o.request_id, o.index) for o in outputs if o.finish_reason is not None}
         self.running = [s for s in self.running if (s.request.request_id, s.index) not in ended]
@@ -149,7 +151,7 @@ class ToyEngine:
     def info(self) -> EngineInfo:
         return EngineInfo(
             model_name="toy",
-            max_model_len=MAX_MODEL_LEN,
+            max_model_len=self.max_model_len,
             vocab_size=VOCAB_SIZE,
             description="alphabet, no weights",
             phases_ms={"load": 1.0},

@@ -9,17 +9,23 @@ from artesian.api.routes import chat, completions, later, models, operations, to
 from artesian.api.state import ServerState
 
 
+def create_api() -> FastAPI:
+    """OpenAI's API and the operations, described by `openapi()`; needs a `ServerState` to run."""
+    # The interactive docs would load scripts from elsewhere.
+    api = FastAPI(title="Artesian", docs_url=None, redoc_url=None)
+    errors.install(api)
+    for part in (chat, completions, models, tokens, operations, later):
+        api.include_router(part.router)
+    openapi.install(api)
+    return api
+
+
 def create_app(state: ServerState) -> ASGIApp:
     """The ASGI application of a server."""
-    # The interactive docs would load scripts from elsewhere.
-    app = FastAPI(title="Artesian", docs_url=None, redoc_url=None)
-    app.state.server = state
-    errors.install(app)
-    for part in (chat, completions, models, tokens, operations, later):
-        app.include_router(part.router)
+    api = create_api()
+    api.state.server = state
     if state.config.ui:
         from artesian.api import chat_page
 
-        app.include_router(chat_page.router)
-    openapi.install(app)
-    return FrontDoor(app, state)
+        api.include_router(chat_page.router)
+    return FrontDoor(api, state)
