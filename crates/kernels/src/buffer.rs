@@ -1,4 +1,5 @@
-//! Zeroed memory for weights and activations: page aligned, huge pages where they help, touched only when used.
+//! Zeroed memory for weights and activations: page aligned, huge pages where they help, touched
+//! only when used.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -92,7 +93,8 @@ impl<T: Pod> Buffer<T> {
 impl<T: Pod> Drop for Buffer<T> {
     fn drop(&mut self) {
         if self.mapped_bytes > 0 {
-            // SAFETY: exactly the range mapped in `zeroed`, and nothing borrows from a dropped buffer.
+            // SAFETY: exactly the range mapped in `zeroed`, and nothing borrows from a dropped
+            // buffer.
             unsafe { libc::munmap(self.base.as_ptr().cast(), self.mapped_bytes) };
         }
     }

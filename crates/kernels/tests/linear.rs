@@ -107,7 +107,8 @@ fn close_to_the_twin_in_f64() {
             for (dense, out) in case.dense.iter().zip(out) {
                 let exact: f64 = dense.iter().zip(x).map(|(w, x)| w * f64::from(*x)).sum();
                 let size: f64 = dense.iter().map(|w| w * w).sum::<f64>().sqrt();
-                // Rounding to 127 steps of max|x| = 3 errs by at most 3 / 254 per input, mostly cancelling.
+                // Rounding to 127 steps of max|x| = 3 errs by at most 3 / 254 per input, mostly
+                // cancelling.
                 assert!(
                     (exact - f64::from(*out)).abs() < 0.03 * size,
                     "kind {kind}: {exact} {out}"

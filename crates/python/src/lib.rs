@@ -1,9 +1,9 @@
 //! Python bindings: conversions only, no logic.
 
 mod gguf;
-mod sampling;
 mod program;
 mod runtime;
+mod sampling;
 
 use pyo3::prelude::*;
 

@@ -151,8 +151,10 @@ impl ProgramBuilder {
         recorded(self.inner()?.linear(ValueId(x), parts, bias, residual.map(ValueId)))
     }
 
-    #[pyo3(signature = (qkv, layer, num_heads, num_kv_heads, head_dim, scale, window=None, softcap=None,
-                        norm_eps=1e-6, inv_freq=None, interleaved=false, magnitude=1.0, q_norm=None, k_norm=None))]
+    #[pyo3(signature = (
+        qkv, layer, num_heads, num_kv_heads, head_dim, scale, window=None, softcap=None,
+        norm_eps=1e-6, inv_freq=None, interleaved=false, magnitude=1.0, q_norm=None, k_norm=None
+    ))]
     fn attention(
         &mut self,
         qkv: usize,
@@ -266,7 +268,8 @@ impl Program {
         let out = out.as_slice_mut()?;
         let address = arena.as_mut_ptr().addr();
         py.detach(|| {
-            // SAFETY: the arena is exclusively borrowed for the call and holds `num_blocks` whole blocks.
+            // SAFETY: the arena is exclusively borrowed for the call and holds `num_blocks` whole
+            // blocks.
             unsafe { self.program.run(&runtime.pool, batch, address as *mut u8, num_blocks, out) }
         })
         .map_err(value_error)

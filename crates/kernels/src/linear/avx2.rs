@@ -1,7 +1,8 @@
 //! The group kernel with AVX2 and FMA.
 //!
-//! `maddubs` multiplies unsigned by signed bytes and adds pairs into 16 bits with saturation. Codes below 64 leave
-//! room for two such sums (below 16: for eight) before widening; full bytes are split into size and sign instead.
+//! `maddubs` multiplies unsigned by signed bytes and adds pairs into 16 bits with saturation. Codes
+//! below 64 leave room for two such sums (below 16: for eight) before widening; full bytes are
+//! split into size and sign instead.
 
 use std::arch::x86_64::*;
 
@@ -13,7 +14,8 @@ const NIBBLES: u8 = 0;
 const SMALL: u8 = 1;
 const FULL: u8 = 2;
 
-/// Dot products of 8 outputs (one half of each vector) with inputs `4 * first..4 * last` of one row.
+/// Dot products of 8 outputs (one half of each vector) with inputs `4 * first..4 * last` of one
+/// row.
 #[inline(always)]
 unsafe fn dot<const MODE: u8>(
     codes: *const u8,

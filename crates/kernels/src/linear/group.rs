@@ -1,12 +1,15 @@
-//! Weights of 4 or 8 bits in groups of 32 (or 16) along the input, each with a scale and perhaps a minimum.
+//! Weights of 4 or 8 bits in groups of 32 (or 16) along the input, each with a scale and perhaps a
+//! minimum.
 //!
-//! `weight = scale * (code - zero) ` or `scale * code + min`. The values are those of the file they came from;
-//! only their order changes: panels of 16 outputs, each group of a panel one contiguous run of vectors of
-//! (16 outputs × 4 inputs), so that one INT8 dot-product instruction serves 16 outputs at once.
+//! `weight = scale * (code - zero) ` or `scale * code + min`. The values are those of the file they
+//! came from; only their order changes: panels of 16 outputs, each group of a panel one contiguous
+//! run of vectors of (16 outputs × 4 inputs), so that one INT8 dot-product instruction serves 16
+//! outputs at once.
 //!
 //! Every form of the kernel computes, for each output and each row, with groups in ascending order,
 //! `acc = fma(dot as f32, scale_w * scale_x, acc)` and then, where there are minimums,
-//! `acc = fma(min, scale_x * sum_x, acc)`; `dot` is an exact integer. So all forms agree bit for bit.
+//! `acc = fma(min, scale_x * sum_x, acc)`; `dot` is an exact integer. So all forms agree bit for
+//! bit.
 
 use half::f16;
 
@@ -115,8 +118,8 @@ pub struct GroupPacker {
 }
 
 impl GroupPacker {
-    /// A packer for a (rows, cols) weight with codes of `code_bits`, groups of `group_len` (16 or 32), and either a
-    /// zero point or minimums.
+    /// A packer for a (rows, cols) weight with codes of `code_bits`, groups of `group_len` (16 or
+    /// 32), and either a zero point or minimums.
     pub fn new(
         rows: usize,
         cols: usize,
@@ -169,7 +172,8 @@ impl GroupPacker {
                     if self.kind.code_bits == 8 {
                         *base.add(vector * 64 + offset) = code;
                     } else {
-                        // Vectors 0 to 3 are the low nibbles of the four stored ones, 4 to 7 the high.
+                        // Vectors 0 to 3 are the low nibbles of the four stored ones, 4 to 7 the
+                        // high.
                         let shift = 4 * (vector / 4);
                         *base.add(vector % 4 * 64 + offset) |= code << shift;
                     }

@@ -1,5 +1,6 @@
-//! Linear layers over quantised weights: `out = x · wᵀ` with INT8 activations, exact integer dot products and a fixed
-//! order of float sums, so that a row's result is the same bits on every processor, alone or in any batch.
+//! Linear layers over quantised weights: `out = x · wᵀ` with INT8 activations, exact integer dot
+//! products and a fixed order of float sums, so that a row's result is the same bits on every
+//! processor, alone or in any batch.
 
 mod avx2;
 mod avx512;
@@ -15,7 +16,8 @@ pub use rows::{QuantRows, RowTile, GROUP, TILE_ROWS};
 use crate::buffer::Buffer;
 use crate::isa::Isa;
 
-/// Most rows that [`GroupLinear::compute`] is best given at once: their operands stay in the second-level cache.
+/// Most rows that [`GroupLinear::compute`] is best given at once: their operands stay in the
+/// second-level cache.
 pub const ROW_BLOCK: usize = 256;
 
 /// From this many rows on AMX beats streaming the weights through the vector unit.
@@ -48,7 +50,8 @@ impl LinearScratch {
 }
 
 impl GroupLinear {
-    /// Outputs `16 * panel..` of rows `first_row..first_row + num_rows`: f32 (num_rows, 16), in `scratch`.
+    /// Outputs `16 * panel..` of rows `first_row..first_row + num_rows`: f32 (num_rows, 16), in
+    /// `scratch`.
     ///
     /// `rows` holds those rows, `num_groups` groups wide; `first_row` is the first of a tile of 16.
     pub fn compute<'s>(
@@ -74,8 +77,8 @@ impl GroupLinear {
         for first in (0..num_rows).step_by(TILE_ROWS) {
             let tile = rows.tile((first_row + first) / TILE_ROWS, self.num_groups);
             let count = (num_rows - first).min(TILE_ROWS);
-            // SAFETY: `tile` and `view` have `num_groups` groups, `out` has room for whole tiles of rows, and the
-            // instruction set was checked above.
+            // SAFETY: `tile` and `view` have `num_groups` groups, `out` has room for whole tiles of
+            // rows, and the instruction set was checked above.
             unsafe {
                 let out = out.add(first * PANEL);
                 if tiled {

@@ -9,7 +9,8 @@ use crate::threads::ThreadPool;
 
 thread_local! {
     /// Codes, scales and minimums of the row being packed.
-    static ROW: RefCell<(Vec<u8>, Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new(), Vec::new())) };
+    static ROW: RefCell<(Vec<u8>, Vec<f32>, Vec<f32>)> =
+        const { RefCell::new((Vec::new(), Vec::new(), Vec::new())) };
 }
 
 impl GroupLinear {

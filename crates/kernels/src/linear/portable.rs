@@ -30,7 +30,8 @@ unsafe fn code(kind: GroupKind, panel: PanelView, group: usize, lane: usize, i: 
     i32::from(code) - i32::from(panel.zero)
 }
 
-/// `out[r][c]` for rows `0..num_rows` of the tile and the panel's 16 outputs; `out` is f32 (num_rows, 16).
+/// `out[r][c]` for rows `0..num_rows` of the tile and the panel's 16 outputs; `out` is f32
+/// (num_rows, 16).
 ///
 /// # Safety
 /// `panel` and `tile` describe whole buffers of the same number of groups; `out` has the room.

@@ -1,8 +1,9 @@
-//! Activations in INT8: for each row and each group of 32, `x ≈ scale * code`, `scale = max|x| / 127`.
+//! Activations in INT8: for each row and each group of 32, `x ≈ scale * code`, `scale = max|x| /
+//! 127`.
 //!
-//! Rows lie in tiles of 16, so that one group of a tile is one contiguous AMX operand. Beside the codes each group
-//! keeps its scale, the sums of its codes (for weights with a zero point) and `scale * sum` (for weights with
-//! minimums).
+//! Rows lie in tiles of 16, so that one group of a tile is one contiguous AMX operand. Beside the
+//! codes each group keeps its scale, the sums of its codes (for weights with a zero point) and
+//! `scale * sum` (for weights with minimums).
 
 use crate::buffer::Buffer;
 use crate::isa::Isa;

@@ -1,4 +1,5 @@
-//! The group kernel with AMX: many rows. A panel's codes are spread to signed bytes once and then serve every row.
+//! The group kernel with AMX: many rows. A panel's codes are spread to signed bytes once and then
+//! serve every row.
 
 use std::arch::x86_64::*;
 
@@ -62,8 +63,8 @@ pub unsafe fn configure(kind: GroupKind, num_rows: usize) {
 
 /// The products of sub-groups `index` and `index + 1`, if there are so many, into `dots`.
 ///
-/// Storing a tile takes the processor twice as long as the product itself and lets nothing else through, so
-/// products go in pairs: the second is computed while the first is stored.
+/// Storing a tile takes the processor twice as long as the product itself and lets nothing else
+/// through, so products go in pairs: the second is computed while the first is stored.
 #[inline(always)]
 unsafe fn multiply<const SUBS: usize>(
     spread: *const i8,
@@ -191,10 +192,12 @@ pub fn padded_rows(num_rows: usize) -> usize {
     }
 }
 
-/// As [`super::portable::panel_tile`] from codes that [`spread`] laid out; writes `padded_rows(num_rows)` rows.
+/// As [`super::portable::panel_tile`] from codes that [`spread`] laid out; writes
+/// `padded_rows(num_rows)` rows.
 ///
 /// # Safety
-/// As there; AMX is available and [`configure`]d for `padded_rows(num_rows)`; `out` has room for those rows.
+/// As there; AMX is available and [`configure`]d for `padded_rows(num_rows)`; `out` has room for
+/// those rows.
 pub unsafe fn panel_tile(
     kind: GroupKind,
     panel: PanelView,

@@ -261,41 +261,8 @@ impl ProgramBuilder {
             }
             let id = ValueId(index);
             let to = memory.dest(id);
-            // These write quantised rows themselves; behind the others comes a step of its own.
-            let mut quantizes = matches!(node, Node::Norm { .. });
-            let plain = if quantizes { to } else { Dest { quant: None, ..to } };
-            steps.push(match node {
-                Node::Embed { table, factor } => Step::Embed { table, factor, to: plain },
-                Node::Norm { x, weight, eps, residual } => Step::Norm {
-                    from: memory.slot(x),
-                    weight,
-                    eps,
-                    residual: residual.map(|r| memory.slot(r)),
-                    to,
-                },
-                Node::Linear { x, parts, bias, residual } => Step::Linear {
-                    from: memory.source(x),
-                    parts,
-                    bias,
-                    residual: residual.map(|r| memory.slot(r)),
-                    to: plain,
-                },
-                Node::Gated { x, activation } => match memory.take_fused(x) {
-                    Some((from, [gate, up])) => {
-                        quantizes = true;
-                        Step::GatedLinear { from, gate, up, activation, to }
-                    }
-                    None => Step::Gated { from: memory.slot(x), activation, to: plain },
-                },
-                Node::Add { x, y } => Step::Add { a: memory.slot(x), b: memory.slot(y), to: plain },
-                Node::LogitRows { x } => Step::LogitRows { from: memory.slot(x), to: plain },
-                Node::Softcap { x, cap } => Step::Softcap { from: memory.slot(x), cap, to: plain },
-                Node::Attention { qkv, op } => Step::Attention {
-                    from: memory.slot(qkv),
-                    op: attention_step(*op, &mut plans, &mut ropes),
-                    to: plain,
-                },
-            });
+            let (step, quantizes) = step_of(node, to, &mut memory, &mut plans, &mut ropes);
+            steps.push(step);
             if let (false, Some(_), Some(from)) = (quantizes, to.quant, to.slot) {
                 steps.push(Step::Quantize { from, to });
             }
@@ -339,6 +306,52 @@ impl ProgramBuilder {
         }
         fused
     }
+}
+
+/// The step of one node, and whether it writes quantised rows itself; behind the others comes a
+/// step of its own for that.
+fn step_of(
+    node: Node,
+    to: Dest,
+    memory: &mut Memory,
+    plans: &mut Vec<AttentionShape>,
+    ropes: &mut Vec<RopeOp>,
+) -> (Step, bool) {
+    let mut quantizes = matches!(node, Node::Norm { .. });
+    let plain = if quantizes { to } else { Dest { quant: None, ..to } };
+    let step = match node {
+        Node::Embed { table, factor } => Step::Embed { table, factor, to: plain },
+        Node::Norm { x, weight, eps, residual } => Step::Norm {
+            from: memory.slot(x),
+            weight,
+            eps,
+            residual: residual.map(|r| memory.slot(r)),
+            to,
+        },
+        Node::Linear { x, parts, bias, residual } => Step::Linear {
+            from: memory.source(x),
+            parts,
+            bias,
+            residual: residual.map(|r| memory.slot(r)),
+            to: plain,
+        },
+        Node::Gated { x, activation } => match memory.take_fused(x) {
+            Some((from, [gate, up])) => {
+                quantizes = true;
+                Step::GatedLinear { from, gate, up, activation, to }
+            }
+            None => Step::Gated { from: memory.slot(x), activation, to: plain },
+        },
+        Node::Add { x, y } => Step::Add { a: memory.slot(x), b: memory.slot(y), to: plain },
+        Node::LogitRows { x } => Step::LogitRows { from: memory.slot(x), to: plain },
+        Node::Softcap { x, cap } => Step::Softcap { from: memory.slot(x), cap, to: plain },
+        Node::Attention { qkv, op } => Step::Attention {
+            from: memory.slot(qkv),
+            op: attention_step(*op, plans, ropes),
+            to: plain,
+        },
+    };
+    (step, quantizes)
 }
 
 fn attention_step(
@@ -443,8 +456,8 @@ impl Memory {
         let slot = if id == self.output {
             Some(Slot::Output)
         } else {
-            // Kept also for values that are only read quantised: unless the writer quantises as it goes, and
-            // then the pages of this buffer are never touched.
+            // Kept also for values that are only read quantised: unless the writer quantises as it
+            // goes, and then the pages of this buffer are never touched.
             let index = take(&mut self.free_slots, &mut self.slot_widths, width);
             self.slots.insert(id, index);
             Some(Slot::Buffer(index))

@@ -1,4 +1,5 @@
-//! Running a program: every thread walks the steps, shares each step's items, and waits for the others behind it.
+//! Running a program: every thread walks the steps, shares each step's items, and waits for the
+//! others behind it.
 
 use std::cell::UnsafeCell;
 use std::sync::Mutex;
@@ -24,7 +25,8 @@ pub(super) struct ThreadScratch {
 /// One slot for each thread; a thread only ever takes its own.
 pub(super) struct PerThread(Vec<UnsafeCell<ThreadScratch>>);
 
-// SAFETY: `get` is called with the worker's own number only, and one program runs at a time (`run` locks).
+// SAFETY: `get` is called with the worker's own number only, and one program runs at a time (`run`
+// locks).
 unsafe impl Sync for PerThread {}
 
 impl PerThread {
@@ -75,7 +77,8 @@ pub(super) struct Run<'a> {
     pub out_width: usize,
 }
 
-// SAFETY: the pointers are the caller's arena and output, which `run` has alone; threads write disjoint rows.
+// SAFETY: the pointers are the caller's arena and output, which `run` has alone; threads write
+// disjoint rows.
 unsafe impl Sync for Run<'_> {}
 
 /// A float matrix that threads write in disjoint parts.
@@ -194,11 +197,12 @@ impl Program {
         self.max_rows
     }
 
-    /// Runs a batch: stores its KV in the arena and writes its logits to `out`, f32 (num_logits, output_width).
+    /// Runs a batch: stores its KV in the arena and writes its logits to `out`, f32 (num_logits,
+    /// output_width).
     ///
     /// # Safety
-    /// `arena` is writable memory of `num_blocks` blocks of the program's layout, 64-byte aligned, and nobody
-    /// writes the blocks of this batch's sequences meanwhile.
+    /// `arena` is writable memory of `num_blocks` blocks of the program's layout, 64-byte aligned,
+    /// and nobody writes the blocks of this batch's sequences meanwhile.
     pub unsafe fn run(
         &self,
         pool: &ThreadPool,

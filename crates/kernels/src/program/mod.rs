@@ -1,8 +1,9 @@
 //! A model's forward pass as a list of steps, recorded once and run for every batch.
 //!
-//! [`ProgramBuilder`] records operations over values (matrices with one row for each token of the batch, or for each
-//! wanted logit). [`ProgramBuilder::build`] fuses what pays (norm and quantisation; gate, up and activation), gives
-//! values their memory, and yields a [`Program`]. All threads of a pool run the steps together.
+//! [`ProgramBuilder`] records operations over values (matrices with one row for each token of the
+//! batch, or for each wanted logit). [`ProgramBuilder::build`] fuses what pays (norm and
+//! quantisation; gate, up and activation), gives values their memory, and yields a [`Program`]. All
+//! threads of a pool run the steps together.
 
 mod batch;
 mod build;

@@ -1,4 +1,5 @@
-//! What each step does. A step's items touch disjoint parts of its destination; its loop ends in a barrier.
+//! What each step does. A step's items touch disjoint parts of its destination; its loop ends in a
+//! barrier.
 
 use super::exec::{Matrix, Run, ThreadScratch};
 use super::steps::{AttentionStep, Dest, Slot, Source, Step};
@@ -11,7 +12,8 @@ use crate::linear::{GroupLinear, LinearScratch, QuantRows, GROUP, PANEL, ROW_BLO
 use crate::norm::rms_norm_row;
 use crate::threads::Worker;
 
-/// Items of a loop for each thread, where there is a choice: enough to even out, few enough to cost nothing.
+/// Items of a loop for each thread, where there is a choice: enough to even out, few enough to cost
+/// nothing.
 const ITEMS_PER_THREAD: usize = 6;
 
 impl Step {
@@ -296,8 +298,9 @@ impl Run<'_> {
             out_stride: to.width,
             arena: self.arena,
         };
-        // SAFETY: the plan was made for this batch, layout and arena; each thread uses its own number; the loops'
-        // barriers keep storing before attending, and attending before the next step.
+        // SAFETY: the plan was made for this batch, layout and arena; each thread uses its own
+        // number; the loops' barriers keep storing before attending, and attending before the next
+        // step.
         unsafe {
             if plan.num_store_items() > 0 {
                 worker.for_each(plan.num_store_items(), |item| store_kv(plan, &layer, item));

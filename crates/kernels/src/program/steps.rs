@@ -1,4 +1,5 @@
-//! The steps of a built program: what remains of the recorded operations after fusion, with places for memory.
+//! The steps of a built program: what remains of the recorded operations after fusion, with places
+//! for memory.
 
 use super::{Activation, SharedWeight};
 
