@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from typing import Any
 
+import numpy as np
 import pytest
 
 from artesian import LLM, SamplingParams
@@ -21,6 +23,17 @@ def test_generate_takes_text_tokens_and_lists_in_order() -> None:
     assert text.outputs[0].token_ids == tokens.outputs[0].token_ids == both[0].outputs[0].token_ids
     assert both[1].outputs[0].token_ids == generate(make_engine(), [1, 2, 3], greedy(3)).tokens
     assert text.metrics.e2e_ms is not None
+
+
+def test_token_ids_may_come_from_numpy() -> None:
+    llm = LLM.from_engine(make_engine())
+    [plain] = llm.generate([5, 6, 7], greedy(5))
+    prompts: tuple[Any, ...] = (np.array([5, 6, 7]), (5, 6, 7), [np.array([5, 6, 7])])
+    for prompt in prompts:
+        [result] = llm.generate(prompt, greedy(5))
+        assert result.outputs[0].token_ids == plain.outputs[0].token_ids
+    with pytest.raises(InvalidRequestError, match="sequence of token ids"):
+        llm.generate([[1.5]])  # type: ignore[arg-type]
 
 
 def test_more_prompts_than_the_queue_holds() -> None:

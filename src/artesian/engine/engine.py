@@ -80,6 +80,7 @@ class LLMEngine:
         self._sampler = Sampler()
         self._requests: dict[str, RequestState] = {}
         self._num_arrived = 0
+        self._num_never_started = 0
         self._next_deadline_s = math.inf
         self._unreported: list[RequestOutput] = []
         self._stats = EngineStats(num_kv_blocks=cache.num_blocks)
@@ -87,8 +88,12 @@ class LLMEngine:
     @property
     def num_free_places(self) -> int:
         """Requests that `add_request` would take now before the queue is full."""
-        num_queued = sum(state.first_scheduled_s is None for state in self._requests.values())
-        return self.config.max_queue_len + self._scheduler.num_free_slots - num_queued
+        return self.config.max_queue_len + self._scheduler.num_free_slots - self._num_queued
+
+    @property
+    def _num_queued(self) -> int:
+        """Requests none of whose sequences has run yet."""
+        return self._num_arrived - self._scheduler.num_started - self._num_never_started
 
     def add_request(self, request: Request) -> None:
         """Queues a request. Raises `InvalidRequestError` or `QueueFullError`."""
@@ -143,9 +148,8 @@ class LLMEngine:
     def stats(self) -> EngineStats:
         """Current counts."""
         stats = self._stats
-        queued = sum(state.first_scheduled_s is None for state in self._requests.values())
-        stats.num_requests_waiting = queued
-        stats.num_requests_running = len(self._requests) - queued
+        stats.num_requests_waiting = self._num_queued
+        stats.num_requests_running = len(self._requests) - self._num_queued
         stats.kv_cache_usage_ratio = self.cache.num_used_blocks / self.cache.num_blocks
         stats.prefix_cache_queries_tokens = self.cache.stats.queries_tokens
         stats.prefix_cache_hits_tokens = self.cache.stats.hits_tokens
@@ -294,6 +298,7 @@ class LLMEngine:
         state = sequence.state
         if all(other.status is Status.FINISHED for other in state.sequences):
             state.metrics.e2e_ms = (self._clock() - state.arrival_s) * 1e3
+            self._num_never_started += state.first_scheduled_s is None
             del self._requests[state.request.request_id]
 
     def _end_request(self, request_id: str, reason: FinishReason) -> None:

@@ -3,6 +3,8 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from numbers import Integral
+from operator import index
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -14,7 +16,7 @@ from artesian.engine.results import Completion, RequestResult
 from artesian.engine.validation import check_request
 from artesian.loader.base import Tokenizer
 
-Prompt = str | list[int]
+Prompt = str | Sequence[int]
 Message = dict[str, Any]
 
 
@@ -137,9 +139,9 @@ class LLM:
         """Checked requests, each with its prompt if that is text."""
         params = _per_prompt(sampling_params, len(prompts))
         requests = []
-        for index, (prompt, sampling) in enumerate(zip(prompts, params, strict=True)):
+        for number, (prompt, sampling) in enumerate(zip(prompts, params, strict=True)):
             text = prompt if isinstance(prompt, str) else None
-            token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+            token_ids = self.tokenizer.encode(text) if text is not None else _token_ids(prompt)
             self._num_requests += 1
             request = Request(
                 request_id=f"llm-{self._num_requests}",
@@ -149,7 +151,7 @@ class LLM:
             try:
                 check_request(request, self.engine.vocab_size, self.engine.max_model_len)
             except InvalidRequestError as error:
-                where = f"prompt {index}: " if len(prompts) > 1 else ""
+                where = f"prompt {number}: " if len(prompts) > 1 else ""
                 raise InvalidRequestError(f"{where}{error}") from None
             requests.append((request, text))
         return requests
@@ -164,7 +166,7 @@ class LLM:
                 request.request_id,
                 prompt,
                 request.prompt_token_ids,
-                [Completion(index) for index in range(request.sampling.n)],
+                [Completion(i) for i in range(request.sampling.n)],
             )
         waiting = deque(request for request, _ in requests)
         num_open = len(requests)
@@ -198,9 +200,17 @@ def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     if isinstance(prompts, str):
         return [prompts]
     items: list[Any] = list(prompts)
-    if items and not isinstance(items[0], str | list):
-        return [items]
-    return items
+    return [items] if items and isinstance(items[0], Integral) else items
+
+
+def _token_ids(prompt: Sequence[Any]) -> list[int]:
+    """Token ids as Python's own integers, whatever kind of sequence and integer they came in."""
+    try:
+        return [index(token_id) for token_id in prompt]
+    except TypeError:
+        raise InvalidRequestError(
+            f"a prompt must be text or a sequence of token ids, got {prompt!r:.80}"
+        ) from None
 
 
 def _per_prompt(

@@ -43,6 +43,7 @@ class Scheduler:
 
     Attributes:
         waiting: by rank; running: in order of admission.
+        num_started: requests of which a sequence has run, ended ones included.
         block_tables: int32 (max_num_seqs, blocks of the longest sequence), row `slot` of each
         running sequence.
     """
@@ -66,6 +67,7 @@ class Scheduler:
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.num_preemptions = 0
+        self.num_started = 0
         self.block_tables: npt.NDArray[np.int32] = np.zeros((max_num_seqs, num_blocks), np.int32)
         self._block_size = block_size
         self._max_num_seqs = min(max_num_seqs, max_num_batched_tokens)
@@ -240,6 +242,7 @@ class Scheduler:
             self._being_computed.setdefault(name, sequence)
 
     def _note_first_start(self, state: RequestState, num_hits: int, now: float) -> None:
+        self.num_started += 1
         state.first_scheduled_s = now
         state.num_cached_tokens = min(num_hits * self._block_size, state.num_prompt_tokens)
         self.cache.stats.queries_tokens += state.num_prompt_tokens
