@@ -97,6 +97,8 @@ format: $(VENV)/.dev  ## reformat Python and Rust
 	@$(BIN)/ruff format .
 	@cargo fmt --all
 
+bench-engine bench-setup-peers: $(VENV)/.test-model
+
 bench-%: $(VENV)/.native $(VENV)/.dev $(VENV)/.model  ## run benchmarks/NAME.py
 	@$(BIN)/python benchmarks/$(subst -,_,$*).py $(ARGS)
 

@@ -1,0 +1,1 @@
+"""Adapters: each runs under the Python of one engine and answers over pipes."""

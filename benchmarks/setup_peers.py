@@ -1,0 +1,137 @@
+"""Installs the engines that Artesian is compared with, each in its own environment under .bench/.
+
+    python benchmarks/setup_peers.py [llama_cpp] [openvino]
+
+Needs a C++ compiler for llama.cpp, and about 8 GB of disk for a while: exporting to OpenVINO takes
+PyTorch, which is removed again. What is there already is kept.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from engines import BENCH, MODELS, OPENVINO_DIR, REQUANT_DIR, REQUANTS, ModelSpec
+
+LLAMA_CPP = "llama-cpp-python==0.3.36"
+OPENVINO = ["openvino==2026.4.1", "openvino-genai==2026.4.1.0", "openvino-tokenizers==2026.4.1.0"]
+EXPORT = [*OPENVINO, "torch", "transformers", "optimum-intel", "nncf", "accelerate", "gguf"]
+# GCC 12 takes the stores into AMX's tile configuration for dead and llama.cpp crashes at the first
+# matrix; without dead store elimination it runs.
+LLAMA_CXXFLAGS = "-fno-tree-dse -fno-dse"
+
+_REQUANTIZE = """
+import sys, llama_cpp as lc
+source, target, name = sys.argv[1:]
+params = lc.llama_model_quantize_default_params()
+params.ftype = getattr(lc, "LLAMA_FTYPE_MOSTLY_" + name)
+params.allow_requantize = True
+sys.exit(lc.llama_model_quantize(source.encode(), target.encode(), params))
+"""
+_DEQUANTIZE = """
+import sys, torch
+from pathlib import Path
+from transformers import AutoModelForCausalLM, AutoTokenizer
+source, target = Path(sys.argv[1]), sys.argv[2]
+where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
+AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).save_pretrained(target)
+AutoTokenizer.from_pretrained(**where).save_pretrained(target)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("peers", nargs="*", help="llama_cpp, openvino; default: both")
+    steps = {"llama_cpp": setup_llama_cpp, "openvino": setup_openvino}
+    peers = parser.parse_args().peers or list(steps)
+    if unknown := set(peers) - steps.keys():
+        parser.error(f"unknown peers {sorted(unknown)}; choose from {sorted(steps)}")
+    for peer in peers:
+        print(f"==> {peer}", flush=True)
+        steps[peer](available_models())
+
+
+def available_models() -> list[tuple[ModelSpec, Path]]:
+    """The models whose files are installed."""
+    found = []
+    for model in MODELS:
+        path = model.find()
+        if path is None:
+            print(f"skipping {model.title}: not installed ({model.install})")
+        else:
+            found.append((model, path))
+    return found
+
+
+def setup_llama_cpp(models: list[tuple[ModelSpec, Path]]) -> None:
+    """llama.cpp for this processor, and its own requantisations of the models."""
+    python = make_venv("llama_cpp")
+    if not has_module(python, "llama_cpp"):
+        environment = {
+            **os.environ,
+            "CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF",
+            "CXXFLAGS": LLAMA_CXXFLAGS,
+        }
+        pip(python, "numpy")
+        pip(python, "--no-binary", "llama-cpp-python", LLAMA_CPP, environment=environment)
+    REQUANT_DIR.mkdir(exist_ok=True)
+    for model, path in models:
+        for name in REQUANTS:
+            target = model.requantized(name)
+            if not target.exists():
+                run(python, "-c", _REQUANTIZE, path, target, name)
+
+
+def setup_openvino(models: list[tuple[ModelSpec, Path]]) -> None:
+    """OpenVINO GenAI, and the models exported with INT8 weights per output channel."""
+    python = make_venv("openvino")
+    if not has_module(python, "openvino_genai"):
+        pip(python, *OPENVINO, "numpy")
+    missing = [(model, path) for model, path in models if not model.openvino.exists()]
+    if not missing:
+        return
+    exporter = make_venv("export")
+    pip(exporter, *EXPORT)
+    OPENVINO_DIR.mkdir(exist_ok=True)
+    for model, path in missing:
+        plain = OPENVINO_DIR / f"{model.name}-f32"
+        partial = OPENVINO_DIR / f"{model.name}-partial"
+        run(exporter, "-c", _DEQUANTIZE, path, plain)
+        task = ["--task", "text-generation-with-past", "--weight-format", "int8"]
+        cli = exporter.with_name("optimum-cli")
+        run(cli, "export", "openvino", "-m", plain, *task, partial)
+        partial.rename(model.openvino)
+        shutil.rmtree(plain)
+    shutil.rmtree(BENCH / "export")
+
+
+def make_venv(name: str) -> Path:
+    """Interpreter of .bench/NAME, made when missing."""
+    python = BENCH / name / "bin" / "python"
+    if not python.exists():
+        BENCH.mkdir(exist_ok=True)
+        run(Path(sys.executable), "-m", "venv", BENCH / name)
+    return python
+
+
+def has_module(python: Path, name: str) -> bool:
+    """Whether `name` can be imported there."""
+    return subprocess.run([python, "-c", f"import {name}"], capture_output=True).returncode == 0
+
+
+def pip(python: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    """Installs into the environment of `python`, free of this checkout's constraints."""
+    environment = dict(environment or os.environ)
+    environment.pop("PIP_CONSTRAINT", None)
+    subprocess.run([python, "-m", "pip", "install", *arguments], check=True, env=environment)
+
+
+def run(program: Path, *arguments: str | Path) -> None:
+    """Runs a program; its failure ends the set-up."""
+    subprocess.run([program, *arguments], check=True)
+
+
+if __name__ == "__main__":
+    main()
