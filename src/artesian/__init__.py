@@ -4,18 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from artesian.engine.async_llm import AsyncLLM
     from artesian.engine.base import SamplingParams
     from artesian.engine.llm import LLM
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "AsyncLLM", "SamplingParams"]
+__all__ = ["LLM", "SamplingParams"]
 
-_HOMES = {
-    "AsyncLLM": "artesian.engine.async_llm",
-    "LLM": "artesian.engine.llm",
-    "SamplingParams": "artesian.engine.base",
-}
+_HOMES = {"LLM": "artesian.engine.llm", "SamplingParams": "artesian.engine.base"}
 
 
 def __getattr__(name: str) -> Any:
