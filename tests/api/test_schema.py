@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import schemathesis
@@ -38,7 +39,7 @@ def small_server() -> Iterator[RunningServer]:
 
 
 schema = schemathesis.openapi.from_dict(create_api().openapi())
-quiet = {
+quiet: dict[str, Any] = {
     "deadline": None,
     "database": None,
     "suppress_health_check": list(HealthCheck),
@@ -47,7 +48,9 @@ quiet = {
 
 @schema.parametrize()
 @settings(max_examples=12, derandomize=True, **quiet)
-def test_the_server_keeps_its_word(case: schemathesis.Case, small_server: RunningServer) -> None:
+def test_the_server_keeps_its_word(
+    case: schemathesis.Case[Any], small_server: RunningServer
+) -> None:
     case.call_and_validate(small_server.url, checks=CHECKS, timeout=TIMEOUT_S)
 
 
@@ -56,6 +59,6 @@ def test_the_server_keeps_its_word(case: schemathesis.Case, small_server: Runnin
 @schema.parametrize()
 @settings(max_examples=500, **quiet)
 def test_the_server_keeps_its_word_for_long(
-    case: schemathesis.Case, small_server: RunningServer
+    case: schemathesis.Case[Any], small_server: RunningServer
 ) -> None:
     case.call_and_validate(small_server.url, checks=CHECKS, timeout=TIMEOUT_S)
