@@ -2,33 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from artesian.engine.batch import Batch
 from artesian.loader import Checkpoint, open_checkpoint
-from artesian.loader.reference import ReferenceRunner
 
 
 @pytest.fixture(scope="module")
 def smollm2(smollm2_path: Path) -> Checkpoint:
     return open_checkpoint(smollm2_path)
-
-
-def next_token(checkpoint: Checkpoint, text: str) -> str:
-    tokenizer = checkpoint.tokenizer()
-    ids = np.asarray(tokenizer.encode(text), np.int32)
-    count = np.asarray([len(ids)], np.int32)
-    batch = Batch(
-        tokens=ids,
-        positions=np.arange(len(ids), dtype=np.int32),
-        row_starts=np.asarray([0, len(ids)], np.int32),
-        context_lens=count,
-        block_tables=np.arange(8, dtype=np.int32)[None],
-        logit_rows=count - 1,
-    )
-    logits = ReferenceRunner(checkpoint, num_blocks=8).forward(batch)
-    return tokenizer.decode([int(logits[0].argmax())])
 
 
 def test_config(smollm2: Checkpoint) -> None:
@@ -46,10 +27,6 @@ def test_tensors_are_views_of_the_file(smollm2: Checkpoint) -> None:
     assert not data.flags.writeable
 
 
-def test_knows_the_capital_of_france(smollm2: Checkpoint) -> None:
-    assert next_token(smollm2, "The capital of France is") == " Paris"
-
-
 def test_chat_template(smollm2: Checkpoint) -> None:
     prompt = smollm2.tokenizer().apply_chat_template([{"role": "user", "content": "Hi"}])
     assert prompt.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
@@ -62,3 +39,28 @@ def test_tokens_round_trip(smollm2: Checkpoint) -> None:
     assert tokenizer.decode(ids, skip_special_tokens=False) == text
     assert b"".join(map(tokenizer.token_bytes, ids)) == text.encode()
     assert ids[-1] in tokenizer.eos_token_ids
+
+
+def test_decoding_leaves_the_tables_for_encoding_alone(
+    gemma3_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARTESIAN_CACHE_DIR", str(tmp_path))
+    tokenizer = open_checkpoint(gemma3_path).tokenizer()
+    assert tokenizer.decode([2, 9259, 236764, 138, 12392]) == "Hello,  world"
+    assert tokenizer.vocab_size == 262_144
+    assert not list(tmp_path.iterdir())
+
+
+def test_gemma_tokens(gemma3_path: Path) -> None:
+    tokenizer = open_checkpoint(gemma3_path).tokenizer()
+    text = "Hello,  world\n\n\n///// aaaaaaaaaaa === 日本語 👩‍👩‍👧‍👦 \x00<b>"
+    ids = tokenizer.encode(text)
+    assert ids[:5] == [2, 9259, 236764, 138, 12392]
+    assert b"".join(map(tokenizer.token_bytes, ids[1:])) == text.encode()
+    assert tokenizer.encode("/// =========== aaaaaaa", add_special_tokens=False) == [
+        14384,
+        163438,
+        496,
+        50354,
+        9236,
+    ]

@@ -9,4 +9,7 @@ def create_tokenizer(engine_config: EngineConfig, server_config: ServerConfig) -
     from artesian.loader import open_checkpoint
 
     checkpoint = open_checkpoint(engine_config.model, chat_template=server_config.chat_template)
-    return checkpoint.tokenizer()
+    tokenizer = checkpoint.tokenizer()
+    # The tables for encoding are read on first use: better now than in the first request.
+    tokenizer.encode("")
+    return tokenizer

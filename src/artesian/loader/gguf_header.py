@@ -6,9 +6,12 @@ is trusted: every count, length and offset is checked against the size of the fi
 """
 
 import struct
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
@@ -75,6 +78,29 @@ class ArrayRef:
     offset_bytes: int
 
 
+class StringTable(Sequence[str]):
+    """An array of strings, each decoded when it is asked for."""
+
+    def __init__(self, buffer: mmap, starts: "array[int]") -> None:
+        self._buffer = buffer
+        self._starts = starts
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        start, end = self._starts[index] + _U64.size, self._starts[index + 1]
+        return self._buffer[start:end].decode("utf-8", "replace")
+
+
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
     """A tensor of the file: `offset_bytes` from the beginning of the file, `shape` row-major."""
@@ -98,6 +124,7 @@ class GgufHeader:
         self.arrays: dict[str, ArrayRef] = {}
         self.tensors: dict[str, TensorInfo] = {}
         self._buffer = buffer
+        self._starts: dict[str, array[int]] = {}
         self._size_bytes = len(buffer)
         self._position = 0
         try:
@@ -107,19 +134,11 @@ class GgufHeader:
                 f"it ends inside its header ({self._size_bytes} bytes); download it again"
             ) from error
 
-    def strings(self, key: str) -> list[str]:
+    def strings(self, key: str) -> StringTable:
         """The strings of a metadata array. Raises `CheckpointError` when there is none."""
-        array = self._array(key)
-        if array.element_type != _STRING:
+        if self._array(key).element_type != _STRING:
             raise self._error(f"metadata {key} should be an array of strings")
-        buffer, read_length = self._buffer, _U64.unpack_from
-        position = array.offset_bytes
-        values = []
-        for _ in range(array.count):
-            start = position + 8
-            position = start + read_length(buffer, position)[0]
-            values.append(buffer[start:position])
-        return [value.decode("utf-8", "replace") for value in values]
+        return StringTable(self._buffer, self._starts[key])
 
     def numbers(self, key: str) -> "np.ndarray[tuple[int], np.dtype[np.generic]]":
         """The numbers of a metadata array. Raises `CheckpointError` when there is none."""
@@ -213,13 +232,20 @@ class GgufHeader:
         if element_type != _STRING:
             self._position = start + count * layout.size
             return ArrayRef(element_type, count, start)
-        buffer, read_length, position = self._buffer, _U64.unpack_from, start
+        self._starts[key] = self._string_starts(key, count)
+        self._position = self._starts[key][-1]
+        return ArrayRef(element_type, count, start)
+
+    def _string_starts(self, key: str, count: int) -> "array[int]":
+        """Where each string begins (at its length), and where the last one ends."""
+        buffer, read_length, position = self._buffer, _U64.unpack_from, self._position
+        starts = array("Q", [position])
         for _ in range(count):
             position += 8 + read_length(buffer, position)[0]
+            starts.append(position)
         if position > self._size_bytes:
             raise self._error(f"a string of {key!r} reaches past its end; download it again")
-        self._position = position
-        return ArrayRef(element_type, count, start)
+        return starts
 
     def _read_tensor_info(self) -> TensorInfo:
         name = self._string()

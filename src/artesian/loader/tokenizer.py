@@ -1,10 +1,10 @@
 """Text to tokens and back, by the `tokenizers` library."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Literal
+from functools import cache, cached_property
+from typing import Literal, Protocol
 
 from tokenizers import Tokenizer as LibraryTokenizer
 
@@ -40,8 +40,31 @@ class SpecialTokens:
     suffix: list[int] = field(default_factory=list)
 
 
+class Vocabulary(Protocol):
+    """The tokens themselves: enough to turn ids into text without the library's tables."""
+
+    @property
+    def size(self) -> int:
+        """One more than the highest token id."""
+
+    @property
+    def control(self) -> Mapping[str, int]:
+        """Name -> id of the tokens that are not text, such as the end of a turn."""
+
+    def token(self, token_id: int) -> str | None:
+        """How the vocabulary spells the token; None where there is none."""
+
+    def is_literal(self, token_id: int) -> bool:
+        """Whether the spelling is the text itself (control and user-defined tokens)."""
+
+
 class TextTokenizer:
     """A tokenizer with the chat template of its model.
+
+    Args:
+        vocabulary: the tokens.
+        load_library: makes the library's tokenizer when the first text is encoded; a worker, which
+            only decodes, is spared the time and memory of a large vocabulary's merges.
 
     Attributes:
         vocab_size: one more than the highest token id.
@@ -50,30 +73,30 @@ class TextTokenizer:
 
     def __init__(
         self,
-        library: LibraryTokenizer,
+        vocabulary: Vocabulary,
+        load_library: Callable[[], LibraryTokenizer],
         spelling: TokenSpelling,
         special: SpecialTokens,
         chat_template: str | None,
         strip_leading_space: bool = False,
     ) -> None:
-        self._library = library
+        self._vocabulary = vocabulary
+        self._load_library = load_library
         self._bytes_of: Callable[[str], bytes] = (
             _byte_level_bytes if spelling == "byte_level" else _sentencepiece_bytes
         )
         self._special = special
         self._chat_template = chat_template
         self._strip_leading_space = strip_leading_space
-        added = library.get_added_tokens_decoder()
-        self._added = {token_id: token.content for token_id, token in added.items()}
-        self._hidden = frozenset(token_id for token_id, token in added.items() if token.special)
-        self.vocab_size: int = max(
-            library.get_vocab_size(with_added_tokens=True), max(self._added, default=-1) + 1
-        )
+        self._hidden = frozenset(vocabulary.control.values())
+        self.vocab_size = vocabulary.size
         self.bos_token_id = special.bos
-        turn_ends = (library.token_to_id(name) for name in _END_OF_TURN)
-        self.eos_token_ids: frozenset[int] = frozenset(special.eos) | frozenset(
-            token_id for token_id in turn_ends if token_id is not None and token_id in self._hidden
-        )
+        turn_ends = {vocabulary.control[n] for n in _END_OF_TURN if n in vocabulary.control}
+        self.eos_token_ids: frozenset[int] = frozenset(special.eos) | turn_ends
+
+    @cached_property
+    def _library(self) -> LibraryTokenizer:
+        return self._load_library()
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of `text`; lone surrogates become U+FFFD."""
@@ -96,11 +119,12 @@ class TextTokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one token; empty for ids that only pad the vocabulary."""
-        added = self._added.get(token_id)
-        if added is not None:
-            return added.encode("utf-8")
-        token = self._library.id_to_token(token_id) if token_id >= 0 else None
-        return b"" if token is None else self._bytes_of(token)
+        token = self._vocabulary.token(token_id)
+        if token is None:
+            return b""
+        if self._vocabulary.is_literal(token_id):
+            return token.encode("utf-8")
+        return self._bytes_of(token)
 
     def apply_chat_template(
         self,
@@ -118,9 +142,7 @@ class TextTokenizer:
         )
 
     def _name(self, token_id: int | None) -> str:
-        if token_id is None:
-            return ""
-        return self._library.id_to_token(token_id) or ""
+        return "" if token_id is None else self._vocabulary.token(token_id) or ""
 
     def _eos_name(self) -> str:
         return self._name(next(iter(self._special.eos), None))

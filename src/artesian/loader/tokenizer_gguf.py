@@ -9,10 +9,10 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 from artesian.loader.base import CheckpointError
 from artesian.loader.cache import cache_dir, keep_newest, write_whole
 from artesian.loader.gguf_header import GgufHeader
+from artesian.loader.gguf_vocabulary import GgufVocabulary
 from artesian.loader.sentencepiece_merges import derive_merges
 from artesian.loader.tokenizer import SpecialTokens, TextTokenizer, TokenizerOptions
 
-_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
 _CACHE_VERSION = 1
 _MAX_CACHED = 8
 
@@ -35,6 +35,9 @@ _SPLIT_PATTERNS = {
 }
 _SINGLE_DIGITS = ("smollm", "starcoder", "refact", "command-r")
 _GPT2 = ("gpt-2", "default")
+_PRE_TOKENIZERS = (*_GPT2, *_SINGLE_DIGITS, *_SPLIT_PATTERNS)
+_WHOLE_WORDS_FIRST = ("llama-bpe", "llama3", "llama-v3")
+_COMPOSED = ("qwen2", "deepseek-r1-qwen")
 
 
 def tokenizer_from_gguf(
@@ -48,8 +51,22 @@ def tokenizer_from_gguf(
         )
     template = options.chat_template or header.scalars.get("tokenizer.chat_template")
     with_space = kind == "llama" and header.scalars.get("tokenizer.ggml.add_space_prefix", True)
+    vocabulary = GgufVocabulary(header)
+    pre = str(header.scalars.get("tokenizer.ggml.pre", "default"))
+    if kind == "gpt2" and pre not in _PRE_TOKENIZERS:
+        raise CheckpointError(
+            f"{header.path}: the pre-tokenizer {pre!r} is not supported, only "
+            f"{', '.join(_PRE_TOKENIZERS)}"
+        )
+
+    def load_library() -> Tokenizer:
+        if kind == "gpt2":
+            return _byte_level(header, vocabulary, pre)
+        return _cached_sentencepiece(header, vocabulary, fingerprint)
+
     return TextTokenizer(
-        _byte_level(header) if kind == "gpt2" else _cached_sentencepiece(header, fingerprint),
+        vocabulary,
+        load_library,
         "byte_level" if kind == "gpt2" else "sentencepiece",
         _special_tokens(header, default_bos=kind == "llama"),
         str(template) if template else None,
@@ -74,74 +91,35 @@ def _special_tokens(header: GgufHeader, default_bos: bool) -> SpecialTokens:
     )
 
 
-def _vocabulary(header: GgufHeader) -> dict[str, int]:
-    tokens = header.strings("tokenizer.ggml.tokens")
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    if len(vocabulary) != len(tokens):
-        # Ids must stay dense for the library: later duplicates get a name nothing encodes to.
-        seen: set[str] = set()
-        for index, token in enumerate(tokens):
-            if token in seen:
-                tokens[index] = f"\ufffe{index}"
-            seen.add(tokens[index])
-        vocabulary = {token: index for index, token in enumerate(tokens)}
-    return vocabulary
+def _add_special(library: Tokenizer, vocabulary: GgufVocabulary) -> None:
+    library.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in vocabulary.control]
+    )
+    library.add_tokens([AddedToken(t, normalized=False) for t in vocabulary.user_defined()])
 
 
-def _token_types(header: GgufHeader, count: int) -> list[int]:
-    if "tokenizer.ggml.token_type" not in header.arrays:
-        return [_NORMAL] * count
-    types: list[int] = header.numbers("tokenizer.ggml.token_type").tolist()
-    if len(types) != count:
-        raise CheckpointError(f"{header.path}: {len(types)} token types for {count} tokens")
-    return types
-
-
-def _add_special(library: Tokenizer, vocabulary: dict[str, int], types: list[int]) -> None:
-    control, user = [], []
-    for (token, _), kind in zip(vocabulary.items(), types, strict=True):
-        if kind == _CONTROL:
-            control.append(AddedToken(token, special=True, normalized=False))
-        elif kind == _USER_DEFINED:
-            user.append(AddedToken(token, special=False, normalized=False))
-    library.add_special_tokens(control)
-    library.add_tokens(user)
-
-
-def _byte_level(header: GgufHeader) -> Tokenizer:
-    pre = str(header.scalars.get("tokenizer.ggml.pre", "default"))
-    vocabulary = _vocabulary(header)
+def _byte_level(header: GgufHeader, vocabulary: GgufVocabulary, pre: str) -> Tokenizer:
+    ids = vocabulary.ids()
     merges: list[tuple[str, str]] = []
     for merge in header.strings("tokenizer.ggml.merges"):
         left, space, right = merge.partition(" ")
-        if not space or left + right not in vocabulary:
+        if not space or left + right not in ids:
             raise CheckpointError(f"{header.path}: the merge {merge!r} makes no token")
         merges.append((left, right))
-    library = Tokenizer(
-        _bpe(header, vocabulary, merges, ignore_merges=pre in ("llama-bpe", "llama3", "llama-v3"))
-    )
-    library.pre_tokenizer = _pre_tokenizer(header, pre)
-    if pre in ("qwen2", "deepseek-r1-qwen"):
+    library = Tokenizer(_bpe(header, ids, merges, ignore_merges=pre in _WHOLE_WORDS_FIRST))
+    library.pre_tokenizer = _pre_tokenizer(pre)
+    if pre in _COMPOSED:
         library.normalizer = normalizers.NFC()
-    _add_special(library, vocabulary, _token_types(header, len(vocabulary)))
+    _add_special(library, vocabulary)
     return library
 
 
-def _pre_tokenizer(header: GgufHeader, pre: str) -> Any:
-    if pre in _SINGLE_DIGITS:
-        return pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Digits(individual_digits=True),
-                pre_tokenizers.ByteLevel(add_prefix_space=False),
-            ]
-        )
+def _pre_tokenizer(pre: str) -> Any:
     if pre in _GPT2:
         return pre_tokenizers.ByteLevel(add_prefix_space=False)
-    if pre not in _SPLIT_PATTERNS:
-        known = sorted([*_SPLIT_PATTERNS, *_SINGLE_DIGITS, *_GPT2])
-        raise CheckpointError(
-            f"{header.path}: the pre-tokenizer {pre!r} is not supported, only {', '.join(known)}"
-        )
+    if pre in _SINGLE_DIGITS:
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     return pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_SPLIT_PATTERNS[pre]), behavior="isolated"),
@@ -150,14 +128,16 @@ def _pre_tokenizer(header: GgufHeader, pre: str) -> Any:
     )
 
 
-def _cached_sentencepiece(header: GgufHeader, fingerprint: str) -> Tokenizer:
+def _cached_sentencepiece(
+    header: GgufHeader, vocabulary: GgufVocabulary, fingerprint: str
+) -> Tokenizer:
     """Built once and kept: deriving the merges of a large vocabulary takes seconds."""
     path = cache_dir("tokenizers") / f"{fingerprint[:32]}-v{_CACHE_VERSION}.json"
     if path.is_file():
         # The library raises plain Exception for a damaged file; then it is built anew.
         with suppress(Exception):
             return Tokenizer.from_file(str(path))
-    library = _sentencepiece(header)
+    library = _sentencepiece(header, vocabulary)
     with suppress(OSError):
         _save(library, path)
     return library
@@ -168,28 +148,16 @@ def _save(library: Tokenizer, path: Path) -> None:
     keep_newest(path.parent, f"*-v{_CACHE_VERSION}.json", _MAX_CACHED)
 
 
-def _sentencepiece(header: GgufHeader) -> Tokenizer:
-    vocabulary = _vocabulary(header)
-    types = _token_types(header, len(vocabulary))
-    scores: list[float] = header.numbers("tokenizer.ggml.scores").tolist()
-    if len(scores) != len(vocabulary):
-        raise CheckpointError(f"{header.path}: {len(scores)} scores for {len(vocabulary)} tokens")
-    mergeable = {
-        token: score
-        for token, score, kind in zip(vocabulary, scores, types, strict=True)
-        if kind == _NORMAL
-    }
+def _sentencepiece(header: GgufHeader, vocabulary: GgufVocabulary) -> Tokenizer:
     unknown = header.scalars.get("tokenizer.ggml.unknown_token_id", 0)
-    names = list(vocabulary)
-    unk_token = names[unknown] if isinstance(unknown, int) and unknown < len(names) else None
     library = Tokenizer(
         _bpe(
             header,
-            vocabulary,
-            derive_merges(mergeable),
+            vocabulary.ids(),
+            derive_merges(vocabulary.scores()),
             byte_fallback=True,
             fuse_unk=True,
-            unk_token=unk_token,
+            unk_token=vocabulary.token(unknown) if isinstance(unknown, int) else None,
         )
     )
     spaces = normalizers.Replace(" ", "\u2581")
@@ -197,14 +165,14 @@ def _sentencepiece(header: GgufHeader) -> Tokenizer:
         library.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), spaces])
     else:
         library.normalizer = spaces
-    _add_special(library, vocabulary, types)
+    _add_special(library, vocabulary)
     return library
 
 
 def _bpe(
-    header: GgufHeader, vocabulary: dict[str, int], merges: list[tuple[str, str]], **options: Any
+    header: GgufHeader, ids: dict[str, int], merges: list[tuple[str, str]], **options: Any
 ) -> Any:
     try:
-        return models.BPE(vocabulary, merges, **options)
+        return models.BPE(ids, merges, **options)
     except Exception as error:  # the library has no narrower type
         raise CheckpointError(f"{header.path}: its vocabulary is damaged: {error}") from error

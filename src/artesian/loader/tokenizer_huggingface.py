@@ -41,12 +41,34 @@ def tokenizer_from_directory(
     decoder = str(library.decoder.__getstate__()) if library.decoder else ""
     spelling: TokenSpelling = "byte_level" if "ByteLevel" in decoder else "sentencepiece"
     return TextTokenizer(
-        library,
+        LibraryVocabulary(library),
+        lambda: library,
         spelling,
         SpecialTokens(library.token_to_id(bos) if bos else None, ends),
         options.chat_template or _chat_template(path, config),
         strip_leading_space="Strip" in decoder or '"prepend_scheme":"first"' in decoder,
     )
+
+
+class LibraryVocabulary:
+    """The vocabulary that the library read from tokenizer.json."""
+
+    def __init__(self, library: Tokenizer) -> None:
+        self._library = library
+        added = library.get_added_tokens_decoder()
+        self._added = frozenset(added)
+        self.control = {token.content: index for index, token in added.items() if token.special}
+        self.size: int = max(
+            library.get_vocab_size(with_added_tokens=True), max(added, default=-1) + 1
+        )
+
+    def token(self, token_id: int) -> str | None:
+        """How the vocabulary spells the token; None where there is none."""
+        return self._library.id_to_token(token_id) if token_id >= 0 else None
+
+    def is_literal(self, token_id: int) -> bool:
+        """Whether it was added to the model's own vocabulary, as it is written."""
+        return token_id in self._added
 
 
 def eos_token_ids(config: dict[str, Any]) -> list[int]:
