@@ -67,7 +67,7 @@ def start_process(
     return subprocess.Popen(
         [
             sys.executable,
-            str(ROOT / "tests/api/toy_server.py"),
+            str(ROOT / "tests/api/server_process.py"),
             engine.model_dump_json(),
             server.model_dump_json(),
         ],
