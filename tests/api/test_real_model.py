@@ -15,7 +15,9 @@ from tests.api.conftest import RunningServer, launch, until
 
 pytest.importorskip("artesian._core", reason="the native module is not built")
 
-QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION: list[Any] = [
+    {"role": "user", "content": "What is the capital of France? Answer in one sentence."}
+]
 STORY: list[Any] = [{"role": "user", "content": "Tell me about the history of wells. " * 8}]
 
 
