@@ -240,13 +240,15 @@ impl FloatLinear {
                     let row = t * num_rows / num_tiles;
                     let end = (t + 1) * num_rows / num_tiles;
                     let tile = tile_for(self.isa, self.format, end - row, width);
+                    // The next panels travel while the last rows are computed.
+                    let ahead = if t + 1 == num_tiles { width * self.panel_bytes } else { 0 };
+                    let at = panel * self.panel_bytes + k * step_bytes;
                     // SAFETY: rows below num_rows, panels below num_panels, inputs below
                     // in_features; pack_for checked that the instruction set is available.
                     unsafe {
                         tile(&TileArgs {
-                            weights: weights
-                                .as_ptr()
-                                .add(panel * self.panel_bytes + k * step_bytes),
+                            weights: weights.as_ptr().add(at),
+                            next: weights.as_ptr().wrapping_add(at + ahead),
                             panel_bytes: self.panel_bytes,
                             x: x.add(row * x_stride + k),
                             x_stride,

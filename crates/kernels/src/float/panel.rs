@@ -19,6 +19,8 @@ pub(super) trait Panel: Copy {
     unsafe fn store(self, to: *mut f32);
     /// `self + x * w`, rounded once.
     unsafe fn mul_add(self, x: Self, w: Self) -> Self;
+    /// Asks for a cache line that will be read soon; any address is allowed.
+    unsafe fn prefetch(address: *const u8);
 }
 
 /// How a weight is stored.
@@ -99,6 +101,8 @@ impl Panel for [f32; PANEL_LEN] {
     unsafe fn mul_add(self, x: Self, w: Self) -> Self {
         std::array::from_fn(|i| x[i].mul_add(w[i], self[i]))
     }
+    #[inline(always)]
+    unsafe fn prefetch(_address: *const u8) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -157,6 +161,10 @@ pub(super) mod x86 {
         unsafe fn mul_add(self, x: Self, w: Self) -> Self {
             unsafe { Avx2(_mm256_fmadd_ps(x.0, w.0, self.0), _mm256_fmadd_ps(x.1, w.1, self.1)) }
         }
+        #[inline(always)]
+        unsafe fn prefetch(address: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+        }
     }
 
     /// AVX-512.
@@ -196,6 +204,10 @@ pub(super) mod x86 {
         #[inline(always)]
         unsafe fn mul_add(self, x: Self, w: Self) -> Self {
             unsafe { Avx512(_mm512_fmadd_ps(x.0, w.0, self.0)) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(address: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
         }
     }
 }

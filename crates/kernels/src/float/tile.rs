@@ -24,6 +24,8 @@ pub(super) struct TileArgs {
     pub num_inputs: usize,
     /// Accumulators, [`SUMS_STRIDE`] floats between rows.
     pub sums: *mut f32,
+    /// Where the weights lie that are wanted next, with the same distances; only prefetched.
+    pub next: *const u8,
     /// Whether the accumulators start from zero instead of from `sums`.
     pub first: bool,
 }
@@ -38,7 +40,7 @@ pub(super) type Tile = unsafe fn(&TileArgs);
 /// As [`Tile`], where `P`'s instruction set is enabled.
 #[inline(always)]
 unsafe fn tile<P: Panel, W: Weight, const ROWS: usize, const PANELS: usize>(args: &TileArgs) {
-    let TileArgs { weights, panel_bytes, x, x_stride, num_inputs, sums, first } = *args;
+    let TileArgs { weights, panel_bytes, x, x_stride, num_inputs, sums, next, first } = *args;
     // SAFETY: the caller's pointers cover ROWS rows and PANELS panels of num_inputs inputs.
     unsafe {
         let mut acc = [[P::zero(); PANELS]; ROWS];
@@ -52,7 +54,9 @@ unsafe fn tile<P: Panel, W: Weight, const ROWS: usize, const PANELS: usize>(args
         for k in 0..num_inputs {
             let mut w = [P::zero(); PANELS];
             for panel in 0..PANELS {
-                w[panel] = W::load::<P>(weights.add(panel * panel_bytes + k * W::STEP_BYTES));
+                let at = panel * panel_bytes + k * W::STEP_BYTES;
+                w[panel] = W::load::<P>(weights.add(at));
+                P::prefetch(next.wrapping_add(at));
             }
             for row in 0..ROWS {
                 let x = P::splat(x.add(row * x_stride + k));
