@@ -32,7 +32,10 @@ def settings_page() -> str:
     ]
     for model in MODELS:
         lines += ["", f"## {model.__name__.removesuffix('Config')}", "", model.__doc__ or "", ""]
-        lines += ["| flag | variable | key in a file | default | meaning |", "|---|---|---|---|---|"]
+        lines += [
+            "| flag | variable | key in a file | default | meaning |",
+            "|---|---|---|---|---|",
+        ]
         for setting in settings_of(model):
             flag = f"`{setting.flag}`" if not setting.info.is_required() else "first argument"
             default = f"`{setting.default_text}`" if setting.default_text else ""

@@ -69,6 +69,7 @@ def penalize(
 
     Raises `ValueError` for a token or parameter out of range; the row is then unchanged.
     """
+
 class Runtime:
     """Kernel threads with an instruction set."""
 
