@@ -13,6 +13,7 @@ import math
 import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ class ModelRun:
                 for number in range(self._options.rounds):
                     seed = f"{case.metric} {number}"
                     for engine in engines:
-                        _record(found, engine.spec.label, lambda e=engine: case.run(e, seed))  # noqa: B023
+                        _record(found, engine.spec.label, partial(case.run, engine, seed))
                     console.print(".", end="")
                 console.print()
             if with_text:

@@ -54,8 +54,8 @@ def metrics_page() -> str:
     lines = [
         "# Metrics",
         "",
-        "`/metrics` answers in Prometheus's text format. With `--vllm-metrics` each metric is there "
-        "a second time, under vLLM's prefix `vllm:`.",
+        "`/metrics` answers in Prometheus's text format. With `--vllm-metrics` each metric is "
+        "there a second time, under vLLM's prefix `vllm:`.",
         "",
         "| name | type | meaning |",
         "|---|---|---|",
