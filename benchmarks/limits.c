@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NUM_RUNS 7
+#define NUM_RUNS 15
 #define NUM_STEPS 400000
 #define ACCUMULATORS 10
 #define MAX_THREADS 256

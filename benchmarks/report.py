@@ -78,16 +78,14 @@ def print_table(title: str, rows: list[Row], columns: list[str], console: Consol
     """One line a row; `columns` are the names whose values are shown, ours first."""
     table = Table(title=title, title_justify="left")
     table.add_column("metric")
-    for name in [*columns, "ratio", "target", "met", "of the limit"]:
+    compares = any(row.target is not None for row in rows)
+    for name in [*columns, *(["ratio", "target", "met"] if compares else []), "of the limit"]:
         table.add_column(name, justify="right")
     for row in rows:
-        comparison = "≥" if row.better == "more" else "≤"
         table.add_row(
             f"{row.metric}, {row.unit}" if row.unit else row.metric,
             *(_cell(row, name) for name in columns),
-            "" if row.ratio is None else f"{row.ratio:.2f}",
-            "" if row.target is None else f"{comparison} {row.target:g}",
-            {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[row.met],
+            *(_comparison(row) if compares else []),
             "" if row.share is None else f"{row.share:.0%} {row.limit}",
         )
     console.print(table)
@@ -108,6 +106,15 @@ def write(
     }
     path.write_text(json.dumps(content, indent=1) + "\n")
     return path
+
+
+def _comparison(row: Row) -> list[str]:
+    sign = "≥" if row.better == "more" else "≤"
+    return [
+        "" if row.ratio is None else f"{row.ratio:.2f}",
+        "" if row.target is None else f"{sign} {row.target:g}",
+        {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[row.met],
+    ]
 
 
 def _cell(row: Row, name: str) -> str:
