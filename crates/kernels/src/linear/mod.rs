@@ -4,12 +4,14 @@
 
 mod avx2;
 mod avx512;
+mod gated;
 mod group;
 mod pack;
 mod portable;
 mod rows;
 mod tiles;
 
+pub use gated::{gate_group, gate_row, GatedBlocks};
 pub use group::{GroupKind, GroupLinear, GroupPacker, PanelView, RowParts, GROUP_BYTES, PANEL};
 pub use rows::{QuantRows, RowTile, GROUP, TILE_ROWS};
 

@@ -498,10 +498,20 @@ impl Memory {
     fn allocate(self) -> (Vec<Buffer<f32>>, Vec<QuantRows>) {
         let rows = self.max_rows;
         (
-            self.slot_widths.iter().map(|width| Buffer::zeroed(rows * width)).collect(),
+            self.slot_widths
+                .iter()
+                .map(|&width| Buffer::zeroed(rows * row_stride(width)))
+                .collect(),
             self.quant_widths.iter().map(|width| QuantRows::new(rows, *width)).collect(),
         )
     }
+}
+
+/// Floats from one row of a buffer to the next: an odd number of cache lines, so that a column of rows spreads over
+/// all sets of the caches.
+fn row_stride(width: usize) -> usize {
+    const LINE: usize = 64 / size_of::<f32>();
+    (width.div_ceil(LINE) | 1) * LINE
 }
 
 /// The free place whose width fits best, made wider if none is wide enough, or a new one.

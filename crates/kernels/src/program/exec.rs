@@ -2,6 +2,7 @@
 //! others behind it.
 
 use std::cell::UnsafeCell;
+use std::ops::Range;
 use std::sync::Mutex;
 
 use super::batch::BatchView;
@@ -13,6 +14,18 @@ use crate::isa::Isa;
 use crate::kv::KvLayout;
 use crate::linear::{LinearScratch, QuantRows, ROW_BLOCK};
 use crate::threads::{ThreadPool, Worker};
+
+/// Cuts the steps into runs of row-wise ones and single others.
+fn segments(steps: &[Step]) -> Vec<Range<usize>> {
+    let mut segments: Vec<Range<usize>> = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        match segments.last_mut() {
+            Some(last) if step.is_row_wise() && steps[last.start].is_row_wise() => last.end += 1,
+            _ => segments.push(index..index + 1),
+        }
+    }
+    segments
+}
 
 /// One thread's own memory.
 pub(super) struct ThreadScratch {
@@ -44,6 +57,8 @@ impl PerThread {
 /// A built forward pass with its memory.
 pub struct Program {
     pub(super) steps: Vec<Step>,
+    /// Runs of steps in which every row minds its own business, and the steps between them.
+    segments: Vec<Range<usize>>,
     pub(super) buffers: Vec<Buffer<f32>>,
     pub(super) quants: Vec<QuantRows>,
     pub(super) threads: PerThread,
@@ -85,6 +100,9 @@ unsafe impl Sync for Run<'_> {}
 #[derive(Clone, Copy)]
 pub(super) struct Matrix {
     base: *mut f32,
+    /// Floats from one row to the next: that of the buffer, not of the value, so that values that share a
+    /// buffer one after the other keep each row in the same place.
+    stride: usize,
     width: usize,
 }
 
@@ -95,7 +113,7 @@ impl Matrix {
     /// The row exists and nobody writes it.
     pub unsafe fn row<'a>(self, row: usize) -> &'a [f32] {
         // SAFETY: the caller's promise.
-        unsafe { std::slice::from_raw_parts(self.base.add(row * self.width), self.width) }
+        unsafe { std::slice::from_raw_parts(self.base.add(row * self.stride), self.width) }
     }
 
     /// Columns `first..first + len` of row `row` for writing.
@@ -104,12 +122,17 @@ impl Matrix {
     /// They exist and nobody else reads or writes them.
     pub unsafe fn part<'a>(self, row: usize, first: usize, len: usize) -> &'a mut [f32] {
         // SAFETY: the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.base.add(row * self.width + first), len) }
+        unsafe { std::slice::from_raw_parts_mut(self.base.add(row * self.stride + first), len) }
     }
 
     /// The first element.
     pub fn base(self) -> *mut f32 {
         self.base
+    }
+
+    /// Floats from one row to the next.
+    pub fn stride(self) -> usize {
+        self.stride
     }
 }
 
@@ -125,8 +148,12 @@ impl Run<'_> {
     /// The memory of a value of `width` columns.
     pub fn matrix(&self, slot: Slot, width: usize) -> Matrix {
         match slot {
-            Slot::Buffer(index) => Matrix { base: self.program.buffers[index].as_ptr_mut(), width },
-            Slot::Output => Matrix { base: self.out, width: self.out_width },
+            Slot::Buffer(index) => {
+                let buffer = &self.program.buffers[index];
+                let stride = buffer.len() / self.program.max_rows;
+                Matrix { base: buffer.as_ptr_mut(), stride, width }
+            }
+            Slot::Output => Matrix { base: self.out, stride: self.out_width, width },
         }
     }
 
@@ -166,6 +193,7 @@ impl Program {
             })
         };
         Ok(Program {
+            segments: segments(&steps),
             steps,
             buffers,
             quants,
@@ -254,11 +282,12 @@ impl Program {
             out: out.as_mut_ptr(),
             out_width: self.output_width,
         };
+        let block_rows = run.block_rows();
         pool.run(&|worker| {
-            for step in &self.steps {
-                // SAFETY: all threads run the same steps in order, each behind a barrier.
-                unsafe { run.step(step, worker) };
-            }
+            // SAFETY: all threads run the same segments in order, each behind a barrier.
+            self.segments.iter().for_each(|segment| unsafe {
+                run.segment(&self.steps[segment.clone()], block_rows, worker);
+            });
         });
         Ok(())
     }

@@ -1,20 +1,28 @@
 //! What each step does. A step's items touch disjoint parts of its destination; its loop ends in a
 //! barrier.
 
+use std::ops::Range;
+
 use super::exec::{Matrix, Run, ThreadScratch};
-use super::steps::{AttentionStep, Dest, Slot, Source, Step};
+use super::steps::{AttentionStep, Dest, Domain, Slot, Source, Step};
 use super::{Activation, SharedWeight, Weight};
 use crate::activation::{add_row, gated_row, softcap_row};
 use crate::attention::{attend, store as store_kv, AttentionLayer};
-use crate::float::Epilogue;
+use crate::float::{Epilogue, FloatLinear};
 use crate::isa::Isa;
-use crate::linear::{GroupLinear, LinearScratch, QuantRows, GROUP, PANEL, ROW_BLOCK};
+use crate::linear::{
+    gate_group, gate_row, GroupLinear, LinearScratch, QuantRows, GROUP, PANEL, ROW_BLOCK, TILE_ROWS,
+};
 use crate::norm::rms_norm_row;
 use crate::threads::Worker;
 
 /// Items of a loop for each thread, where there is a choice: enough to even out, few enough to cost
 /// nothing.
 const ITEMS_PER_THREAD: usize = 6;
+/// From this many rows for each thread on, threads take blocks of rows instead of columns.
+const MIN_ROWS_PER_THREAD: usize = 24;
+/// Most rows of such a block: their values fit the second-level cache.
+const MAX_BLOCK_ROWS: usize = 128;
 
 impl Step {
     /// The widest matrix that the step reads or writes.
@@ -35,71 +43,158 @@ impl Step {
     }
 }
 
+/// Who does a step: all threads together on all rows, or this thread alone on a block of rows.
+struct Scope<'a, 'w> {
+    worker: &'a Worker<'w>,
+    block: Option<Range<usize>>,
+}
+
+impl Scope<'_, '_> {
+    /// The rows to do, of `num_rows` in all.
+    fn rows(&self, num_rows: usize) -> Range<usize> {
+        self.block.clone().unwrap_or(0..num_rows)
+    }
+
+    /// Calls `body` for each item, or for this thread's share of them; then they are all done.
+    fn for_each(&self, num_items: usize, body: impl FnMut(usize)) {
+        match self.block {
+            Some(_) => (0..num_items).for_each(body),
+            None => self.worker.for_each(num_items, body),
+        }
+    }
+}
+
+impl Step {
+    /// Whether each token's row depends on nothing but the same row of earlier values.
+    pub(super) fn is_row_wise(&self) -> bool {
+        match self {
+            Step::Attention { .. } | Step::LogitRows { .. } => false,
+            Step::Embed { to, .. }
+            | Step::Norm { to, .. }
+            | Step::Quantize { to, .. }
+            | Step::Linear { to, .. }
+            | Step::GatedLinear { to, .. }
+            | Step::Gated { to, .. }
+            | Step::Add { to, .. }
+            | Step::Softcap { to, .. } => to.domain == Domain::Tokens,
+        }
+    }
+}
+
 impl Run<'_> {
-    /// Runs this thread's share of `step`.
+    /// Rows that a thread takes at once through a run of row-wise steps; `None` where there are too few rows and
+    /// the threads share the columns of each step instead.
+    pub(super) fn block_rows(&self) -> Option<usize> {
+        let (rows, threads) = (self.batch.num_rows(), self.program.num_threads());
+        if rows < MIN_ROWS_PER_THREAD * threads {
+            return None;
+        }
+        let rounds = rows.div_ceil(threads * MAX_BLOCK_ROWS);
+        Some(rows.div_ceil(threads * rounds).next_multiple_of(TILE_ROWS))
+    }
+
+    /// Runs this thread's share of a segment.
     ///
     /// # Safety
-    /// All threads of the pool call this for the same steps in the same order.
-    pub(super) unsafe fn step(&self, step: &Step, worker: &Worker<'_>) {
+    /// All threads of the pool call this for the same segments in the same order, with the same `block_rows`.
+    pub(super) unsafe fn segment(
+        &self,
+        steps: &[Step],
+        block_rows: Option<usize>,
+        worker: &Worker<'_>,
+    ) {
+        let num_rows = self.batch.num_rows();
+        match block_rows {
+            // A block's values stay in its thread's cache from step to step, and nobody waits between them.
+            Some(size) if steps[0].is_row_wise() => {
+                worker.for_each(num_rows.div_ceil(size), |block| {
+                    let block = Some(block * size..num_rows.min((block + 1) * size));
+                    let scope = Scope { worker, block };
+                    // SAFETY: blocks have disjoint rows, of whole tiles.
+                    steps.iter().for_each(|step| unsafe { self.step(step, &scope) });
+                });
+            }
+            _ => {
+                let scope = Scope { worker, block: None };
+                // SAFETY: every step ends with all its items done.
+                steps.iter().for_each(|step| unsafe { self.step(step, &scope) });
+            }
+        }
+    }
+
+    /// Runs `step` in `scope`.
+    ///
+    /// # Safety
+    /// As for [`Run::segment`]; what the step reads is finished, and nobody else does the rows of `scope`.
+    unsafe fn step(&self, step: &Step, scope: &Scope<'_, '_>) {
         // SAFETY: the caller's promise; this worker holds no other borrow of its scratch.
         unsafe {
-            let scratch = self.program.threads.get(worker);
+            let scratch = self.program.threads.get(scope.worker);
             match step {
-                Step::Embed { table, factor, to } => self.embed(table, *factor, to, worker),
+                Step::Embed { table, factor, to } => self.embed(table, *factor, to, scope),
                 Step::Norm { from, weight, eps, residual, to } => {
-                    self.norm(*from, weight, *eps, *residual, to, worker, scratch);
+                    self.norm(*from, weight, *eps, *residual, to, scope, scratch);
                 }
-                Step::Quantize { from, to } => self.quantize(*from, to, worker),
+                Step::Quantize { from, to } => self.quantize(*from, to, scope),
                 Step::Linear { from, parts, bias, residual, to } => {
-                    self.linear(*from, parts, bias.as_deref(), *residual, to, worker, scratch);
+                    let residual = residual.map(|slot| self.matrix(slot, to.width));
+                    let add = Addends { bias: bias.as_deref(), residual };
+                    self.linear(*from, parts, add, to, scope, scratch);
                 }
                 Step::GatedLinear { from, gate, up, activation, to } => {
-                    self.gated_linear(*from, [gate, up], *activation, to, worker, scratch);
+                    self.gated_linear(*from, [gate, up], *activation, to, scope, scratch);
                 }
                 Step::Gated { from, activation, to } => {
                     let from = self.matrix(*from, 2 * to.width);
-                    self.rows(to, worker, |row, out| {
+                    self.rows(to, scope, |row, out| {
                         gated_row(self.program.isa, from.row(row), *activation, out);
                     });
                 }
                 Step::Add { a, b, to } => {
                     let (a, b) = (self.matrix(*a, to.width), self.matrix(*b, to.width));
-                    self.rows(to, worker, |row, out| {
+                    self.rows(to, scope, |row, out| {
                         out.copy_from_slice(a.row(row));
                         add_row(self.program.isa, b.row(row), out);
                     });
                 }
                 Step::LogitRows { from, to } => {
                     let from = self.matrix(*from, to.width);
-                    self.rows(to, worker, |row, out| {
+                    self.rows(to, scope, |row, out| {
                         out.copy_from_slice(from.row(self.batch.logit_rows[row] as usize));
                     });
                 }
                 Step::Softcap { from, cap, to } => {
                     let from = self.matrix(*from, to.width);
-                    self.rows(to, worker, |row, out| {
+                    self.rows(to, scope, |row, out| {
                         out.copy_from_slice(from.row(row));
                         softcap_row(self.program.isa, out, *cap);
                     });
                 }
-                Step::Attention { from, op, to } => self.attend(*from, op, to, worker),
+                Step::Attention { from, op, to } => self.attend(*from, op, to, scope.worker),
             }
         }
     }
 
     /// Calls `body` with each row's number and its floats in `to`.
-    unsafe fn rows(&self, to: &Dest, worker: &Worker<'_>, mut body: impl FnMut(usize, &mut [f32])) {
+    unsafe fn rows(
+        &self,
+        to: &Dest,
+        scope: &Scope<'_, '_>,
+        mut body: impl FnMut(usize, &mut [f32]),
+    ) {
         let out = self.floats(to);
-        worker.for_each(self.num_rows(to.domain), |row| {
+        let rows = scope.rows(self.num_rows(to.domain));
+        scope.for_each(rows.len(), |item| {
+            let row = rows.start + item;
             // SAFETY: each row is one item.
             body(row, unsafe { out.part(row, 0, to.width) });
         });
     }
 
-    unsafe fn embed(&self, table: &SharedWeight, factor: f32, to: &Dest, worker: &Worker<'_>) {
+    unsafe fn embed(&self, table: &SharedWeight, factor: f32, to: &Dest, scope: &Scope<'_, '_>) {
         // SAFETY: forwarded; the batch's tokens were checked against the table.
         unsafe {
-            self.rows(to, worker, |row, out| {
+            self.rows(to, scope, |row, out| {
                 table.dequantize_row(self.batch.tokens[row] as usize, factor, out);
             });
         }
@@ -112,13 +207,15 @@ impl Run<'_> {
         eps: f32,
         residual: Option<Slot>,
         to: &Dest,
-        worker: &Worker<'_>,
+        scope: &Scope<'_, '_>,
         scratch: &mut ThreadScratch,
     ) {
         let (from, out) = (self.matrix(from, to.width), self.floats(to));
         let residual = residual.map(|slot| self.matrix(slot, to.width));
         let isa = self.program.isa;
-        worker.for_each(self.num_rows(to.domain), |row| {
+        let rows = scope.rows(self.num_rows(to.domain));
+        scope.for_each(rows.len(), |item| {
+            let row = rows.start + item;
             // SAFETY: each row is one item; its input was finished behind an earlier barrier.
             unsafe {
                 let y: &mut [f32] = if to.quant_only {
@@ -137,10 +234,12 @@ impl Run<'_> {
         });
     }
 
-    unsafe fn quantize(&self, from: Slot, to: &Dest, worker: &Worker<'_>) {
+    unsafe fn quantize(&self, from: Slot, to: &Dest, scope: &Scope<'_, '_>) {
         let from = self.matrix(from, to.width);
         let quant = self.quant(to).expect("a quantise step has quantised rows to write");
-        worker.for_each(self.num_rows(to.domain), |row| {
+        let rows = scope.rows(self.num_rows(to.domain));
+        scope.for_each(rows.len(), |item| {
+            let row = rows.start + item;
             // SAFETY: each row is one item.
             unsafe {
                 quant.quantize(self.program.isa, row, to.width.div_ceil(GROUP), 0, from.row(row))
@@ -152,22 +251,20 @@ impl Run<'_> {
         &self,
         from: Source,
         parts: &[SharedWeight],
-        bias: Option<&[f32]>,
-        residual: Option<Slot>,
+        add: Addends<'_>,
         to: &Dest,
-        worker: &Worker<'_>,
+        scope: &Scope<'_, '_>,
         scratch: &mut ThreadScratch,
     ) {
-        let num_rows = self.num_rows(to.domain);
-        let out = self.floats(to);
-        let residual = residual.map(|slot| self.matrix(slot, to.width));
-        let row_blocks = num_rows.div_ceil(ROW_BLOCK);
+        let rows = scope.rows(self.num_rows(to.domain));
+        let row_blocks = rows.len().div_ceil(ROW_BLOCK);
         let chunk = self.panels_per_item(to.width.div_ceil(PANEL), row_blocks);
         let items_of = |part: &SharedWeight| match &**part {
             Weight::Group(weight) => weight.num_panels().div_ceil(chunk) * row_blocks,
-            Weight::Float(weight) => weight.num_items(num_rows),
+            Weight::Float(weight) => weight.num_items(rows.len()),
         };
-        worker.for_each(parts.iter().map(items_of).sum(), |index| {
+        let out = self.floats(to);
+        scope.for_each(parts.iter().map(items_of).sum(), |index| {
             let (mut item, mut col) = (index, 0);
             for part in parts {
                 let count = items_of(part);
@@ -176,44 +273,93 @@ impl Run<'_> {
                     col += part.rows();
                     continue;
                 }
-                match &**part {
-                    Weight::Group(weight) => {
-                        let quant =
-                            &self.program.quants[from.quant.expect("group weights read codes")];
-                        let panels = count / row_blocks;
-                        let first_row = item / panels * ROW_BLOCK;
-                        let count = (num_rows - first_row).min(ROW_BLOCK);
-                        let first = item % panels * chunk;
-                        for panel in first..weight.num_panels().min(first + chunk) {
+                // SAFETY: items write disjoint parts of the rows of `scope`.
+                unsafe {
+                    match &**part {
+                        Weight::Group(weight) => {
+                            let panels = count / row_blocks;
+                            let first = rows.start + item / panels * ROW_BLOCK;
+                            let block = first..rows.end.min(first + ROW_BLOCK);
+                            let first = item % panels * chunk;
+                            let panels = first..weight.num_panels().min(first + chunk);
                             let scratch = &mut scratch.linear[0];
-                            let isa = self.program.isa;
-                            let values =
-                                weight.compute(isa, panel, quant, first_row, count, scratch);
-                            let width = PANEL.min(weight.rows - panel * PANEL);
-                            let col = col + panel * PANEL;
-                            // SAFETY: these rows and columns belong to this item.
-                            unsafe { store(values, out, first_row, col, width, bias, residual) };
+                            self.group_item(from, weight, panels, block, add, out, col, scratch);
                         }
-                    }
-                    Weight::Float(weight) => {
-                        let x =
-                            self.matrix(from.slot.expect("float weights read floats"), from.width);
-                        let epilogue = Epilogue {
-                            bias: bias.map(|bias| &bias[col..col + part.rows()]),
-                            residual: residual.map(|residual| residual.base().cast_const()),
-                        };
-                        // SAFETY: items of a float linear write disjoint parts of the output.
-                        unsafe {
-                            let (x, out) = (x.base(), out.base());
-                            weight.compute(
-                                item, x, from.width, num_rows, out, to.width, col, &epilogue,
-                            );
+                        Weight::Float(weight) => {
+                            self.float_item(from, weight, item, rows.clone(), add.bias, out, col);
                         }
                     }
                 }
                 return;
             }
         });
+        let (Some(residual), true) = (add.residual, parts.iter().any(|part| !part.is_group()))
+        else {
+            return;
+        };
+        // SAFETY: each row is one item, and the products above are done.
+        unsafe {
+            self.rows(to, scope, |row, out| {
+                let mut first = 0;
+                for part in parts {
+                    let cols = first..first + part.rows();
+                    first = cols.end;
+                    if !part.is_group() {
+                        add_row(self.program.isa, &residual.row(row)[cols.clone()], &mut out[cols]);
+                    }
+                }
+            });
+        }
+    }
+
+    /// Some panels of a group weight over a block of rows; its outputs begin at column `col`.
+    unsafe fn group_item(
+        &self,
+        from: Source,
+        weight: &GroupLinear,
+        panels: Range<usize>,
+        rows: Range<usize>,
+        add: Addends<'_>,
+        out: Matrix,
+        col: usize,
+        scratch: &mut LinearScratch,
+    ) {
+        let quant = &self.program.quants[from.quant.expect("group weights read codes")];
+        for panel in panels {
+            let values =
+                weight.compute(self.program.isa, panel, quant, rows.start, rows.len(), scratch);
+            let width = PANEL.min(weight.rows - panel * PANEL);
+            // SAFETY: these rows and columns belong to the caller's item.
+            unsafe { store(values, out, rows.start, col + panel * PANEL, width, add) };
+        }
+    }
+
+    /// One item of a float weight, without the residual.
+    unsafe fn float_item(
+        &self,
+        from: Source,
+        weight: &FloatLinear,
+        item: usize,
+        rows: Range<usize>,
+        bias: Option<&[f32]>,
+        out: Matrix,
+        col: usize,
+    ) {
+        let x = self.matrix(from.slot.expect("float weights read floats"), from.width);
+        let bias = bias.map(|bias| &bias[col..col + weight.out_features()]);
+        // SAFETY: the rows lie inside both matrices; items write disjoint parts of the output.
+        unsafe {
+            weight.compute(
+                item,
+                x.base().add(rows.start * x.stride()),
+                x.stride(),
+                rows.len(),
+                out.base().add(rows.start * out.stride()),
+                out.stride(),
+                col,
+                &Epilogue { bias, residual: None },
+            );
+        }
     }
 
     /// How many panels make an item, for `panels` panels over `row_blocks` blocks of rows.
@@ -229,13 +375,14 @@ impl Run<'_> {
         [gate, up]: [&SharedWeight; 2],
         activation: Activation,
         to: &Dest,
-        worker: &Worker<'_>,
+        scope: &Scope<'_, '_>,
         scratch: &mut ThreadScratch,
     ) {
         let (Weight::Group(gate), Weight::Group(up)) = (&**gate, &**up) else {
             unreachable!("only group weights are fused");
         };
-        let num_rows = self.num_rows(to.domain);
+        let rows = scope.rows(self.num_rows(to.domain));
+        let num_rows = rows.len();
         let quant = &self.program.quants[from.quant.expect("group weights read quantised rows")];
         let groups = to.width.div_ceil(GROUP);
         let row_blocks = num_rows.div_ceil(ROW_BLOCK);
@@ -243,9 +390,9 @@ impl Run<'_> {
         let items = groups.div_ceil(chunk);
         let isa = self.program.isa;
         let out = self.floats(to);
-        worker.for_each(items * row_blocks, |index| {
-            let (first_row, item) = (index / items * ROW_BLOCK, index % items);
-            let count = (num_rows - first_row).min(ROW_BLOCK);
+        scope.for_each(items * row_blocks, |index| {
+            let (first_row, item) = (rows.start + index / items * ROW_BLOCK, index % items);
+            let count = (rows.end - first_row).min(ROW_BLOCK);
             for group in item * chunk..groups.min((item + 1) * chunk) {
                 let width = GROUP.min(to.width - group * GROUP);
                 let panels = [
@@ -260,21 +407,16 @@ impl Run<'_> {
                     });
                 let blocks: [&[f32]; 4] =
                     std::array::from_fn(|_| blocks.next().expect("four panels"));
-                for row in 0..count {
-                    let mut pair = [0f32; 2 * GROUP];
-                    for (part, values) in pair.as_chunks_mut::<PANEL>().0.iter_mut().zip(blocks) {
-                        part.copy_from_slice(&values[row * PANEL..][..PANEL]);
+                // SAFETY: this group of these rows belongs to this item.
+                unsafe {
+                    if let Some(to) = self.quant(to) {
+                        gate_group(isa, blocks, activation, to, first_row, groups, group);
                     }
-                    let mut h = [0f32; GROUP];
-                    gated_row(isa, &pair, activation, &mut h);
-                    // SAFETY: this group of this row belongs to this item.
-                    unsafe {
-                        if !to.quant_only {
-                            out.part(first_row + row, group * GROUP, width)
-                                .copy_from_slice(&h[..width]);
-                        }
-                        if let Some(to) = self.quant(to) {
-                            to.quantize(isa, first_row + row, groups, group, &h[..width]);
+                    if !to.quant_only {
+                        for row in 0..count {
+                            let h = gate_row(isa, blocks, activation, row);
+                            let out = out.part(first_row + row, group * GROUP, width);
+                            out.copy_from_slice(&h[..width]);
                         }
                     }
                 }
@@ -285,17 +427,18 @@ impl Run<'_> {
     unsafe fn attend(&self, from: Slot, op: &AttentionStep, to: &Dest, worker: &Worker<'_>) {
         let plan = &self.plans[op.plan];
         let shape = &self.program.plans[op.plan];
-        let qkv_stride = (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim;
+        let width = (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim;
+        let (qkv, out) = (self.matrix(from, width), self.floats(to));
         let layer = AttentionLayer {
             layer: op.layer,
             q_norm: op.q_norm.as_deref(),
             k_norm: op.k_norm.as_deref(),
             norm_eps: op.norm_eps,
             rope: op.rope.map_or(&self.no_rope, |index| &self.ropes[index]),
-            qkv: self.matrix(from, qkv_stride).base(),
-            qkv_stride,
-            out: self.floats(to).base(),
-            out_stride: to.width,
+            qkv: qkv.base(),
+            qkv_stride: qkv.stride(),
+            out: out.base(),
+            out_stride: out.stride(),
             arena: self.arena,
         };
         // SAFETY: the plan was made for this batch, layout and arena; each thread uses its own
@@ -329,6 +472,13 @@ fn block<'s>(
     }
 }
 
+/// What is added to the products of a linear.
+#[derive(Clone, Copy)]
+struct Addends<'a> {
+    bias: Option<&'a [f32]>,
+    residual: Option<Matrix>,
+}
+
 /// Writes a panel's block, adding bias and residual.
 unsafe fn store(
     values: &[f32],
@@ -336,21 +486,26 @@ unsafe fn store(
     first_row: usize,
     col: usize,
     width: usize,
-    bias: Option<&[f32]>,
-    residual: Option<Matrix>,
+    add: Addends<'_>,
 ) {
     for (r, values) in values.as_chunks::<PANEL>().0.iter().enumerate() {
         // SAFETY: the caller owns these rows and columns; the residual is an earlier value.
         unsafe {
-            let out = out.part(first_row + r, col, width);
-            out.copy_from_slice(&values[..width]);
-            if let Some(bias) = bias {
-                out.iter_mut().zip(&bias[col..]).for_each(|(out, b)| *out += b);
+            let mut sums = *values;
+            if let Some(bias) = add.bias {
+                sums.iter_mut().zip(&bias[col..]).for_each(|(sum, b)| *sum += b);
             }
-            if let Some(residual) = residual {
-                out.iter_mut()
-                    .zip(&residual.row(first_row + r)[col..])
-                    .for_each(|(out, r)| *out += r);
+            let residual = add.residual.map(|residual| &residual.row(first_row + r)[col..]);
+            let out = out.part(first_row + r, col, width);
+            if let Ok(out) = <&mut [f32; PANEL]>::try_from(&mut *out) {
+                if let Some(residual) = residual.and_then(|r| r.first_chunk::<PANEL>()) {
+                    sums.iter_mut().zip(residual).for_each(|(sum, r)| *sum += r);
+                }
+                *out = sums;
+            } else {
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = sums[i] + residual.map_or(0.0, |residual| residual[i]);
+                }
             }
         }
     }
