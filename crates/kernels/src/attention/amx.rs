@@ -5,10 +5,11 @@
 
 use std::arch::x86_64::*;
 
-use super::attend::{Kernel, RowTile};
-use super::buffers::{Scratch, SCORE_STRIDE};
+use super::attend::{Kernel, RowTile, Softmax};
+use super::buffers::{Scratch, SCORE_STRIDE, WEIGHT_STRIDE};
 use super::simd::{Avx512, Simd};
-use super::softmax::maximum;
+use super::softmax::{maximum, weight};
+use super::ROW_TILE;
 use crate::amx::{self, TileConfig};
 use crate::kv::GROUP_TOKENS;
 
@@ -17,19 +18,15 @@ pub(super) struct AmxKernel;
 
 /// Bytes of an AMX tile, and of 32 dimensions of 16 keys, or of 16 dimensions of 32 values.
 const TILE_BYTES: usize = 1024;
+/// Tiles that hold query rows, their weights, scores or sums; the others hold keys or values.
+const QUERY_TILES: [usize; 7] = [0, 1, 2, 3, 4, 6, 7];
 
 impl Kernel for AmxKernel {
     type S = Avx512;
 
-    /// Tiles 0 to 3 accumulate, 4 holds query rows, 5 to 7 keys or values.
     #[inline(always)]
-    unsafe fn begin(num_queries: usize) {
-        let mut config = TileConfig::full();
-        for tile in 0..5 {
-            config = config.tile(tile, num_queries, amx::MAX_ROW_BYTES);
-        }
-        // SAFETY: the caller's promise.
-        unsafe { config.load() }
+    unsafe fn begin(scratch: &mut Scratch) {
+        scratch.tile_rows = 0;
     }
 
     #[inline(always)]
@@ -49,10 +46,11 @@ impl Kernel for AmxKernel {
         let row_bytes = 2 * tile.plan.shape.head_dim;
         // SAFETY: the caller's promise.
         unsafe {
+            configure(tile.num_queries, scratch);
             let queries =
                 scratch.queries.as_mut_ptr().cast::<u8>().add(tile.first_query * row_bytes);
             for (index, pair) in tile.groups.chunks(2).enumerate() {
-                let scores = scratch.scores.as_mut_ptr().add(index * 2 * GROUP_TOKENS);
+                let scores = tile.scores(scratch).add(index * 2 * GROUP_TOKENS);
                 if let &[first, second] = pair {
                     score_pair(queries, row_bytes, first, second, scores);
                 } else {
@@ -63,50 +61,166 @@ impl Kernel for AmxKernel {
     }
 
     #[inline(always)]
-    unsafe fn weights(
+    unsafe fn sums(
+        tile: &RowTile<'_>,
+        next: Option<&RowTile<'_>>,
         scratch: &mut Scratch,
-        row: usize,
-        num_keys: usize,
         factor: f32,
-    ) -> (f32, f32) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let scores = scratch.scores.as_mut_ptr().add(row * SCORE_STRIDE);
-            let weights = scratch.weights.as_mut_ptr().cast::<u16>().add(row * SCORE_STRIDE);
-            let maximum = maximum::<Avx512>(scores, num_keys, factor);
-            let (factor, minus_maximum) = (_mm512_set1_ps(factor), _mm512_set1_ps(-maximum));
-            let mut sums = [_mm512_setzero_ps(); 2];
-            for key in (0..num_keys).step_by(32) {
-                let exp = |at: usize| {
-                    Avx512::exp2(Avx512::fma(Avx512::load(scores.add(at)), factor, minus_maximum))
-                };
-                let (low, high) = (exp(key), exp(key + 16));
-                sums[0] = _mm512_add_ps(sums[0], low);
-                sums[1] = _mm512_add_ps(sums[1], high);
-                store_bf16(weights.add(key), low, high);
-            }
-            (maximum, Avx512::sum(_mm512_add_ps(sums[0], sums[1])))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn sums(tile: &RowTile<'_>, scratch: &mut Scratch) {
+    ) -> Softmax {
         let head_dim = tile.plan.shape.head_dim;
         let side_bytes = tile.plan.layout.side_bytes();
+        let mut softmax = Softmax::default();
         // SAFETY: the caller's promise.
         unsafe {
-            let weights = scratch.weights.as_mut_ptr().cast::<u8>();
+            // The maxima first: the latency of one is then hidden behind the next.
+            for row in 0..tile.num_queries {
+                let scores = tile.scores(scratch).add(row * SCORE_STRIDE);
+                softmax[row].0 = maximum::<Avx512>(scores, tile.num_keys(), factor);
+            }
             let sums = scratch.sums.as_mut_ptr();
-            let mut dim = 0;
+            let beside = next.filter(|next| next.num_queries == tile.num_queries && head_dim <= 64);
+            let mut dim = if head_dim >= 64 {
+                weigh_and_sum::<4>(tile, beside, scratch, factor, &mut softmax)
+            } else {
+                weigh_and_sum::<2>(tile, beside, scratch, factor, &mut softmax)
+            };
+            let weights = scratch.weights.as_mut_ptr().cast::<u8>();
             while dim < head_dim {
                 let offset = side_bytes + dim / 16 * TILE_BYTES;
+                zero_sums();
                 if dim + 64 <= head_dim {
-                    sum_64_dims(weights, tile.groups, offset, sums.add(dim), 4 * head_dim);
+                    for (index, &group) in tile.groups.iter().enumerate() {
+                        add_values::<4>(weights.add(index * 64), group.add(offset));
+                    }
+                    store_sums::<4>(sums.add(dim), 4 * head_dim);
                     dim += 64;
                 } else {
-                    sum_32_dims(weights, tile.groups, offset, sums.add(dim), 4 * head_dim);
+                    for (index, &group) in tile.groups.iter().enumerate() {
+                        add_values::<2>(weights.add(index * 64), group.add(offset));
+                    }
+                    store_sums::<2>(sums.add(dim), 4 * head_dim);
                     dim += 32;
                 }
+            }
+            if let Some(next) = next.filter(|_| beside.is_none()) {
+                Self::scores(next, scratch);
+            }
+        }
+        softmax
+    }
+}
+
+/// Shapes the tiles for `num_queries` rows: 0 to 4 and 6, 7 for query rows, 5 for keys or values.
+///
+/// # Safety
+/// AMX must be available.
+#[inline(always)]
+unsafe fn configure(num_queries: usize, scratch: &mut Scratch) {
+    if scratch.tile_rows != num_queries {
+        scratch.tile_rows = num_queries;
+        let mut config = TileConfig::full();
+        for tile in QUERY_TILES {
+            config = config.tile(tile, num_queries, amx::MAX_ROW_BYTES);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { config.load() }
+    }
+}
+
+/// Scores to bf16 weights, their sums, and the weighted sums of the first `16 * C` dimensions of
+/// the values, whose number it returns; and all scores of `next`.
+///
+/// The products of the weights of one group, and those of the next tile, are spread among the
+/// exponentials, which keep the vector units busy all the time.
+///
+/// # Safety
+/// As for [`Kernel::sums`]; the rows' maxima must be known, and `next` have as many rows and heads
+/// of at most 64.
+#[inline(always)]
+unsafe fn weigh_and_sum<const C: usize>(
+    tile: &RowTile<'_>,
+    next: Option<&RowTile<'_>>,
+    scratch: &mut Scratch,
+    factor: f32,
+    softmax: &mut Softmax,
+) -> usize {
+    let head_dim = tile.plan.shape.head_dim;
+    let side_bytes = tile.plan.layout.side_bytes();
+    // SAFETY: the caller's promise.
+    unsafe {
+        let scores = tile.scores(scratch);
+        let weights = scratch.weights.as_mut_ptr().cast::<u16>();
+        let mut weigh = Weigh { scores, weights, factor, sums: [_mm512_setzero_ps(); ROW_TILE] };
+        let queries = scratch.queries.as_mut_ptr().cast::<u8>();
+        let next = next.map(|next| {
+            (queries.add(next.first_query * 2 * head_dim), next.scores(scratch), next.groups)
+        });
+        let num_groups = tile.groups.len();
+        zero_sums();
+        // Products lag one group behind the weights.
+        for index in 0..=num_groups {
+            let values =
+                if index > 0 { tile.groups[index - 1].add(side_bytes) } else { std::ptr::null() };
+            let before =
+                weights.wrapping_add(index.wrapping_sub(1).wrapping_mul(GROUP_TOKENS)).cast::<u8>();
+            for quarter in 0..4 {
+                if index < num_groups {
+                    let rows =
+                        quarter * ROW_TILE / 4..tile.num_queries.min((quarter + 1) * ROW_TILE / 4);
+                    weigh.rows(rows, index * GROUP_TOKENS, softmax);
+                }
+                if index > 0 {
+                    add_value_tile::<C>(quarter, before, values);
+                }
+                if let Some((queries, scores, groups)) = next {
+                    if index < groups.len() {
+                        let scores = scores.add(index * GROUP_TOKENS);
+                        score_quarter(quarter, queries, 2 * head_dim, groups[index], scores);
+                    }
+                }
+            }
+        }
+        if let Some((queries, scores, groups)) = next {
+            for index in num_groups + 1..groups.len() {
+                for quarter in 0..4 {
+                    let scores = scores.add(index * GROUP_TOKENS);
+                    score_quarter(quarter, queries, 2 * head_dim, groups[index], scores);
+                }
+            }
+        }
+        store_sums::<C>(scratch.sums.as_mut_ptr(), 4 * head_dim);
+        for row in 0..tile.num_queries {
+            softmax[row].1 = Avx512::sum(weigh.sums[row]);
+        }
+    }
+    16 * C
+}
+
+/// Turning scores to bf16 weights.
+struct Weigh {
+    scores: *const f32,
+    weights: *mut u16,
+    factor: f32,
+    sums: [__m512; ROW_TILE],
+}
+
+impl Weigh {
+    /// Weighs 32 keys of some rows.
+    ///
+    /// # Safety
+    /// AVX-512 with BF16, and room for the rows.
+    #[inline(always)]
+    unsafe fn rows(&mut self, rows: std::ops::Range<usize>, key: usize, softmax: &Softmax) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let factor = _mm512_set1_ps(self.factor);
+            for row in rows {
+                let at = self.scores.add(row * SCORE_STRIDE + key);
+                let minus_maximum = _mm512_set1_ps(-softmax[row].0);
+                let low = weight::<Avx512>(at, factor, minus_maximum);
+                let high = weight::<Avx512>(at.add(16), factor, minus_maximum);
+                self.sums[row] = _mm512_add_ps(self.sums[row], _mm512_add_ps(low, high));
+                store_bf16(self.weights.add(row * WEIGHT_STRIDE + key), low, high);
             }
         }
     }
@@ -126,7 +240,7 @@ unsafe fn store_bf16(to: *mut u16, low: __m512, high: __m512) {
 /// Scores with the 64 keys of two groups.
 ///
 /// # Safety
-/// The configuration of [`AmxKernel::begin`], readable queries and groups, writable scores.
+/// The configuration of [`configure`], readable queries and groups, writable scores.
 #[inline(always)]
 unsafe fn score_pair(
     queries: *const u8,
@@ -148,10 +262,10 @@ unsafe fn score_pair(
             amx::load::<4>(queries.add(chunk * 64), row_bytes);
             amx::load::<5>(first.add(at), 64);
             amx::dot_bf16::<0, 4, 5>();
-            amx::load::<6>(first.add(half_bytes + at), 64);
-            amx::dot_bf16::<1, 4, 6>();
-            amx::load::<7>(second.add(at), 64);
-            amx::dot_bf16::<2, 4, 7>();
+            amx::load::<5>(first.add(half_bytes + at), 64);
+            amx::dot_bf16::<1, 4, 5>();
+            amx::load::<5>(second.add(at), 64);
+            amx::dot_bf16::<2, 4, 5>();
             amx::load::<5>(second.add(half_bytes + at), 64);
             amx::dot_bf16::<3, 4, 5>();
         }
@@ -168,86 +282,114 @@ unsafe fn score_pair(
 /// As for [`score_pair`].
 #[inline(always)]
 unsafe fn score_group(queries: *const u8, row_bytes: usize, group: *const u8, scores: *mut f32) {
-    let half_bytes = 16 * row_bytes;
-    // SAFETY: the caller's promise.
-    unsafe {
-        amx::zero::<0>();
-        amx::zero::<1>();
-        for chunk in 0..row_bytes / 64 {
-            let at = chunk * TILE_BYTES;
-            amx::load::<4>(queries.add(chunk * 64), row_bytes);
-            amx::load::<5>(group.add(at), 64);
-            amx::dot_bf16::<0, 4, 5>();
-            amx::load::<6>(group.add(half_bytes + at), 64);
-            amx::dot_bf16::<1, 4, 6>();
-        }
-        amx::store::<0>(scores.cast(), 4 * SCORE_STRIDE);
-        amx::store::<1>(scores.add(16).cast(), 4 * SCORE_STRIDE);
+    for quarter in 0..4 {
+        // SAFETY: the caller's promise.
+        unsafe { score_quarter(quarter, queries, row_bytes, group, scores) }
     }
 }
 
-/// Weighted sums of 64 dimensions of the values that lie at `offset` in each group.
+/// One of four steps of [`score_group`]: half of the dimensions of 16 keys.
 ///
 /// # Safety
-/// The configuration of [`AmxKernel::begin`], readable weights and groups, writable sums.
+/// As for [`score_pair`]; steps in order.
 #[inline(always)]
-unsafe fn sum_64_dims(
-    weights: *const u8,
-    groups: &[*const u8],
-    offset: usize,
-    sums: *mut f32,
-    sum_bytes: usize,
+unsafe fn score_quarter(
+    quarter: usize,
+    queries: *const u8,
+    row_bytes: usize,
+    group: *const u8,
+    scores: *mut f32,
 ) {
+    let (half, second) = (quarter / 2, quarter % 2);
+    let num_chunks = row_bytes / 64;
+    let chunks = if second == 0 { 0..num_chunks / 2 } else { num_chunks / 2..num_chunks };
+    // SAFETY: the caller's promise.
+    unsafe {
+        if second == 0 {
+            amx::zero::<6>();
+        }
+        for chunk in chunks {
+            amx::load::<7>(queries.add(chunk * 64), row_bytes);
+            amx::load::<5>(group.add(half * 16 * row_bytes + chunk * TILE_BYTES), 64);
+            amx::dot_bf16::<6, 7, 5>();
+        }
+        if second == 1 {
+            amx::store::<6>(scores.add(half * 16).cast(), 4 * SCORE_STRIDE);
+        }
+    }
+}
+
+/// Zeroes the tiles that accumulate.
+///
+/// # Safety
+/// The configuration of [`configure`].
+#[inline(always)]
+unsafe fn zero_sums() {
     // SAFETY: the caller's promise.
     unsafe {
         amx::zero::<0>();
         amx::zero::<1>();
         amx::zero::<2>();
         amx::zero::<3>();
-        for (index, &group) in groups.iter().enumerate() {
-            let values = group.add(offset);
-            amx::load::<4>(weights.add(index * 64), 2 * SCORE_STRIDE);
-            amx::load::<5>(values, 64);
-            amx::dot_bf16::<0, 4, 5>();
-            amx::load::<6>(values.add(TILE_BYTES), 64);
-            amx::dot_bf16::<1, 4, 6>();
-            amx::load::<7>(values.add(2 * TILE_BYTES), 64);
-            amx::dot_bf16::<2, 4, 7>();
-            amx::load::<5>(values.add(3 * TILE_BYTES), 64);
-            amx::dot_bf16::<3, 4, 5>();
-        }
-        amx::store::<0>(sums.cast(), sum_bytes);
-        amx::store::<1>(sums.add(16).cast(), sum_bytes);
-        amx::store::<2>(sums.add(32).cast(), sum_bytes);
-        amx::store::<3>(sums.add(48).cast(), sum_bytes);
     }
 }
 
-/// As [`sum_64_dims`] for 32 dimensions.
+/// Adds `16 * C` dimensions (`C` 2 or 4) of the weighted values of a group.
 ///
 /// # Safety
-/// As for [`sum_64_dims`].
+/// The configuration of [`configure`], readable weights and values.
 #[inline(always)]
-unsafe fn sum_32_dims(
-    weights: *const u8,
-    groups: &[*const u8],
-    offset: usize,
-    sums: *mut f32,
-    sum_bytes: usize,
-) {
+unsafe fn add_values<const C: usize>(weights: *const u8, values: *const u8) {
+    for quarter in 0..4 {
+        // SAFETY: the caller's promise.
+        unsafe { add_value_tile::<C>(quarter, weights, values) }
+    }
+}
+
+/// One of four steps of [`add_values`].
+///
+/// # Safety
+/// As for [`add_values`]; steps in order.
+#[inline(always)]
+unsafe fn add_value_tile<const C: usize>(quarter: usize, weights: *const u8, values: *const u8) {
     // SAFETY: the caller's promise.
     unsafe {
-        amx::zero::<0>();
-        amx::zero::<1>();
-        for (index, &group) in groups.iter().enumerate() {
-            let values = group.add(offset);
-            amx::load::<4>(weights.add(index * 64), 2 * SCORE_STRIDE);
-            amx::load::<5>(values, 64);
-            amx::dot_bf16::<0, 4, 5>();
-            amx::load::<6>(values.add(TILE_BYTES), 64);
-            amx::dot_bf16::<1, 4, 6>();
+        match quarter {
+            0 => {
+                amx::load::<4>(weights, 2 * WEIGHT_STRIDE);
+                amx::load::<5>(values, 64);
+                amx::dot_bf16::<0, 4, 5>();
+            }
+            1 => {
+                amx::load::<5>(values.add(TILE_BYTES), 64);
+                amx::dot_bf16::<1, 4, 5>();
+            }
+            2 if C == 4 => {
+                amx::load::<5>(values.add(2 * TILE_BYTES), 64);
+                amx::dot_bf16::<2, 4, 5>();
+            }
+            3 if C == 4 => {
+                amx::load::<5>(values.add(3 * TILE_BYTES), 64);
+                amx::dot_bf16::<3, 4, 5>();
+            }
+            _ => {}
         }
-        amx::store::<0>(sums.cast(), sum_bytes);
-        amx::store::<1>(sums.add(16).cast(), sum_bytes);
+    }
+}
+
+/// Writes `16 * C` dimensions (`C` 2 or 4) of the sums.
+///
+/// # Safety
+/// The configuration of [`configure`], writable sums.
+#[inline(always)]
+unsafe fn store_sums<const C: usize>(sums: *mut f32, row_bytes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        amx::store::<0>(sums.cast(), row_bytes);
+        amx::store::<1>(sums.add(16).cast(), row_bytes);
+        if C == 4 {
+            amx::store::<2>(sums.add(32).cast(), row_bytes);
+            amx::store::<3>(sums.add(48).cast(), row_bytes);
+        }
     }
 }

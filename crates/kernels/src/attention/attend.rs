@@ -9,7 +9,9 @@ use super::simd::{for_isa, Simd};
 use super::softmax::{clear, finish, fold, mask, soft_cap};
 use super::store::{prepare_head, store_rows};
 use super::vector::VectorKernel;
-use super::{AttentionBuffers, AttentionLayer, AttentionPlan, ROW_TILE, SPLIT_TOKENS};
+use super::{
+    AttentionBuffers, AttentionLayer, AttentionPlan, AttentionShape, ROW_TILE, SPLIT_TOKENS,
+};
 use crate::kv::{GROUP_TOKENS, MAX_HEAD_DIM};
 
 /// Groups of a split.
@@ -21,16 +23,28 @@ pub(super) struct RowTile<'a> {
     /// First row in the scratch's queries, a multiple of [`ROW_TILE`].
     pub first_query: usize,
     pub num_queries: usize,
+    /// Which of the scratch's score buffers is its own.
+    pub buffer: usize,
+    /// Number of the first group in the sequence.
+    pub start: usize,
     /// Start of each group in the arena.
     pub groups: &'a [*const u8],
 }
 
 impl RowTile<'_> {
+    /// Its scores.
+    pub(super) fn scores(&self, scratch: &mut Scratch) -> *mut f32 {
+        scratch.scores.as_mut_ptr().wrapping_add(self.buffer * ROW_TILE * SCORE_STRIDE)
+    }
+
     /// Keys of the groups.
     pub(super) fn num_keys(&self) -> usize {
         self.groups.len() * GROUP_TOKENS
     }
 }
+
+/// Maximum and sum of weights of each row.
+pub(super) type Softmax = [(f32, f32); ROW_TILE];
 
 /// The arithmetic of a [`RowTile`].
 ///
@@ -41,21 +55,21 @@ pub(super) trait Kernel {
     /// Vectors for what is not particular to the kernel.
     type S: Simd;
 
-    /// Called before the first tile of an item.
-    unsafe fn begin(num_queries: usize);
+    /// Called at the beginning of an item.
+    unsafe fn begin(scratch: &mut Scratch);
     /// Keeps a prepared query as row `row` of the scratch's queries.
     unsafe fn put_query(scratch: &mut Scratch, row: usize, head: &[f32]);
     /// q·k into the scratch's scores, keys from 0.
     unsafe fn scores(tile: &RowTile<'_>, scratch: &mut Scratch);
-    /// Turns a row of scores into weights; returns its maximum and sum.
-    unsafe fn weights(
+    /// Turns scores into weights `2^(score * factor - maximum)` and writes the weighted sums of the
+    /// values into the scratch's sums; returns the maximum and the sum of the weights of each row.
+    /// Computes the scores of `next` meanwhile.
+    unsafe fn sums(
+        tile: &RowTile<'_>,
+        next: Option<&RowTile<'_>>,
         scratch: &mut Scratch,
-        row: usize,
-        num_keys: usize,
         factor: f32,
-    ) -> (f32, f32);
-    /// Weighted sums of the values into the scratch's sums.
-    unsafe fn sums(tile: &RowTile<'_>, scratch: &mut Scratch);
+    ) -> Softmax;
 }
 
 /// Computes one item of the plan and writes its output rows, or leaves them to the last item that
@@ -95,7 +109,7 @@ for_isa!(
         layer: &AttentionLayer<'_>,
         buffers: &AttentionBuffers,
         thread: usize,
-        item: &AttendItem
+        item: &AttendItem,
     )
 );
 
@@ -148,6 +162,7 @@ unsafe fn attend_item<K: Kernel>(
         if item.stores {
             store_rows(simd::<K>(), plan, layer, item.sequence, 0, 1, item.kv_head);
         }
+        K::begin(scratch);
         put_queries(kernel, plan, layer, item, scratch);
         let Some(merge) = item.merge.map(|merge| &plan.merges[merge]) else {
             for query in 0..item.num_queries {
@@ -249,44 +264,71 @@ unsafe fn attend_split<K: Kernel>(
         // SAFETY: the plan's blocks lie in the arena by the caller's promise.
         groups[group - split_start] = unsafe { layer.arena.add(offset) };
     }
-    for first_query in (0..item.num_queries).step_by(ROW_TILE) {
+    let row_tile = |index: usize| {
+        let first_query = index * ROW_TILE;
         let num_queries = ROW_TILE.min(item.num_queries - first_query);
         let start = (plan.first_visible(position(first_query)) / GROUP_TOKENS).max(split_start);
         let end = (position(first_query + num_queries - 1) / GROUP_TOKENS + 1).min(split_end);
-        if start >= end {
-            continue;
-        }
-        let groups = &groups[start - split_start..end - split_start];
-        let tile = RowTile { plan, first_query, num_queries, groups };
+        let groups =
+            if start < end { &groups[start - split_start..end - split_start] } else { &[] };
+        RowTile { plan, first_query, num_queries, buffer: index % 2, start, groups }
+    };
+    let num_tiles = item.num_queries.div_ceil(ROW_TILE);
+    // The tiles that see anything of the split are consecutive, for positions ascend.
+    let mut tile = (0..num_tiles).find(|&index| !row_tile(index).groups.is_empty());
+    if let Some(index) = tile {
         // SAFETY: the caller's promise; the groups are those above.
+        unsafe { K::scores(&row_tile(index), scratch) }
+    }
+    while let Some(index) = tile {
+        let next =
+            Some(index + 1).filter(|&next| next < num_tiles && !row_tile(next).groups.is_empty());
+        let (this, following) = (row_tile(index), next.map(row_tile));
+        // SAFETY: as above; results have room for all queries.
         unsafe {
-            K::begin(num_queries);
-            K::scores(&tile, scratch);
-            let mut softmax = [(0f32, 0f32); ROW_TILE];
-            for row in 0..num_queries {
-                let position = position(first_query + row);
-                let key = |position: usize| position.saturating_sub(start * GROUP_TOKENS);
-                let visible = key(plan.first_visible(position))..key(position + 1);
-                let scores = scratch.scores.as_mut_ptr().add(row * SCORE_STRIDE);
-                let mut factor = plan.shape.scale * std::f32::consts::LOG2_E;
-                if let Some(cap) = plan.shape.softcap {
-                    soft_cap::<K::S>(scores, tile.num_keys(), plan.shape.scale / cap, cap);
-                    factor = std::f32::consts::LOG2_E;
-                }
-                mask(scores, tile.num_keys(), visible);
-                softmax[row] = K::weights(scratch, row, tile.num_keys(), factor);
+            let factor = finish_scores::<K::S>(&this, scratch, position);
+            let softmax = K::sums(&this, following.as_ref(), scratch, factor);
+            let results =
+                scratch.results.as_mut_ptr().add(this.first_query * (PARTIAL_HEADER + head_dim));
+            let sums = scratch.sums.as_mut_ptr();
+            for row in 0..this.num_queries {
+                let (maximum, sum) = softmax[row];
+                let result = results.add(row * (PARTIAL_HEADER + head_dim));
+                fold::<K::S>(result, maximum, sum, sums.add(row * head_dim), head_dim);
             }
-            K::sums(&tile, scratch);
-            for row in 0..num_queries {
-                let result = scratch
-                    .results
-                    .as_mut_ptr()
-                    .add((first_query + row) * (PARTIAL_HEADER + head_dim));
-                let sums = scratch.sums.as_mut_ptr().add(row * head_dim);
-                fold::<K::S>(result, softmax[row].0, softmax[row].1, sums, head_dim);
+        }
+        tile = next;
+    }
+}
+
+/// Caps and masks the scores of a row tile; returns what is left to multiply them with.
+///
+/// # Safety
+/// As for [`attend`]; the tile's scores must be there.
+#[inline(always)]
+unsafe fn finish_scores<S: Simd>(
+    tile: &RowTile<'_>,
+    scratch: &mut Scratch,
+    position: impl Fn(usize) -> usize,
+) -> f32 {
+    let AttentionShape { scale, softcap, window, .. } = tile.plan.shape;
+    let (start, num_keys) = (tile.start * GROUP_TOKENS, tile.num_keys());
+    let hides_some = window.is_some() || position(tile.first_query) + 1 < start + num_keys;
+    for row in 0..tile.num_queries {
+        let scores = tile.scores(scratch).wrapping_add(row * SCORE_STRIDE);
+        // SAFETY: the caller's promise.
+        unsafe {
+            if let Some(cap) = softcap {
+                soft_cap::<S>(scores, num_keys, scale / cap, cap);
+            }
+            if hides_some {
+                let position = position(tile.first_query + row);
+                let first = tile.plan.first_visible(position).saturating_sub(start);
+                mask(scores, num_keys, first..(position + 1).saturating_sub(start));
             }
         }
     }
+    softcap.map_or(scale, |_| 1.0) * std::f32::consts::LOG2_E
 }
 
 /// Writes the output rows of the item's queries.

@@ -8,6 +8,8 @@ use crate::kv::GROUP_TOKENS;
 
 /// Floats from one row of scores to the next. The extra ones keep rows from sharing cache sets.
 pub(super) const SCORE_STRIDE: usize = SPLIT_TOKENS + 16;
+/// bf16 numbers from one row of weights to the next, for the same reason.
+pub(super) const WEIGHT_STRIDE: usize = SPLIT_TOKENS + 32;
 /// Floats of a partial result before its output: the maximum, the sum, and padding.
 pub(super) const PARTIAL_HEADER: usize = 16;
 
@@ -41,9 +43,9 @@ impl AlignedFloats {
 pub(super) struct Scratch {
     /// Queries of an item: f32 or bf16 `[queries][head_dim]`, whole row tiles.
     pub queries: AlignedFloats,
-    /// `[ROW_TILE][SCORE_STRIDE]`: scores, then f32 weights.
+    /// `[2][ROW_TILE][SCORE_STRIDE]`: scores, then f32 weights, of a row tile and the next.
     pub scores: AlignedFloats,
-    /// bf16 `[ROW_TILE][SCORE_STRIDE]` weights, for AMX.
+    /// bf16 `[ROW_TILE][WEIGHT_STRIDE]` weights, for AMX.
     pub weights: AlignedFloats,
     /// f32 `[head_dim][GROUP_TOKENS]` keys.
     pub keys: AlignedFloats,
@@ -51,6 +53,8 @@ pub(super) struct Scratch {
     pub values: AlignedFloats,
     /// `[ROW_TILE][head_dim]` weighted sums of a split.
     pub sums: AlignedFloats,
+    /// Rows for which the AMX tiles are configured; 0 at the beginning of an item.
+    pub tile_rows: usize,
     /// `[queries]` of `PARTIAL_HEADER + head_dim`: results so far.
     pub results: AlignedFloats,
 }
@@ -85,8 +89,8 @@ impl AttentionBuffers {
         for scratch in &mut self.scratch {
             let scratch = scratch.get_mut();
             scratch.queries.reserve(num_queries * head_dim);
-            scratch.scores.reserve(ROW_TILE * SCORE_STRIDE);
-            scratch.weights.reserve(ROW_TILE * SCORE_STRIDE / 2);
+            scratch.scores.reserve(2 * ROW_TILE * SCORE_STRIDE);
+            scratch.weights.reserve(ROW_TILE * WEIGHT_STRIDE / 2);
             scratch.keys.reserve(GROUP_TOKENS * head_dim);
             scratch.values.reserve(GROUP_TOKENS * head_dim);
             scratch.sums.reserve(ROW_TILE * head_dim);

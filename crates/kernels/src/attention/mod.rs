@@ -4,9 +4,8 @@
 //! worker threads:
 //!
 //! 1. [`store`]: norms and rotates the keys and writes keys and values into the arena. Its items
-//!    are absent when every sequence has one row (decode): then the loop and its barrier can be
-//!    left out, and step 2 stores.
-//! 2. [`attend`]: norms and rotates the queries and writes the output rows.
+//! are absent when every sequence has one row (decode): then the loop and its barrier can be left
+//! out, and step 2 stores. 2. [`attend`]: norms and rotates the queries and writes the output rows.
 //!
 //! ## The output of a token depends on nothing but its query and the keys and values it sees
 //!
@@ -44,7 +43,7 @@ pub use store::store;
 
 /// Tokens of a split of the keys: the unit of the softmax and of sharing one query's work among
 /// threads.
-pub const SPLIT_TOKENS: usize = 512;
+pub const SPLIT_TOKENS: usize = 256;
 /// Query rows that are computed side by side.
 pub const ROW_TILE: usize = 16;
 

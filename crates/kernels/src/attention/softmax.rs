@@ -62,6 +62,16 @@ pub(super) unsafe fn maximum<S: Simd>(row: *const f32, len: usize, factor: f32) 
     (largest * factor).max(NO_MAXIMUM)
 }
 
+/// Weights of the scores at `at`.
+///
+/// # Safety
+/// `S` must be available and `at` hold a vector.
+#[inline(always)]
+pub(super) unsafe fn weight<S: Simd>(at: *const f32, factor: S::V, minus_maximum: S::V) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe { S::exp2(S::fma(S::load(at), factor, minus_maximum)) }
+}
+
 /// Scores to weights in place; returns their sum.
 ///
 /// # Safety
@@ -75,7 +85,7 @@ pub(super) unsafe fn weigh<S: Simd>(row: *mut f32, len: usize, factor: f32, maxi
         for i in (0..len).step_by(2 * S::LANES) {
             for half in 0..2 {
                 let at = row.add(i + half * S::LANES);
-                let weight = S::exp2(S::fma(S::load(at), factor, minus_maximum));
+                let weight = weight::<S>(at, factor, minus_maximum);
                 S::store(at, weight);
                 sum[half] = S::add(sum[half], weight);
             }

@@ -6,7 +6,7 @@
 
 use std::marker::PhantomData;
 
-use super::attend::{Kernel, RowTile};
+use super::attend::{Kernel, RowTile, Softmax};
 use super::buffers::{Scratch, SCORE_STRIDE};
 use super::simd::Simd;
 use super::softmax::{maximum, weigh};
@@ -19,7 +19,7 @@ impl<S: Simd> Kernel for VectorKernel<S> {
     type S = S;
 
     #[inline(always)]
-    unsafe fn begin(_: usize) {}
+    unsafe fn begin(_: &mut Scratch) {}
 
     #[inline(always)]
     unsafe fn put_query(scratch: &mut Scratch, row: usize, head: &[f32]) {
@@ -43,7 +43,7 @@ impl<S: Simd> Kernel for VectorKernel<S> {
                     head_dim,
                     scratch.keys.as_mut_ptr(),
                 );
-                let scores = scratch.scores.as_mut_ptr().add(index * GROUP_TOKENS);
+                let scores = tile.scores(scratch).add(index * GROUP_TOKENS);
                 let mut row = 0;
                 while row < tile.num_queries {
                     let (q, s) = (queries.add(row * head_dim), scores.add(row * SCORE_STRIDE));
@@ -61,32 +61,32 @@ impl<S: Simd> Kernel for VectorKernel<S> {
     }
 
     #[inline(always)]
-    unsafe fn weights(
+    unsafe fn sums(
+        tile: &RowTile<'_>,
+        next: Option<&RowTile<'_>>,
         scratch: &mut Scratch,
-        row: usize,
-        num_keys: usize,
         factor: f32,
-    ) -> (f32, f32) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let scores = scratch.scores.as_mut_ptr().add(row * SCORE_STRIDE);
-            let maximum = maximum::<S>(scores, num_keys, factor);
-            (maximum, weigh::<S>(scores, num_keys, factor, maximum))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn sums(tile: &RowTile<'_>, scratch: &mut Scratch) {
+    ) -> Softmax {
         let head_dim = tile.plan.shape.head_dim;
+        let mut softmax = Softmax::default();
         // SAFETY: the caller's promise.
         unsafe {
+            // The maxima first: the latency of one is then hidden behind the next.
+            for row in 0..tile.num_queries {
+                let scores = tile.scores(scratch).add(row * SCORE_STRIDE);
+                softmax[row].0 = maximum::<S>(scores, tile.num_keys(), factor);
+            }
+            for row in 0..tile.num_queries {
+                let scores = tile.scores(scratch).add(row * SCORE_STRIDE);
+                softmax[row].1 = weigh::<S>(scores, tile.num_keys(), factor, softmax[row].0);
+            }
             let sums = scratch.sums.as_mut_ptr();
             std::ptr::write_bytes(sums, 0, tile.num_queries * head_dim);
             for (index, &group) in tile.groups.iter().enumerate() {
                 let dtype = tile.plan.layout.dtype();
                 let values =
                     values_as_f32::<S>(dtype, group, head_dim, scratch.values.as_mut_ptr());
-                let weights = scratch.scores.as_mut_ptr().add(index * GROUP_TOKENS);
+                let weights = tile.scores(scratch).add(index * GROUP_TOKENS);
                 let mut row = 0;
                 while row < tile.num_queries {
                     let (w, s) = (weights.add(row * SCORE_STRIDE), sums.add(row * head_dim));
@@ -98,7 +98,11 @@ impl<S: Simd> Kernel for VectorKernel<S> {
                     };
                 }
             }
+            if let Some(next) = next {
+                Self::scores(next, scratch);
+            }
         }
+        softmax
     }
 }
 

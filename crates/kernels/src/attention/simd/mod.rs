@@ -55,8 +55,7 @@ pub(super) trait Simd: Copy {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The larger of each lane.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
-    /// 2^x for x <= 1: 0 far below the range of f32, exactly 1 at 0, relative error below 1e-6
-    /// elsewhere.
+    /// 2^x for x <= 1: 0 for x < -126, exactly 1 at 0, relative error below 1e-6 elsewhere.
     unsafe fn exp2(x: Self::V) -> Self::V;
     /// Sum of the lanes, in an order of its own.
     unsafe fn sum(v: Self::V) -> f32;
@@ -66,8 +65,10 @@ pub(super) trait Simd: Copy {
 
 /// Calls `$function::<S>` within the instruction set `$isa`, as `unsafe fn $name(isa, args...)`.
 macro_rules! for_isa {
-    ($(#[$doc:meta])*
-     $vis:vis unsafe fn $name:ident => $function:path, ($($arg:ident: $type:ty),* $(,)?)
+    (
+        $(#[$doc:meta])*
+        $vis:vis unsafe fn $name:ident => $function:path,
+        ($($arg:ident: $type:ty),* $(,)?)
     ) => {
         $(#[$doc])*
         $vis unsafe fn $name(isa: crate::isa::Isa, $($arg: $type),*) {
