@@ -44,7 +44,8 @@ impl Weight {
                 let weight = GroupLinear::from_blocks(&runtime.pool, format, data, rows, cols);
                 weight.map(program::Weight::Group).map_err(value_error)
             } else {
-                let weight = FloatLinear::pack_for(runtime.isa, format, data, rows, cols);
+                let (pool, isa) = (&runtime.pool, runtime.isa);
+                let weight = FloatLinear::pack(pool, isa, format, data, rows, cols);
                 weight.map(program::Weight::Float).map_err(value_error)
             }
         });

@@ -2,9 +2,10 @@
 
 use super::panel::PANEL_LEN;
 use super::tile::{tile_for, Shape, TileArgs, MAX_PANELS, SUMS_STRIDE};
+use crate::buffer::Buffer;
 use crate::gguf::{dequantize_row, Format, FormatError};
 use crate::isa::Isa;
-use bytemuck::{Pod, Zeroable};
+use crate::threads::ThreadPool;
 
 /// Outputs of one item of work.
 const ITEM_OUTPUTS: usize = MAX_PANELS * PANEL_LEN;
@@ -12,6 +13,9 @@ const ITEM_OUTPUTS: usize = MAX_PANELS * PANEL_LEN;
 const ITEM_ROWS: usize = 96;
 /// Inputs after which sums are put aside, so that weights and activations stay in that cache too.
 const BLOCK_INPUTS: usize = 2048;
+
+/// Panels start on a cache line.
+const CACHE_LINE_BYTES: usize = 64;
 
 /// Why a weight cannot be packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,11 +52,6 @@ pub enum PackError {
     Format(#[from] FormatError),
 }
 
-/// A cache line, so that panels start on one.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
 /// What is added to the product.
 #[derive(Clone, Copy, Default)]
 pub struct Epilogue<'a> {
@@ -69,22 +68,16 @@ pub struct FloatLinear {
     in_features: usize,
     isa: Isa,
     panel_bytes: usize,
-    panels: Vec<Line>,
+    panels: Buffer<u8>,
 }
 
 impl FloatLinear {
-    /// Packs a weight stored row after row, little-endian, for the machine's best kernels.
+    /// Packs a weight stored row after row, little-endian, for kernels of `isa`, with all threads.
+    ///
+    /// # Panics
+    /// When the instruction set is not available.
     pub fn pack(
-        format: Format,
-        bytes: &[u8],
-        out_features: usize,
-        in_features: usize,
-    ) -> Result<FloatLinear, PackError> {
-        FloatLinear::pack_for(crate::isa::strongest(), format, bytes, out_features, in_features)
-    }
-
-    /// [`FloatLinear::pack`] for an instruction set, which must be available.
-    pub fn pack_for(
+        pool: &ThreadPool,
         isa: Isa,
         format: Format,
         bytes: &[u8],
@@ -106,17 +99,24 @@ impl FloatLinear {
             let (format, found) = (format.name(), bytes.len());
             return Err(PackError::Length { format, out_features, in_features, expected, found });
         }
-        let panel_bytes = (row_bytes * PANEL_LEN).next_multiple_of(size_of::<Line>());
+        let panel_bytes = (row_bytes * PANEL_LEN).next_multiple_of(CACHE_LINE_BYTES);
         let num_panels = out_features.div_ceil(PANEL_LEN);
-        let mut panels = vec![Line::zeroed(); num_panels * panel_bytes / size_of::<Line>()];
-        let packed: &mut [u8] = bytemuck::cast_slice_mut(&mut panels);
-        let rows = bytes.chunks(row_bytes * PANEL_LEN).zip(packed.chunks_exact_mut(panel_bytes));
-        for (rows, panel) in rows {
-            match format.block_bytes() {
-                2 => interleave::<2>(rows, row_bytes, panel),
-                _ => interleave::<4>(rows, row_bytes, panel),
-            }
-        }
+        let panels = Buffer::<u8>::zeroed(num_panels * panel_bytes);
+        pool.run(&|worker| {
+            worker.for_each(num_panels, |panel| {
+                let rows = &bytes[panel * row_bytes * PANEL_LEN..];
+                let rows = &rows[..rows.len().min(row_bytes * PANEL_LEN)];
+                // SAFETY: panel `panel` of the buffer, which this item alone touches.
+                let packed = unsafe {
+                    let packed = panels.as_ptr_mut().add(panel * panel_bytes);
+                    std::slice::from_raw_parts_mut(packed, panel_bytes)
+                };
+                match format.block_bytes() {
+                    2 => interleave::<2>(rows, row_bytes, packed),
+                    _ => interleave::<4>(rows, row_bytes, packed),
+                }
+            });
+        });
         Ok(FloatLinear { format, out_features, in_features, isa, panel_bytes, panels })
     }
 
@@ -137,11 +137,11 @@ impl FloatLinear {
 
     /// Memory that the packed weight takes.
     pub fn packed_bytes(&self) -> usize {
-        size_of_val(self.panels.as_slice())
+        self.panels.num_bytes()
     }
 
     fn packed(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.panels)
+        self.panels.as_slice()
     }
 
     /// Row `row` of the weight in float32, times `scale`: a lookup in an embedding table.
@@ -244,7 +244,7 @@ impl FloatLinear {
                     let ahead = if t + 1 == num_tiles { width * self.panel_bytes } else { 0 };
                     let at = panel * self.panel_bytes + k * step_bytes;
                     // SAFETY: rows below num_rows, panels below num_panels, inputs below
-                    // in_features; pack_for checked that the instruction set is available.
+                    // in_features; pack checked that the instruction set is available.
                     unsafe {
                         tile(&TileArgs {
                             weights: weights.as_ptr().add(at),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::isa::available;
+use crate::isa::{available, strongest};
 use crate::threads::ThreadPool;
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -91,7 +91,7 @@ proptest! {
         let out_stride = out_features + 5;
         for isa in available() {
             let linear =
-                FloatLinear::pack_for(isa, format, &bytes, out_features, in_features).unwrap();
+                FloatLinear::pack(&pool, isa, format, &bytes, out_features, in_features).unwrap();
             let mut out = vec![0.5; rows * out_stride];
             let in_place = Some(out.as_ptr());
             run(&linear, &pool, &x, rows, &mut out, out_stride, 3, Some(&bias), in_place);
@@ -115,7 +115,8 @@ proptest! {
 fn rows_come_back_scaled() {
     for format in [Format::F32, Format::F16, Format::BF16] {
         let (bytes, weights) = stored(format, &values(37 * 9, 5));
-        let linear = FloatLinear::pack(format, &bytes, 37, 9).unwrap();
+        let linear =
+            FloatLinear::pack(&ThreadPool::new(2), strongest(), format, &bytes, 37, 9).unwrap();
         let mut out = [0.0; 9];
         for row in 0..37 {
             linear.unpack_row(row, 3.0, &mut out);
@@ -126,7 +127,10 @@ fn rows_come_back_scaled() {
 
 #[test]
 fn shapes_that_do_not_fit_are_refused() {
-    let pack = |format, bytes: &[u8], outs, ins| FloatLinear::pack(format, bytes, outs, ins).err();
+    let pool = ThreadPool::new(1);
+    let pack = |format, bytes: &[u8], outs, ins| {
+        FloatLinear::pack(&pool, strongest(), format, bytes, outs, ins).err()
+    };
     assert_eq!(pack(Format::Q4_0, &[], 1, 32), Some(PackError::NotFloat("Q4_0")));
     assert!(matches!(pack(Format::F32, &[], 0, 4), Some(PackError::Empty { .. })));
     assert!(matches!(pack(Format::F32, &[0; 12], 1, 4), Some(PackError::Length { .. })));
