@@ -1,11 +1,34 @@
 """Runs one sequence through a runner, in chunks, on blocks that lie out of order."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from artesian.engine.batch import Batch
-from artesian.ops.base import F32, Runner
+from artesian.kvcache.arena import Arena
+from artesian.loader import Checkpoint
+from artesian.ops.base import F32, KvLayout, Runner
+
+MAX_ROWS = 128
+
+
+def native_isas() -> list[str]:
+    """Instruction sets that the kernels can use here; none when they are not built."""
+    try:
+        from artesian.ops.isa import available_isas
+    except ImportError:
+        return []
+    return available_isas()
+
+
+def native_runner(checkpoint: Checkpoint, layout: KvLayout, num_blocks: int, isa: Any) -> Runner:
+    """The kernels' runner with an arena of its own."""
+    from artesian.loader.native import NativeRunner
+    from artesian.ops.native import kv_block_bytes
+
+    arena = Arena(num_blocks, kv_block_bytes(layout))
+    return NativeRunner(checkpoint, layout, arena.memory, max_rows=MAX_ROWS, num_threads=2, isa=isa)
 
 
 def one_sequence(tokens: Sequence[int], start: int, num_blocks: int, wanted: list[int]) -> Batch:

@@ -9,11 +9,12 @@ import pytest
 
 from artesian.loader import Checkpoint, open_checkpoint
 from artesian.loader.reference import ReferenceRunner
-from artesian.ops.base import KvLayout
+from artesian.ops.base import KvDtype, KvLayout, Runner
 from tests.golden import tiny_models
-from tests.golden.running import greedy, logits_at
+from tests.golden.running import greedy, logits_at, native_isas, native_runner
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "tiny.json").read_text())
+NUM_BLOCKS = 16
 
 
 @pytest.fixture(scope="module", params=sorted(tiny_models.CONFIGS))
@@ -26,26 +27,45 @@ def checkpoint(name: str, tmp_path_factory: pytest.TempPathFactory) -> Checkpoin
     return open_checkpoint(tiny_models.write(name, tmp_path_factory.mktemp("tiny")))
 
 
+def layout(checkpoint: Checkpoint, dtype: KvDtype = "f32", block_size: int = 32) -> KvLayout:
+    config = checkpoint.config
+    return KvLayout(config.num_layers, config.num_kv_heads, config.head_dim, block_size, dtype)
+
+
+@pytest.fixture(params=["reference", *native_isas()])
+def runner(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Runner:
+    if request.param == "reference":
+        return ReferenceRunner(checkpoint, layout(checkpoint, block_size=8), NUM_BLOCKS)
+    return native_runner(checkpoint, layout(checkpoint), NUM_BLOCKS, request.param)
+
+
 def test_prompts_are_those_of_the_answers(name: str) -> None:
     assert tiny_models.prompt(name) == GOLDEN[name]["tokens"]
 
 
 @pytest.mark.parametrize("chunk", [48, 7, 1])
-def test_logits(name: str, checkpoint: Checkpoint, chunk: int) -> None:
+def test_logits(name: str, runner: Runner, chunk: int) -> None:
     golden = GOLDEN[name]
-    runner = small_runner(checkpoint)
     logits = logits_at(runner, golden["tokens"], [row["position"] for row in golden["rows"]], chunk)
     for got, row in zip(logits, golden["rows"], strict=True):
         np.testing.assert_allclose(got[:: golden["step"]], row["logits"], atol=2e-4, rtol=2e-5)
         np.testing.assert_allclose(got[row["top_ids"]], row["top_logits"], atol=2e-4, rtol=2e-5)
 
 
-def test_greedy_tokens(name: str, checkpoint: Checkpoint) -> None:
+def test_greedy_tokens(name: str, runner: Runner) -> None:
     golden = GOLDEN[name]
-    assert greedy(small_runner(checkpoint), golden["tokens"], 32) == golden["greedy"]
+    assert greedy(runner, golden["tokens"], 32) == golden["greedy"]
 
 
-def small_runner(checkpoint: Checkpoint) -> ReferenceRunner:
-    config = checkpoint.config
-    layout = KvLayout(config.num_layers, config.num_kv_heads, config.head_dim, 8, "f32")
-    return ReferenceRunner(checkpoint, layout, num_blocks=16)
+@pytest.mark.parametrize("isa", native_isas())
+@pytest.mark.parametrize(("dtype", "tolerance"), [("f16", 5e-3), ("bf16", 5e-2)])
+def test_rounded_kv(
+    name: str, checkpoint: Checkpoint, isa: str, dtype: KvDtype, tolerance: float
+) -> None:
+    """Kernels and numpy agree on rounded KV better than either does with exact KV."""
+    tokens = GOLDEN[name]["tokens"]
+    expected = logits_at(
+        ReferenceRunner(checkpoint, layout(checkpoint, dtype), NUM_BLOCKS), tokens, [20, 47], 48
+    )
+    runner = native_runner(checkpoint, layout(checkpoint, dtype), NUM_BLOCKS, isa)
+    np.testing.assert_allclose(logits_at(runner, tokens, [20, 47], 7), expected, atol=tolerance)
