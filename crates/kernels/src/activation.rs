@@ -103,11 +103,6 @@ fn add_body(x: &[f32], out: &mut [f32]) {
 }
 
 #[inline(always)]
-fn scale_body(row: &mut [f32], factor: f32) {
-    row.iter_mut().for_each(|value| *value *= factor);
-}
-
-#[inline(always)]
 fn softcap_body(row: &mut [f32], cap: f32) {
     let inverse = 1.0 / cap;
     row.iter_mut().for_each(|value| *value = cap * tanh(*value * inverse));
@@ -121,11 +116,6 @@ for_each_isa! {
 for_each_isa! {
     /// `out += x`.
     pub fn add_row(x: &[f32], out: &mut [f32]) = add_body
-}
-
-for_each_isa! {
-    /// `row *= factor`.
-    pub fn scale_row(row: &mut [f32], factor: f32) = scale_body
 }
 
 for_each_isa! {
@@ -189,7 +179,6 @@ mod tests {
                     gated_row(isa, &gate_up, activation, &mut row);
                     let up = gate_up[1111..].to_vec();
                     add_row(isa, &up, &mut row);
-                    scale_row(isa, &mut row, 0.3);
                     softcap_row(isa, &mut row, 30.0);
                     row
                 })

@@ -130,11 +130,6 @@ impl FloatLinear {
         self.in_features
     }
 
-    /// Format of the weights.
-    pub fn format(&self) -> Format {
-        self.format
-    }
-
     /// Memory that the packed weight takes.
     pub fn packed_bytes(&self) -> usize {
         self.panels.num_bytes()

@@ -1,22 +1,23 @@
 //! One token from one row of logits.
 
+use super::random::uniform;
 use super::scan::{
     block_sums, first_equal, gather, gather_best, max_logit, total_weight, weight, weights_of,
     BLOCK_LEN,
 };
-use super::{uniform, Candidate, LogitsError};
+use super::{Candidate, LogitsError};
 use crate::isa::Isa;
 use std::cmp::Ordering;
 
 /// Temperatures below this are greedy: dividing by them gains nothing but infinities.
-pub const GREEDY_BELOW: f32 = 1e-5;
+const GREEDY_BELOW: f32 = 1e-5;
 /// Buckets by which the logits of a nucleus are ordered.
 const NUM_BUCKETS: usize = 1024;
 
 /// How the token of a row is chosen. Filters apply in the order temperature, min_p, top_k, top_p.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SamplingParams {
-    /// Logits are divided by it; below [`GREEDY_BELOW`] the best token is taken, the lowest of
+    /// Logits are divided by it; below 1e-5 the best token is taken, the lowest of
     /// equals.
     pub temperature: f32,
     /// Keeps this many of the best tokens, of equals the lowest; 0 keeps all.

@@ -9,10 +9,9 @@ mod penalties;
 mod random;
 mod scan;
 
-pub use choose::{sample_row, SamplingParams, Scratch, GREEDY_BELOW};
+pub use choose::{sample_row, SamplingParams, Scratch};
 pub use logprobs::{logprobs_row, RowLogprobs};
 pub use penalties::{penalize_row, Penalties};
-pub use random::uniform;
 
 /// Why no token can be chosen from a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

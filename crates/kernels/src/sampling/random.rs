@@ -13,7 +13,7 @@ fn mix(mut z: u64) -> u64 {
 /// Number `step` of the SplitMix64 stream that starts at the mixed `seed`, in [0, 1).
 ///
 /// The seed is mixed first because streams of neighbouring states are the same numbers, shifted.
-pub fn uniform(seed: u64, step: u64) -> f64 {
+pub(super) fn uniform(seed: u64, step: u64) -> f64 {
     let start = mix(seed.wrapping_add(INCREMENT));
     let bits = mix(start.wrapping_add(step.wrapping_add(1).wrapping_mul(INCREMENT)));
     (bits >> 11) as f64 / (1u64 << 53) as f64
