@@ -18,7 +18,7 @@ pytest.importorskip("artesian._core", reason="the native module is not built")
 QUESTION: list[Any] = [
     {"role": "user", "content": "What is the capital of France? Answer in one sentence."}
 ]
-STORY: list[Any] = [{"role": "user", "content": "Tell me about the history of wells. " * 8}]
+STORY: list[Any] = [{"role": "user", "content": "Tell me about the history of wells. " * 6}]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_it_knows_the_capital_of_france(real: RunningServer) -> None:
 
 
 def test_the_second_time_the_prompt_is_cached(real: RunningServer) -> None:
-    first, second = greedy(real, STORY), greedy(real, STORY)
+    first, second = greedy(real, STORY, 8), greedy(real, STORY, 8)
     assert first.choices[0].message.content == second.choices[0].message.content
     assert second.usage.prompt_tokens_details.cached_tokens >= 32
     salted = {"messages": STORY, "max_tokens": 1, "cache_salt": "other"}
@@ -66,14 +66,12 @@ def test_the_second_time_the_prompt_is_cached(real: RunningServer) -> None:
 
 
 def test_clients_at_once_get_what_each_gets_alone(real: RunningServer) -> None:
-    questions = [
-        [{"role": "user", "content": f"Count to {number} in words."}] for number in range(2, 10)
-    ]
-    alone = [greedy(real, question).choices[0].message.content for question in questions]
+    questions = [[{"role": "user", "content": f"Count to {number}."}] for number in range(2, 6)]
+    alone = [greedy(real, question, 10).choices[0].message.content for question in questions]
     together: dict[int, str] = {}
 
     def one(index: int) -> None:
-        together[index] = "".join(streamed(real, questions[index], 24))
+        together[index] = "".join(streamed(real, questions[index], 10))
 
     threads = [threading.Thread(target=one, args=(i,)) for i in range(len(questions))]
     for thread in threads:
@@ -91,10 +89,10 @@ def test_a_seed_fixes_the_answer(real: RunningServer) -> None:
 
 
 def test_a_killed_worker_does_not_show_in_a_stream(real: RunningServer) -> None:
-    undisturbed = "".join(streamed(real, STORY, 100))
+    undisturbed = "".join(streamed(real, STORY, 40))
     worker, text = real.worker_pid(), ""
-    for part in streamed(real, STORY, 100):
-        if len(text) < 100 <= len(text + part):
+    for part in streamed(real, STORY, 40):
+        if len(text) < 60 <= len(text + part):
             os.kill(worker, signal.SIGKILL)
         text += part
     assert text == undisturbed
