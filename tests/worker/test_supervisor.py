@@ -148,6 +148,15 @@ async def test_a_worker_that_cannot_start_is_final(
         await supervisor.submit(request("ab"), BUFFER_TOKENS)
 
 
+async def test_a_worker_whose_process_cannot_be_made_is_final(
+    start_supervisor: StartSupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    supervisor = await start_supervisor()
+    assert supervisor.state == "failed"
+    assert supervisor.failure is not None and "/no/such/python" in supervisor.failure
+
+
 async def test_the_queue_is_bounded(start_supervisor: StartSupervisor) -> None:
     supervisor = await start_supervisor("toy:100", max_num_seqs=2, max_queue_len=3)
     streams = await asyncio.gather(

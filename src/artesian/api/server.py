@@ -216,6 +216,7 @@ def _create_http_server(state: "ServerState") -> "UvicornServer":
     import uvicorn
 
     from artesian.api.app import create_app
+    from artesian.api.connection import connection_class
 
     class HttpServer(uvicorn.Server):
         """Leaves the signals to us: uvicorn would stop listening before the drain."""
@@ -226,6 +227,8 @@ def _create_http_server(state: "ServerState") -> "UvicornServer":
 
     settings = uvicorn.Config(
         create_app(state),
+        # Twice, so that those above the limit still get an answer that says so.
+        http=connection_class(2 * state.config.max_connections),
         log_config=None,
         log_level="warning",
         access_log=False,

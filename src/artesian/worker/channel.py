@@ -7,6 +7,7 @@ binds: a connecting socket takes messages before its peer is there.
 """
 
 import asyncio
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -16,6 +17,8 @@ import msgspec
 import zmq
 
 from artesian.worker.messages import Command, Report
+
+logger = logging.getLogger(__name__)
 
 # Commands are bounded by the front's admission, reports by the steps the front lags behind.
 MAX_QUEUED_MESSAGES = 20_000
@@ -69,7 +72,11 @@ class FrontChannel:
                 frame = self._reports.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            self._on_report(self._decoder.decode(frame))
+            try:
+                self._on_report(self._decoder.decode(frame))
+            except Exception:
+                # What is behind a report that nobody understands must not wait for the next one.
+                logger.exception("a report of the worker was dropped")
         self._loop.call_soon(self._read)
 
     def drain(self) -> None:

@@ -11,6 +11,8 @@ import logging
 import time
 from collections.abc import Callable
 
+import zmq
+
 from artesian.config import EngineConfig, ServerConfig
 from artesian.engine.base import (
     EngineInfo,
@@ -189,7 +191,10 @@ class Supervisor:
         backoff_s = BACKOFF_START_S
         while self.state not in ("failed", "stopped"):
             started = time.monotonic()
-            cause, was_ready = await self._run_worker()
+            try:
+                cause, was_ready = await self._run_worker()
+            except (OSError, zmq.ZMQError) as error:
+                cause, was_ready = f"could not be started: {error}", False
             if self.state == "stopped":
                 return
             num_failed_starts = 0 if was_ready else num_failed_starts + 1

@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -97,8 +98,8 @@ async def _respond(
     texts: list[list[str]] = [[] for _ in range(num_choices)]
     logprobs: list[list[Any]] = [[] for _ in range(num_choices)]
     ends: list[RequestOutput | None] = [None] * num_choices
-    async with call.generation as generation:
-        async for _, output in generation.outputs():
+    async with call.generation as generation, aclosing(generation.outputs()) as outputs:
+        async for _, output in outputs:
             texts[output.index].append(output.text)
             entry = call.logprobs(output)
             if entry is not None:
@@ -133,15 +134,16 @@ async def _stream(call: ChatCall) -> AsyncGenerator[bytes, None]:
     for index in range(num_choices):
         yield _chunk(call, index, Delta(role="assistant", content=""))
     num_left = num_choices
-    async for _, output in call.generation.outputs():
-        delta = Delta(content=output.text) if output.text else Delta()
-        ended = output.finish_reason is not None
-        num_left -= ended
-        logprobs = call.logprobs(output)
-        if not (output.text or logprobs or ended):
-            continue
-        last = num_left == 0 and not own_usage
-        yield _chunk(call, output.index, delta, output, logprobs, with_usage=last)
+    async with aclosing(call.generation.outputs()) as outputs:
+        async for _, output in outputs:
+            delta = Delta(content=output.text) if output.text else Delta()
+            ended = output.finish_reason is not None
+            num_left -= ended
+            logprobs = call.logprobs(output)
+            if not (output.text or logprobs or ended):
+                continue
+            last = num_left == 0 and not own_usage
+            yield _chunk(call, output.index, delta, output, logprobs, with_usage=last)
     if own_usage:
         chunk = ChatCompletionChunk(
             id=call.id,

@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import cast
 
 from fastapi import APIRouter, Request, Response
@@ -110,8 +111,8 @@ class CompletionCall:
         """The whole answer at once."""
         generation = await self.prepare(request)
         choices: dict[int, list[CompletionChoice]] = {}
-        async with generation:
-            async for prompt_index, output in generation.outputs():
+        async with generation, aclosing(generation.outputs()) as outputs:
+            async for prompt_index, output in outputs:
                 choice = self._choice(prompt_index, output)
                 choices.setdefault(choice.index, []).append(choice)
         merged = [_merged(choices[index]) for index in sorted(choices)]
@@ -129,15 +130,16 @@ class CompletionCall:
         options = self._body.stream_options
         own_usage = bool(options and options.include_usage)
         num_left = len(self._token_ids) * self._num_choices
-        async for prompt_index, output in generation.outputs():
-            choice = self._choice(prompt_index, output)
-            num_left -= choice.finish_reason is not None
-            if not (choice.text or choice.logprobs or choice.finish_reason):
-                continue
-            chunk = self._chunk([choice])
-            if num_left == 0 and not own_usage:
-                chunk.usage = self._usage(generation)
-            yield event(chunk)
+        async with aclosing(generation.outputs()) as outputs:
+            async for prompt_index, output in outputs:
+                choice = self._choice(prompt_index, output)
+                num_left -= choice.finish_reason is not None
+                if not (choice.text or choice.logprobs or choice.finish_reason):
+                    continue
+                chunk = self._chunk([choice])
+                if num_left == 0 and not own_usage:
+                    chunk.usage = self._usage(generation)
+                yield event(chunk)
         if own_usage:
             chunk = self._chunk([])
             chunk.usage = self._usage(generation)
