@@ -3,14 +3,26 @@
 Models named "toy..." run in the toy engine, all others in the real one.
 """
 
+import os
 import sys
+import threading
+import time
 
 from artesian.api.server import run_server
 from artesian.config import EngineConfig, ServerConfig
 from tests.worker.toy import create_tokenizer
 
 
+def end_with_parent() -> None:
+    """A test run that is killed leaves no server behind."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
 def main() -> int:
+    threading.Thread(target=end_with_parent, daemon=True).start()
     engine = EngineConfig.model_validate_json(sys.argv[1])
     server = ServerConfig.model_validate_json(sys.argv[2])
 
