@@ -78,8 +78,6 @@ class ChatBrowser:
 
     def finish(self) -> None:
         self.until(lambda: self.all(".message.assistant") and not self.streaming())
-        # The last state is painted at the next frame.
-        self.run("requestAnimationFrame(() => requestAnimationFrame(() => done()))")
 
     def streaming(self) -> bool:
         return bool(self.all('.message[data-state="streaming"]'))

@@ -98,7 +98,7 @@ def test_stop_keeps_the_part_and_frees_the_model(page: ChatBrowser, server_url: 
         "localStorage.setItem('artesian.sampling', '{\"temperature\": 0, \"max_tokens\": 4096}')"
     )
     page.driver.refresh()
-    page.write("Count from one to one thousand in words.\n")
+    page.write("Tell a long story about a well.\n")
     page.until(lambda: len(page.text(ANSWER)) > 30)
     page.click("#composer-action")
     page.finish()

@@ -6,13 +6,18 @@ import { icon } from "./icons.js";
 import { AssistantMessage, UserMessage } from "./messages.js";
 import { welcome } from "./welcome.js";
 
+// Layout and painting cost more than a fast model's token, and the model may be computing on the
+// same cores: sixteen times a second looks steady and leaves them to it.
+const PAINT_EVERY_MS = 60;
+
 export class Thread {
   /** `actions`: onEdit, onRegenerate, onRetry, onKey, onExample. */
   constructor(actions) {
     this.actions = actions;
     this.root = byId("messages");
     this.views = new Map();
-    this.frame = 0;
+    this.timer = 0;
+    this.paintedMs = 0;
     this.dirty = new Set();
     const jump = byId("jump-latest");
     this.scroll = new Autoscroll(byId("thread"), this.root, (detached) => {
@@ -44,15 +49,18 @@ export class Thread {
     this.scroll.jump();
   }
 
-  /** Shows a changed answer at the next frame; many tokens can share one. */
+  /** Shows a changed answer: at once, or with the others of the next PAINT_EVERY_MS. */
   update(message) {
     if (!this.views.has(message.id)) return;
     this.dirty.add(message.id);
-    this.frame ||= requestAnimationFrame(() => this.paint());
+    if (this.timer) return;
+    const waitMs = Math.max(0, this.paintedMs + PAINT_EVERY_MS - performance.now());
+    this.timer = setTimeout(() => this.paint(), waitMs);
   }
 
   paint() {
-    this.frame = 0;
+    this.timer = 0;
+    this.paintedMs = performance.now();
     for (const id of this.dirty) this.views.get(id)?.update();
     this.dirty.clear();
   }
