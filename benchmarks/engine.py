@@ -11,7 +11,7 @@ import argparse
 import lzma
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -91,7 +91,7 @@ class ModelRun:
         for shape in (cases.SINGLE, cases.BATCH):
             measured |= self._run_shape(shape)
         if _matches("start-up", self._options.metrics):
-            measured["start-up"] = self._each_round(cases.start_up_s, "start-up")
+            measured["start-up"] = self._start_up()
         self.limits = self.limits.best_with(self._measure_limits())
         rows = [self._row(case, measured.get(case.metric, {})) for case in self._cases()]
         rows += self._other_rows(measured)
@@ -119,16 +119,20 @@ class ModelRun:
         with self._loaded(shape) as engines:
             for case in todo:
                 console.print(f"  {case.metric}", end=" ")
-                found = measured.setdefault(case.metric, {})
-                for number in range(self._options.rounds):
-                    seed = f"{case.metric} {number}"
-                    for engine in engines:
-                        _record(found, engine.spec.label, partial(case.run, engine, seed))
-                    console.print(".", end="")
+                measured[case.metric] = self._run_case(case, engines)
                 console.print()
             if with_text:
                 measured["perplexity"] = self._perplexity(engines)
         return measured
+
+    def _run_case(self, case: cases.Case, engines: list[EngineProcess]) -> Measured:
+        found: Measured = {}
+        for number in range(self._options.rounds):
+            seed = f"{case.metric} {number}"
+            for engine in engines:
+                _record(found, engine.spec.label, partial(case.run, engine, seed))
+            console.print(".", end="")
+        return found
 
     @contextmanager
     def _loaded(self, shape: tuple[int, int]) -> Iterator[list[EngineProcess]]:
@@ -147,12 +151,12 @@ class ModelRun:
                     console.print(f"[red]{error}[/]")
             yield engines
 
-    def _each_round(self, run: Any, name: str) -> Measured:
-        console.print(f"  {name}", end=" ")
+    def _start_up(self) -> Measured:
+        console.print("  start-up", end=" ")
         found: Measured = {}
         for _ in range(self._options.rounds):
             for spec in self._specs:
-                _record(found, spec.label, lambda s=spec: run(s, LOG))
+                _record(found, spec.label, partial(cases.start_up_s, spec, LOG))
             console.print(".", end="")
         console.print()
         return found
@@ -162,11 +166,7 @@ class ModelRun:
         console.print(f"  perplexity of {len(windows)} windows")
         found: Measured = {}
         for engine in engines if windows else []:
-            _record(
-                found,
-                engine.spec.label,
-                lambda e=engine: math.exp(statistics.fmean(e.call("nll", windows))),
-            )
+            _record(found, engine.spec.label, partial(_perplexity, engine, windows))
         return found
 
     def _windows(self, engines: list[EngineProcess]) -> list[list[int]]:
@@ -228,7 +228,11 @@ class ModelRun:
         return measure(cases.NUM_THREADS, [self._work.weight_bytes])
 
 
-def _record(found: Measured, label: str, run: Any) -> None:
+def _perplexity(engine: EngineProcess, windows: list[list[int]]) -> float:
+    return math.exp(statistics.fmean(engine.call("nll", windows)))
+
+
+def _record(found: Measured, label: str, run: Callable[[], float]) -> None:
     """One figure of one engine; a failure is told and leaves it out."""
     try:
         found.setdefault(label, []).append(run())

@@ -27,7 +27,7 @@ class ArtesianEngine(Adapter):
             "version": __version__,
             "weights": "as in the file",
             "compute": info.description,
-            "kv": "see compute",
+            "kv": info.description.partition("KV in ")[2].partition(",")[0],
         }
 
     def prefill_s(self, prompt: list[int]) -> float:
