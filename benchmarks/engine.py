@@ -30,6 +30,8 @@ LOG = ROOT / ".bench" / "engine.log"
 TEXTS = (Path("/usr/share/common-licenses/GPL-3"), ROOT / "LICENSE")
 WINDOW_TOKENS = 512
 MAX_WINDOWS = 16
+# A peer whose perplexity is higher than this much of ours pays for its speed with accuracy.
+SIMILAR_PERPLEXITY = 1.02
 # Rounding moves perplexity both ways by about as much.
 PERPLEXITY_TARGET = 1.002
 
@@ -75,6 +77,7 @@ class ModelRun:
         self._options = options
         self._work = read_work(path)
         self.limits = self._measure_limits()
+        self._accurate: set[str] = set()
         self._specs = []
         for spec in engine_specs(model, path):
             if not _matches(spec.label, options.engines):
@@ -93,11 +96,13 @@ class ModelRun:
         if _matches("start-up", self._options.metrics):
             measured["start-up"] = self._start_up()
         self.limits = self.limits.best_with(self._measure_limits())
+        self._accurate = _accurate_peers(measured.get("perplexity", {}))
         rows = [self._row(case, measured.get(case.metric, {})) for case in self._cases()]
         rows += self._other_rows(measured)
         columns = [spec.label for spec in self._specs]
-        title = f"{self.model.title}, median of {self._options.rounds} rounds"
+        title = f"{self.model.title}, median of {self._options.rounds}"
         report.print_table(title, rows, columns, console)
+        console.print("ratio: to the best peer; ratio*: to the best whose perplexity is like ours")
         console.print(self.limits.describe())
         for label, note in self.notes.items():
             console.print(
@@ -210,6 +215,7 @@ class ModelRun:
         values = {label: statistics.median(rounds) for label, rounds in found.items()}
         peers = {label: value for label, value in values.items() if label != OURS}
         baseline = report.best(peers, better)
+        accurate = {label: value for label, value in peers.items() if label in self._accurate}
         return Row(
             subject=self.model.title,
             metric=metric,
@@ -220,12 +226,21 @@ class ModelRun:
             better=better,
             target=target,
             values=values,
+            accurate_baseline=report.best(accurate, better),
             spread={label: (min(rounds), max(rounds)) for label, rounds in found.items()},
             **limit,
         )
 
     def _measure_limits(self) -> Limits:
         return measure(cases.NUM_THREADS, [self._work.weight_bytes])
+
+
+def _accurate_peers(perplexity: Measured) -> set[str]:
+    """The peers whose perplexity is like ours or better; none when ours is unknown."""
+    if OURS not in perplexity:
+        return set()
+    bound = SIMILAR_PERPLEXITY * perplexity[OURS][0]
+    return {label for label, rounds in perplexity.items() if label != OURS and rounds[0] <= bound}
 
 
 def _perplexity(engine: EngineProcess, windows: list[list[int]]) -> float:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from machine import Machine
 
+COMPARISONS = ("ratio", "ratio*", "target", "met")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -26,6 +27,7 @@ class Row:
         target: bound of value / baseline_value; None when the row only informs.
         values: everyone's median, ours included.
         spread: everyone's lowest and highest round.
+        accurate_baseline: the best of those about as accurate as ours, where that is known.
         share: part of the machine's limit that ours reaches, 0 to 1; `limit` names the limit.
     """
 
@@ -39,6 +41,7 @@ class Row:
     target: float | None = None
     values: dict[str, float] = field(default_factory=dict)
     spread: dict[str, tuple[float, float]] = field(default_factory=dict)
+    accurate_baseline: str | None = None
     share: float | None = None
     limit: str = ""
 
@@ -50,6 +53,13 @@ class Row:
         return self.value / self.baseline_value
 
     @property
+    def accurate_ratio(self) -> float | None:
+        """value / that of `accurate_baseline`."""
+        if self.value is None or self.accurate_baseline is None:
+            return None
+        return self.value / self.values[self.accurate_baseline]
+
+    @property
     def met(self) -> bool | None:
         """Whether the target holds; None when there is nothing to compare."""
         if self.ratio is None or self.target is None:
@@ -57,8 +67,9 @@ class Row:
         return self.ratio >= self.target if self.better == "more" else self.ratio <= self.target
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON, with `ratio` and `met`."""
-        return {**asdict(self), "ratio": self.ratio, "met": self.met}
+        """For JSON, with what follows from the fields."""
+        ratios = {"ratio": self.ratio, "accurate_ratio": self.accurate_ratio}
+        return {**asdict(self), **ratios, "met": self.met}
 
 
 def best(values: dict[str, float], better: Literal["more", "less"]) -> str | None:
@@ -71,15 +82,18 @@ def best(values: dict[str, float], better: Literal["more", "less"]) -> str | Non
 
 def make_console() -> Console:
     """As wide as the terminal, or wide enough for a table in a file."""
-    return Console() if sys.stdout.isatty() else Console(width=132)
+    return Console() if sys.stdout.isatty() else Console(width=160)
 
 
 def print_table(title: str, rows: list[Row], columns: list[str], console: Console) -> None:
-    """One line a row; `columns` are the names whose values are shown, ours first."""
+    """One line a row; `columns` are the names whose values are shown, ours first.
+
+    `ratio*` is `accurate_ratio`.
+    """
     table = Table(title=title, title_justify="left")
     table.add_column("metric")
     compares = any(row.target is not None for row in rows)
-    for name in [*columns, *(["ratio", "target", "met"] if compares else []), "of the limit"]:
+    for name in [*columns, *(COMPARISONS if compares else []), "of the limit"]:
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(
@@ -112,6 +126,7 @@ def _comparison(row: Row) -> list[str]:
     sign = "≥" if row.better == "more" else "≤"
     return [
         "" if row.ratio is None else f"{row.ratio:.2f}",
+        "" if row.accurate_ratio is None else f"{row.accurate_ratio:.2f}",
         "" if row.target is None else f"{sign} {row.target:g}",
         {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[row.met],
     ]
