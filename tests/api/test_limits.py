@@ -151,7 +151,7 @@ def test_a_client_that_does_not_read_is_cut_off(start_server: StartServer) -> No
             + f"Content-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
-        until(lambda: server.metric("artesian_num_requests_running") > 0)
+        until(lambda: server.metric("artesian_generation_tokens_total") > 0)
         until(lambda: server.metric("artesian_num_requests_running") == 0)
         assert server.metric("artesian_generation_tokens_total") < 8 * 4000
         answer = b""
