@@ -20,6 +20,7 @@ VERBS = (
     ("chat", "Chat with a model in the terminal."),
     ("run", "Answer one prompt."),
     ("bench", "Measure latency and throughput, in this process or of a server."),
+    ("eval", "Measure what number formats cost in quality."),
     ("models", "List, fetch and inspect models."),
     ("doctor", "Check whether this machine is ready to serve."),
     ("version", "Print versions."),
