@@ -51,7 +51,9 @@ impl Kernel for AmxKernel {
                 scratch.queries.as_mut_ptr().cast::<u8>().add(tile.first_query * row_bytes);
             for (index, pair) in tile.groups.chunks(2).enumerate() {
                 let scores = tile.scores(scratch).add(index * 2 * GROUP_TOKENS);
+                tile.prefetch(2 * index);
                 if let &[first, second] = pair {
+                    tile.prefetch(2 * index + 1);
                     score_pair(queries, row_bytes, first, second, scores);
                 } else {
                     score_group(queries, row_bytes, pair[0], scores);

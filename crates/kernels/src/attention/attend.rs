@@ -32,6 +32,21 @@ pub(super) struct RowTile<'a> {
 }
 
 impl RowTile<'_> {
+    /// Called before the keys of group `index` are read: asks for the keys of the second group
+    /// after it, and for its values. Groups lie scattered, so that the processor does not foresee
+    /// them.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, index: usize) {
+        if self.first_query > 0 {
+            return; // the first row tile has brought the split into the caches
+        }
+        let side_bytes = self.plan.layout.side_bytes();
+        if let Some(&keys) = self.groups.get(index + 2) {
+            prefetch(keys, side_bytes);
+        }
+        prefetch(self.groups[index].wrapping_add(side_bytes), side_bytes);
+    }
+
     /// Its scores.
     pub(super) fn scores(&self, scratch: &mut Scratch) -> *mut f32 {
         scratch.scores.as_mut_ptr().wrapping_add(self.buffer * ROW_TILE * SCORE_STRIDE)
@@ -162,6 +177,7 @@ unsafe fn attend_item<K: Kernel>(
         if item.stores {
             store_rows(simd::<K>(), plan, layer, item.sequence, 0, 1, item.kv_head);
         }
+        prefetch_split(plan, layer, item, item.first_split);
         K::begin(scratch);
         put_queries(kernel, plan, layer, item, scratch);
         let Some(merge) = item.merge.map(|merge| &plan.merges[merge]) else {
@@ -278,7 +294,10 @@ unsafe fn attend_split<K: Kernel>(
     let mut tile = (0..num_tiles).find(|&index| !row_tile(index).groups.is_empty());
     if let Some(index) = tile {
         // SAFETY: the caller's promise; the groups are those above.
-        unsafe { K::scores(&row_tile(index), scratch) }
+        unsafe {
+            K::scores(&row_tile(index), scratch);
+            prefetch_split(plan, layer, item, split + 1);
+        }
     }
     while let Some(index) = tile {
         let next =
@@ -299,6 +318,46 @@ unsafe fn attend_split<K: Kernel>(
         }
         tile = next;
     }
+}
+
+/// Asks for the first keys of a split, if the item has it, which nothing else announces to the
+/// caches.
+///
+/// # Safety
+/// As for [`attend`].
+#[inline(always)]
+unsafe fn prefetch_split(
+    plan: &AttentionPlan,
+    layer: &AttentionLayer<'_>,
+    item: &AttendItem,
+    split: usize,
+) {
+    if split >= item.end_split {
+        return;
+    }
+    let sequence = &plan.sequences[item.sequence];
+    let position = |query: usize| sequence.first_position + query / plan.group();
+    let start = plan.first_visible(position(item.first_query)) / GROUP_TOKENS;
+    let start = start.max(split * SPLIT_GROUPS);
+    let end = position(item.first_query + item.num_queries - 1) / GROUP_TOKENS + 1;
+    for group in start..end.min(start + 2) {
+        let offset = plan.group_offset(sequence, layer.layer, item.kv_head, group);
+        // SAFETY: the plan's blocks lie in the arena by the caller's promise.
+        prefetch(unsafe { layer.arena.add(offset) }, plan.layout.side_bytes());
+    }
+}
+
+/// Asks for memory that will be read soon.
+#[inline(always)]
+fn prefetch(start: *const u8, len_bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..len_bytes).step_by(64) {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+        // SAFETY: prefetching has no effect but on speed, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line).cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (start, len_bytes);
 }
 
 /// Caps and masks the scores of a row tile; returns what is left to multiply them with.

@@ -114,7 +114,7 @@ pub(super) unsafe fn fold<S: Simd>(
         let new_maximum = (*result).max(maximum);
         let lanes = S::exp2(S::splat(*result - new_maximum));
         let next_lanes = S::exp2(S::splat(maximum - new_maximum));
-        let (keep, take) = (S::max_lane(lanes), S::max_lane(next_lanes));
+        let (keep, take) = (S::first_lane(lanes), S::first_lane(next_lanes));
         *result = new_maximum;
         *result.add(1) = *result.add(1) * keep + sum * take;
         let out = result.add(PARTIAL_HEADER);

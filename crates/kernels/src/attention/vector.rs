@@ -37,6 +37,7 @@ impl<S: Simd> Kernel for VectorKernel<S> {
         unsafe {
             let queries = scratch.queries.as_mut_ptr().add(tile.first_query * head_dim);
             for (index, &group) in tile.groups.iter().enumerate() {
+                tile.prefetch(index);
                 let keys = keys_as_f32::<S>(
                     tile.plan.layout.dtype(),
                     group,

@@ -59,6 +59,8 @@ pub(super) trait Simd: Copy {
     unsafe fn exp2(x: Self::V) -> Self::V;
     /// Sum of the lanes, in an order of its own.
     unsafe fn sum(v: Self::V) -> f32;
+    /// Lane 0.
+    unsafe fn first_lane(v: Self::V) -> f32;
     /// Largest lane.
     unsafe fn max_lane(v: Self::V) -> f32;
 }

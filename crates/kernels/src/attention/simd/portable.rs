@@ -95,6 +95,10 @@ impl Simd for Portable {
         ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7]))
     }
     #[inline(always)]
+    unsafe fn first_lane(v: Self::V) -> f32 {
+        v[0]
+    }
+    #[inline(always)]
     unsafe fn max_lane(v: Self::V) -> f32 {
         v.into_iter().fold(f32::NEG_INFINITY, |a, b| if a > b { a } else { b })
     }

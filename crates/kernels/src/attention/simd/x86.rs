@@ -111,6 +111,11 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn first_lane(v: __m256) -> f32 {
+        // SAFETY: as above.
+        unsafe { _mm256_cvtss_f32(v) }
+    }
+    #[inline(always)]
     unsafe fn max_lane(v: __m256) -> f32 {
         // SAFETY: as above.
         unsafe {
@@ -210,6 +215,11 @@ impl Simd for Avx512 {
     unsafe fn sum(v: __m512) -> f32 {
         // SAFETY: as above.
         unsafe { _mm512_reduce_add_ps(v) }
+    }
+    #[inline(always)]
+    unsafe fn first_lane(v: __m512) -> f32 {
+        // SAFETY: as above.
+        unsafe { _mm512_cvtss_f32(v) }
     }
     #[inline(always)]
     unsafe fn max_lane(v: __m512) -> f32 {
