@@ -6,7 +6,7 @@ use artesian_kernels::attention::AttentionShape;
 use artesian_kernels::float::FloatLinear;
 use artesian_kernels::gguf::Format;
 use artesian_kernels::kv::{KvDtype, KvLayout};
-use artesian_kernels::linear::GroupLinear;
+use artesian_kernels::linear::QuantLinear;
 use artesian_kernels::program::{
     self, Activation, AttentionOp, BatchView, ProgramError, RopeOp, SharedWeight, ValueId,
 };
@@ -41,8 +41,9 @@ impl Weight {
         let data = data.as_slice()?;
         let weight = py.detach(|| {
             if format.is_quantized() {
-                let weight = GroupLinear::from_blocks(&runtime.pool, format, data, rows, cols);
-                weight.map(program::Weight::Group).map_err(value_error)
+                let weight =
+                    QuantLinear::from_blocks(&runtime.pool, runtime.isa, format, data, rows, cols);
+                weight.map(program::Weight::Quant).map_err(value_error)
             } else {
                 let (pool, isa) = (&runtime.pool, runtime.isa);
                 let weight = FloatLinear::pack(pool, isa, format, data, rows, cols);

@@ -158,6 +158,25 @@ impl Format {
             .ok_or(FormatError::TooLarge { format, cols })
     }
 
+    /// Bytes of a row, given that `num_bytes` is exactly `rows` rows of `cols` weights.
+    pub fn check_rows(
+        self,
+        num_bytes: usize,
+        rows: usize,
+        cols: usize,
+    ) -> Result<usize, FormatError> {
+        let row_bytes = self.row_bytes(cols)?;
+        let expected = row_bytes
+            .checked_mul(rows)
+            .ok_or(FormatError::TooLarge { format: self.name(), cols })?;
+        if num_bytes != expected {
+            let format = self.name();
+            let what = "all rows";
+            return Err(FormatError::Length { what, format, cols, expected, found: num_bytes });
+        }
+        Ok(row_bytes)
+    }
+
     /// Weights that share a scale and a minimum; 1 for floats.
     pub fn group_len(self) -> usize {
         match self {

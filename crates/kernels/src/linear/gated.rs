@@ -38,13 +38,39 @@ pub unsafe fn gate_group(
     }
 }
 
-/// One row of the group in floats.
-pub fn gate_row(
+/// Writes the group's first `width` columns as floats: rows of `out`, `stride` floats apart.
+///
+/// # Safety
+/// `out` has as many rows as the blocks, and nobody else touches these columns.
+pub unsafe fn gate_rows(
     isa: Isa,
     blocks: GatedBlocks<'_>,
     activation: Activation,
-    row: usize,
-) -> [f32; GROUP] {
+    out: *mut f32,
+    stride: usize,
+    width: usize,
+) {
+    assert!(width <= GROUP);
+    for row in 0..blocks[0].len() / PANEL {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let out = out.add(row * stride);
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 | Isa::Amx if width == GROUP => {
+                    avx512::gate_row(blocks, activation, row, out);
+                }
+                _ => {
+                    let h = gate_row(isa, blocks, activation, row);
+                    std::ptr::copy_nonoverlapping(h.as_ptr(), out, width);
+                }
+            }
+        }
+    }
+}
+
+/// One row of the group in floats.
+fn gate_row(isa: Isa, blocks: GatedBlocks<'_>, activation: Activation, row: usize) -> [f32; GROUP] {
     let mut pair = [0f32; 2 * GROUP];
     for (part, values) in pair.as_chunks_mut::<PANEL>().0.iter_mut().zip(blocks) {
         *part = values.as_chunks::<PANEL>().0[row];
@@ -123,11 +149,41 @@ mod avx512 {
             let tile = to.tile(index / TILE_ROWS, num_groups);
             // SAFETY: `row` is below the blocks' rows; the caller vouches for the destination.
             unsafe {
-                let load = |block: usize| _mm512_loadu_ps(blocks[block].as_ptr().add(row * PANEL));
-                let low = _mm512_mul_ps(activate(load(0), activation), load(2));
-                let high = _mm512_mul_ps(activate(load(1), activation), load(3));
+                let [low, high] = gate(blocks, activation, row);
                 quantize(low, high, tile, group, index % TILE_ROWS);
             }
+        }
+    }
+
+    /// Both halves of a row of the group.
+    ///
+    /// # Safety
+    /// The blocks have the row.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn gate(blocks: GatedBlocks<'_>, activation: Activation, row: usize) -> [__m512; 2] {
+        // SAFETY: the caller's promise.
+        let load =
+            |block: usize| unsafe { _mm512_loadu_ps(blocks[block].as_ptr().add(row * PANEL)) };
+        [0, 1].map(|half| _mm512_mul_ps(activate(load(half), activation), load(half + 2)))
+    }
+
+    /// One row of the group, as 32 floats at `out`.
+    ///
+    /// # Safety
+    /// The blocks have the row, `out` the room, and the instructions are available.
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn gate_row(
+        blocks: GatedBlocks<'_>,
+        activation: Activation,
+        row: usize,
+        out: *mut f32,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [low, high] = gate(blocks, activation, row);
+            _mm512_storeu_ps(out, low);
+            _mm512_storeu_ps(out.add(PANEL), high);
         }
     }
 }

@@ -4,18 +4,20 @@
 
 mod avx2;
 mod avx512;
+pub mod fixed;
 mod gated;
 mod group;
 mod pack;
 mod portable;
+mod quant;
 mod rows;
 mod tiles;
 
-pub use gated::{gate_group, gate_row, GatedBlocks};
+pub use gated::{gate_group, gate_rows, GatedBlocks};
 pub use group::{GroupKind, GroupLinear, GroupPacker, PanelView, RowParts, GROUP_BYTES, PANEL};
+pub use quant::{is_fixed, LinearScratch, QuantInput, QuantLinear};
 pub use rows::{QuantRows, RowTile, GROUP, TILE_ROWS};
 
-use crate::buffer::Buffer;
 use crate::isa::Isa;
 
 /// Most rows that [`GroupLinear::compute`] is best given at once: their operands stay in the
@@ -24,32 +26,6 @@ pub const ROW_BLOCK: usize = 256;
 
 /// From this many rows on AMX beats streaming the weights through the vector unit.
 const MIN_TILE_ROWS: usize = 5;
-
-/// One thread's working memory for [`GroupLinear::compute`].
-pub struct LinearScratch {
-    spread: Buffer<i8>,
-    out: Buffer<f32>,
-    max_rows: usize,
-}
-
-impl LinearScratch {
-    /// Room for weights of `max_cols` inputs over `max_rows` rows.
-    pub fn new(max_rows: usize, max_cols: usize) -> LinearScratch {
-        let max_rows = max_rows.next_multiple_of(TILE_ROWS);
-        LinearScratch {
-            spread: Buffer::zeroed(max_cols.div_ceil(GROUP) * GROUP_BYTES),
-            out: Buffer::zeroed(max_rows * PANEL),
-            max_rows,
-        }
-    }
-
-    /// A block of zeros in place of a panel's outputs: f32 (num_rows, 16).
-    pub fn zeros(&mut self, num_rows: usize) -> &mut [f32] {
-        let block = &mut self.out.as_mut_slice()[..num_rows * PANEL];
-        block.fill(0.0);
-        block
-    }
-}
 
 impl GroupLinear {
     /// Outputs `16 * panel..` of rows `first_row..first_row + num_rows`: f32 (num_rows, 16), in

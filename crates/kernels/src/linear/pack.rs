@@ -25,18 +25,7 @@ impl GroupLinear {
         rows: usize,
         cols: usize,
     ) -> Result<GroupLinear, FormatError> {
-        let row_bytes = format.row_bytes(cols)?;
-        let expected = row_bytes.saturating_mul(rows);
-        if data.len() != expected {
-            let format = format.name();
-            return Err(FormatError::Length {
-                what: "all rows",
-                format,
-                cols,
-                expected,
-                found: data.len(),
-            });
-        }
+        let row_bytes = format.check_rows(data.len(), rows, cols)?;
         let bits = if format.code_bits() <= 4 { 4 } else { 8 };
         let group_len = format.group_len();
         let packer = GroupPacker::new(rows, cols, bits, group_len, format.zero_point());

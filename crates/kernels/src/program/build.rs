@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use super::exec::Program;
 use super::steps::{AttentionStep, Dest, Domain, Slot, Source, Step};
-use super::{Activation, ProgramError, SharedWeight, ValueId};
+use super::{Activation, ProgramError, SharedWeight, ValueId, Weight};
 use crate::attention::{AttentionShape, Rope};
 use crate::buffer::Buffer;
 use crate::isa::Isa;
 use crate::kv::KvLayout;
-use crate::linear::QuantRows;
+use crate::linear::{QuantInput, QuantLinear};
 
 /// A rotary embedding; see [`Rope::new`].
 #[derive(Clone, PartialEq)]
@@ -270,7 +270,7 @@ impl ProgramBuilder {
         }
         let ropes =
             ropes.iter().map(|r| Rope::new(&r.inv_freq, r.interleaved, r.magnitude)).collect();
-        let (buffers, quants) = memory.allocate();
+        let (buffers, quants) = memory.allocate(isa);
         Program::new(
             steps,
             buffers,
@@ -299,7 +299,7 @@ impl ProgramBuilder {
             let Node::Linear { parts, bias: None, residual: None, .. } = &self.nodes[x.0] else {
                 continue;
             };
-            let pair = parts.len() == 2 && parts.iter().all(|part| part.is_group());
+            let pair = parts.len() == 2 && parts.iter().all(|part| part.is_quantized());
             if pair && parts[0].rows() == parts[1].rows() && num_readers[x.0] == 1 {
                 fused.insert(*x, ValueId(index));
             }
@@ -337,7 +337,9 @@ fn step_of(
         },
         Node::Gated { x, activation } => match memory.take_fused(x) {
             Some((from, [gate, up])) => {
-                quantizes = true;
+                // In fixed point a row has one scale: it is known when all its columns are.
+                quantizes = matches!(&*gate, Weight::Quant(QuantLinear::Group(_)));
+                let to = if quantizes { to } else { Dest { quant_only: false, ..plain } };
                 Step::GatedLinear { from, gate, up, activation, to }
             }
             None => Step::Gated { from: memory.slot(x), activation, to: plain },
@@ -419,8 +421,8 @@ impl Memory {
                 last[id.0] = last[id.0].max(reader);
             }
             if let (Some(x), Node::Linear { parts, .. }) = (linear, node) {
-                needs_quant[x.0] |= parts.iter().any(|part| part.is_group());
-                needs_float[x.0] |= parts.iter().any(|part| !part.is_group());
+                needs_quant[x.0] |= parts.iter().any(|part| part.is_quantized());
+                needs_float[x.0] |= parts.iter().any(|part| !part.is_quantized());
                 last[x.0] = last[x.0].max(reader);
                 if fused.contains_key(&ValueId(index)) {
                     pairs.insert(ValueId(index), (x, [parts[0].clone(), parts[1].clone()]));
@@ -495,14 +497,14 @@ impl Memory {
         }
     }
 
-    fn allocate(self) -> (Vec<Buffer<f32>>, Vec<QuantRows>) {
+    fn allocate(self, isa: Isa) -> (Vec<Buffer<f32>>, Vec<QuantInput>) {
         let rows = self.max_rows;
         (
             self.slot_widths
                 .iter()
                 .map(|&width| Buffer::zeroed(rows * row_stride(width)))
                 .collect(),
-            self.quant_widths.iter().map(|width| QuantRows::new(rows, *width)).collect(),
+            self.quant_widths.iter().map(|&width| QuantInput::new(isa, rows, width)).collect(),
         )
     }
 }

@@ -12,7 +12,7 @@ use crate::attention::{AttentionBuffers, AttentionPlan, AttentionShape, Rope, Ro
 use crate::buffer::Buffer;
 use crate::isa::Isa;
 use crate::kv::KvLayout;
-use crate::linear::{LinearScratch, QuantRows, ROW_BLOCK};
+use crate::linear::{LinearScratch, QuantInput, ROW_BLOCK};
 use crate::threads::{ThreadPool, Worker};
 
 /// Cuts the steps into runs of row-wise ones and single others.
@@ -60,7 +60,7 @@ pub struct Program {
     /// Runs of steps in which every row minds its own business, and the steps between them.
     segments: Vec<Range<usize>>,
     pub(super) buffers: Vec<Buffer<f32>>,
-    pub(super) quants: Vec<QuantRows>,
+    pub(super) quants: Vec<QuantInput>,
     pub(super) threads: PerThread,
     pub(super) plans: Vec<AttentionShape>,
     ropes: Vec<Rope>,
@@ -163,7 +163,7 @@ impl Run<'_> {
     }
 
     /// The quantised rows of a destination, if anyone reads them.
-    pub fn quant(&self, to: &Dest) -> Option<&QuantRows> {
+    pub fn quant(&self, to: &Dest) -> Option<&QuantInput> {
         to.quant.map(|index| &self.program.quants[index])
     }
 }
@@ -173,7 +173,7 @@ impl Program {
     pub(super) fn new(
         steps: Vec<Step>,
         buffers: Vec<Buffer<f32>>,
-        quants: Vec<QuantRows>,
+        quants: Vec<QuantInput>,
         plans: Vec<AttentionShape>,
         ropes: Vec<Rope>,
         layout: KvLayout,

@@ -21,12 +21,12 @@ pub use build::{AttentionOp, ProgramBuilder, RopeOp};
 pub use exec::Program;
 
 use crate::float::FloatLinear;
-use crate::linear::GroupLinear;
+use crate::linear::QuantLinear;
 
 /// A packed weight (rows = outputs, cols = inputs).
 pub enum Weight {
-    /// 4 or 8 bits in groups.
-    Group(GroupLinear),
+    /// 4 to 8 bits in groups.
+    Quant(QuantLinear),
     /// f32, f16 or bf16.
     Float(FloatLinear),
 }
@@ -35,7 +35,7 @@ impl Weight {
     /// Outputs.
     pub fn rows(&self) -> usize {
         match self {
-            Weight::Group(weight) => weight.rows,
+            Weight::Quant(weight) => weight.rows(),
             Weight::Float(weight) => weight.out_features(),
         }
     }
@@ -43,7 +43,7 @@ impl Weight {
     /// Inputs.
     pub fn cols(&self) -> usize {
         match self {
-            Weight::Group(weight) => weight.cols,
+            Weight::Quant(weight) => weight.cols(),
             Weight::Float(weight) => weight.in_features(),
         }
     }
@@ -51,20 +51,20 @@ impl Weight {
     /// Bytes held.
     pub fn num_bytes(&self) -> usize {
         match self {
-            Weight::Group(weight) => weight.num_bytes(),
+            Weight::Quant(weight) => weight.num_bytes(),
             Weight::Float(weight) => weight.packed_bytes(),
         }
     }
 
     /// Whether its inputs are quantised first.
-    pub fn is_group(&self) -> bool {
-        matches!(self, Weight::Group(_))
+    pub fn is_quantized(&self) -> bool {
+        matches!(self, Weight::Quant(_))
     }
 
     /// Row `row` in f32 times `factor`; `out` is (cols,).
     pub fn dequantize_row(&self, row: usize, factor: f32, out: &mut [f32]) {
         match self {
-            Weight::Group(weight) => weight.dequantize_row(row, factor, out),
+            Weight::Quant(weight) => weight.dequantize_row(row, factor, out),
             Weight::Float(weight) => weight.unpack_row(row, factor, out),
         }
     }

@@ -11,7 +11,8 @@ use crate::attention::{attend, store as store_kv, AttentionLayer};
 use crate::float::{Epilogue, FloatLinear};
 use crate::isa::Isa;
 use crate::linear::{
-    gate_group, gate_row, GroupLinear, LinearScratch, QuantRows, GROUP, PANEL, ROW_BLOCK, TILE_ROWS,
+    gate_group, gate_rows, LinearScratch, QuantInput, QuantLinear, GROUP, PANEL, ROW_BLOCK,
+    TILE_ROWS,
 };
 use crate::norm::rms_norm_row;
 use crate::threads::Worker;
@@ -228,7 +229,7 @@ impl Run<'_> {
                     add_row(isa, residual.row(row), y);
                 }
                 if let Some(quant) = self.quant(to) {
-                    quant.quantize(isa, row, to.width.div_ceil(GROUP), 0, y);
+                    quant.quantize_row(isa, row, y);
                 }
             }
         });
@@ -241,9 +242,7 @@ impl Run<'_> {
         scope.for_each(rows.len(), |item| {
             let row = rows.start + item;
             // SAFETY: each row is one item.
-            unsafe {
-                quant.quantize(self.program.isa, row, to.width.div_ceil(GROUP), 0, from.row(row))
-            };
+            unsafe { quant.quantize_row(self.program.isa, row, from.row(row)) };
         });
     }
 
@@ -260,7 +259,7 @@ impl Run<'_> {
         let row_blocks = rows.len().div_ceil(ROW_BLOCK);
         let chunk = self.panels_per_item(to.width.div_ceil(PANEL), row_blocks);
         let items_of = |part: &SharedWeight| match &**part {
-            Weight::Group(weight) => weight.num_panels().div_ceil(chunk) * row_blocks,
+            Weight::Quant(weight) => weight.num_panels().div_ceil(chunk) * row_blocks,
             Weight::Float(weight) => weight.num_items(rows.len()),
         };
         let out = self.floats(to);
@@ -276,7 +275,7 @@ impl Run<'_> {
                 // SAFETY: items write disjoint parts of the rows of `scope`.
                 unsafe {
                     match &**part {
-                        Weight::Group(weight) => {
+                        Weight::Quant(weight) => {
                             let panels = count / row_blocks;
                             let first = rows.start + item / panels * ROW_BLOCK;
                             let block = first..rows.end.min(first + ROW_BLOCK);
@@ -293,7 +292,7 @@ impl Run<'_> {
                 return;
             }
         });
-        let (Some(residual), true) = (add.residual, parts.iter().any(|part| !part.is_group()))
+        let (Some(residual), true) = (add.residual, parts.iter().any(|part| !part.is_quantized()))
         else {
             return;
         };
@@ -304,7 +303,7 @@ impl Run<'_> {
                 for part in parts {
                     let cols = first..first + part.rows();
                     first = cols.end;
-                    if !part.is_group() {
+                    if !part.is_quantized() {
                         add_row(self.program.isa, &residual.row(row)[cols.clone()], &mut out[cols]);
                     }
                 }
@@ -316,7 +315,7 @@ impl Run<'_> {
     unsafe fn group_item(
         &self,
         from: Source,
-        weight: &GroupLinear,
+        weight: &QuantLinear,
         panels: Range<usize>,
         rows: Range<usize>,
         add: Addends<'_>,
@@ -328,7 +327,7 @@ impl Run<'_> {
         for panel in panels {
             let values =
                 weight.compute(self.program.isa, panel, quant, rows.start, rows.len(), scratch);
-            let width = PANEL.min(weight.rows - panel * PANEL);
+            let width = PANEL.min(weight.rows() - panel * PANEL);
             // SAFETY: these rows and columns belong to the caller's item.
             unsafe { store(values, out, rows.start, col + panel * PANEL, width, add) };
         }
@@ -378,7 +377,7 @@ impl Run<'_> {
         scope: &Scope<'_, '_>,
         scratch: &mut ThreadScratch,
     ) {
-        let (Weight::Group(gate), Weight::Group(up)) = (&**gate, &**up) else {
+        let (Weight::Quant(gate), Weight::Quant(up)) = (&**gate, &**up) else {
             unreachable!("only group weights are fused");
         };
         let rows = scope.rows(self.num_rows(to.domain));
@@ -390,6 +389,7 @@ impl Run<'_> {
         let items = groups.div_ceil(chunk);
         let isa = self.program.isa;
         let out = self.floats(to);
+        let stride = out.stride();
         scope.for_each(items * row_blocks, |index| {
             let (first_row, item) = (rows.start + index / items * ROW_BLOCK, index % items);
             let count = (rows.end - first_row).min(ROW_BLOCK);
@@ -409,15 +409,12 @@ impl Run<'_> {
                     std::array::from_fn(|_| blocks.next().expect("four panels"));
                 // SAFETY: this group of these rows belongs to this item.
                 unsafe {
-                    if let Some(to) = self.quant(to) {
+                    if let Some(QuantInput::Group(to)) = self.quant(to) {
                         gate_group(isa, blocks, activation, to, first_row, groups, group);
                     }
                     if !to.quant_only {
-                        for row in 0..count {
-                            let h = gate_row(isa, blocks, activation, row);
-                            let out = out.part(first_row + row, group * GROUP, width);
-                            out.copy_from_slice(&h[..width]);
-                        }
+                        let out = out.part(first_row, group * GROUP, width).as_mut_ptr();
+                        gate_rows(isa, blocks, activation, out, stride, width);
                     }
                 }
             }
@@ -458,9 +455,9 @@ impl Run<'_> {
 /// One panel's outputs; zeros for a panel past the end, which fills up an odd pair.
 fn block<'s>(
     isa: Isa,
-    weight: &GroupLinear,
+    weight: &QuantLinear,
     panel: usize,
-    quant: &QuantRows,
+    quant: &QuantInput,
     first_row: usize,
     count: usize,
     scratch: &'s mut LinearScratch,
