@@ -51,7 +51,7 @@ def alone(prompt: list[int], params: SamplingParams) -> list[tuple[list[int], st
     return [(collected["r", i].tokens, collected["r", i].text) for i in range(params.n)]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     arrivals=arrivals,
     num_blocks=st.integers(MIN_BLOCKS, 3 * MIN_BLOCKS),

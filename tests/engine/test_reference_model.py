@@ -11,11 +11,15 @@ from artesian.kvcache import Arena, KvIdentity, PrefixCache
 from artesian.loader import open_checkpoint
 from artesian.loader.reference import ReferenceRunner
 from artesian.ops.base import KvLayout
-from tests.engine.toy import ToyTokenizer, assert_no_leak, greedy, run
+from tests.engine.toy import ToyTokenizer, assert_no_leak, run
 from tests.golden import tiny_models
 
 BLOCK_SIZE = 8
-MAX_MODEL_LEN = 128
+MAX_MODEL_LEN = 96
+PARAMS = [
+    SamplingParams(temperature=0, max_tokens=18, ignore_eos=True),
+    SamplingParams(seed=1, max_tokens=18, ignore_eos=True),
+]
 MakeEngine = Callable[..., LLMEngine]
 
 
@@ -44,11 +48,11 @@ def make_engine(
 
 
 def prompts() -> list[list[int]]:
-    """16 prompts of 3 to 63 tokens; every other one begins like the others."""
+    """Ten prompts of 3 to 45 tokens; every other one begins like the others."""
     common = [i * 37 % 500 + 3 for i in range(24)]
     return [
         (common if i % 2 else []) + [(i * 91 + j * 53) % 500 + 3 for j in range(3 + 2 * i)]
-        for i in range(16)
+        for i in range(10)
     ]
 
 
@@ -62,7 +66,7 @@ def tokens(engine: LLMEngine, prompts: list[list[int]], params: SamplingParams) 
     return [results[str(i)].tokens for i in range(len(prompts))]
 
 
-@pytest.mark.parametrize("params", [greedy(12), SamplingParams(seed=1, max_tokens=12)])
+@pytest.mark.parametrize("params", PARAMS)
 def test_tokens_do_not_depend_on_company_chunks_hits_or_preemption(
     make_engine: MakeEngine, params: SamplingParams
 ) -> None:
@@ -70,7 +74,7 @@ def test_tokens_do_not_depend_on_company_chunks_hits_or_preemption(
     engine = make_engine()
     assert tokens(engine, prompts(), params) == alone
     assert tokens(engine, prompts(), params) == alone, "second time, with prefix hits"
-    assert engine.stats().prefix_cache_hits_tokens > 300
+    assert engine.stats().prefix_cache_hits_tokens > 150
     for chunk in (7, 64):
         assert tokens(make_engine(max_num_batched_tokens=chunk), prompts(), params) == alone
     tight = make_engine(num_blocks=MAX_MODEL_LEN // BLOCK_SIZE, max_num_seqs=8)
@@ -80,5 +84,5 @@ def test_tokens_do_not_depend_on_company_chunks_hits_or_preemption(
 
 def test_chunks_of_one_token(make_engine: MakeEngine) -> None:
     some = prompts()[5:7]
-    whole = tokens(make_engine(), some, greedy(12))
-    assert tokens(make_engine(max_num_batched_tokens=1), some, greedy(12)) == whole
+    whole = tokens(make_engine(), some, PARAMS[0])
+    assert tokens(make_engine(max_num_batched_tokens=1), some, PARAMS[0]) == whole

@@ -22,6 +22,7 @@ NAN_TOKEN = 99  # a sequence that contains it has no finite logits
 CRASH_TOKEN = 98  # a batch that contains it raises
 
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
+_POISON = np.uint64(1)  # the lowest bit of a stored word
 
 
 def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -30,12 +31,20 @@ def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
+def _mix_one(value: int) -> int:
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB % 2**64
+    return value ^ (value >> 31)
+
+
 class ToyRunner:
     """Stores one 64-bit word per token in the arena."""
 
     def __init__(self, memory: npt.NDArray[np.uint8], block_size: int) -> None:
         self.words = memory.view(np.uint64).reshape(-1, block_size)
         self.block_size = block_size
+        with np.errstate(over="ignore"):
+            self.weights = _mix(np.arange(4096, dtype=np.uint64) + _PRIME)
         self.num_steps = 0
         self.num_rows = 0
         self.max_sequences = 0
@@ -68,11 +77,10 @@ class ToyRunner:
     ) -> tuple[np.uint64, bool]:
         blocks = table[: position // self.block_size + 1]
         before = self.words[blocks].reshape(-1)[:position]
-        weights = _mix(np.arange(position, dtype=np.uint64) + _PRIME)
-        prefix = (before * weights).sum(dtype=np.uint64)
-        seed = np.array([prefix + np.uint64(position * 1000003 + token)], np.uint64)
-        poisoned = token == NAN_TOKEN or bool((before & np.uint64(1)).any())
-        state = (_mix(seed * _PRIME)[0] & ~np.uint64(1)) | np.uint64(poisoned)
+        prefix = int(np.dot(before, self.weights[:position]))
+        poisoned = token == NAN_TOKEN or bool((before & _POISON).any())
+        seed = (prefix + position * 1000003 + token) * int(_PRIME) % 2**64
+        state = np.uint64(_mix_one(seed) & ~1 | poisoned)
         self.words[table[position // self.block_size], position % self.block_size] = state
         return state, poisoned
 
