@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from artesian.config import ServerConfig
+from artesian.config import EngineConfig, ServerConfig
 from artesian.doctor import checks, examine
 
 
@@ -41,3 +41,20 @@ def test_huge_pages_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path.write_text("always madvise [never]\n")
     monkeypatch.setattr(checks, "HUGE_PAGES", path)
     assert checks.check_huge_pages().status == "warning"
+
+
+def test_a_model_and_its_memory(smollm2_path: Path) -> None:
+    config = EngineConfig(model=str(smollm2_path))
+    findings = {f.name: f for f in examine(ServerConfig(port=0), config)}
+    assert findings["model"].detail.endswith("llama, 30 layers")
+    assert "KV cache up to" in findings["memory plan"].detail
+    greedy = config.model_copy(update={"kv_cache_memory_bytes": 1 << 50})
+    findings = {f.name: f for f in examine(ServerConfig(port=0), greedy)}
+    assert findings["memory plan"].status == "error"
+    assert "there is room for" in findings["memory plan"].detail
+
+
+def test_a_model_that_is_not_there() -> None:
+    findings = {f.name: f for f in examine(ServerConfig(port=0), EngineConfig(model="nope"))}
+    assert findings["model"].status == "error"
+    assert "memory plan" not in findings

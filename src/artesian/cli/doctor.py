@@ -8,25 +8,26 @@ from rich.console import Console
 from rich.table import Table
 
 from artesian.cli.options import EPILOGUE, AsJson, with_settings
-from artesian.config import ServerConfig, Settings
+from artesian.config import EngineConfig, ServerConfig, Settings
 from artesian.doctor import Finding, examine
 
 STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 app = App(
     name="doctor",
-    help_epilogue=f"Examples: artesian doctor | artesian doctor --port 9000 --json\n\n{EPILOGUE}",
+    help_epilogue=f"Examples: artesian doctor | artesian doctor smollm2 --json\n\n{EPILOGUE}",
 )
 
 
 @app.default
-@with_settings(ServerConfig)
+@with_settings(EngineConfig, ServerConfig)
 def doctor(settings: Settings, *, as_json: AsJson = False) -> int:
     """Check whether this machine is ready to serve.
 
     Exit code 1 says that something would stop `artesian serve`; each finding has a hint.
     """
-    findings = list(examine(settings.load(ServerConfig)))
+    engine_config = settings.load(EngineConfig) if settings.get("model") else None
+    findings = list(examine(settings.load(ServerConfig), engine_config))
     if as_json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     else:

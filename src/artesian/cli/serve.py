@@ -1,5 +1,7 @@
 """`artesian serve`: the HTTP server and its worker."""
 
+from pathlib import Path
+
 from cyclopts import App
 
 from artesian.cli.options import EPILOGUE, with_settings
@@ -22,6 +24,10 @@ def serve(settings: Settings) -> int:
     """Serve a model: OpenAI-compatible API and chat page."""
     engine_config = settings.load(EngineConfig)
     server_config = settings.load(ServerConfig)
+    if server_config.served_model_name is None and not Path(engine_config.model).exists():
+        # Clients call a demo model or one from the hub as its server was told to.
+        name = {"served_model_name": engine_config.model}
+        server_config = server_config.model_copy(update=name)
 
     from artesian.api.server import run_server
 

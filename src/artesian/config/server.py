@@ -20,7 +20,9 @@ class ServerConfig(BaseModel):
         description="key clients must send as 'Authorization: Bearer KEY'; several with commas",
     )
     served_model_name: str | None = Field(
-        None, min_length=1, description="the model's name in the API; default: the checkpoint's"
+        None,
+        min_length=1,
+        description="the model's name in the API; default: as given, or the file's name",
     )
     chat_template: str | None = Field(
         None, description="Jinja file that replaces the model's chat template"

@@ -142,16 +142,22 @@ class Settings:
             raise self._explain(model, error, sources) from None
 
     def get(self, name: str) -> str | None:
-        """The flag or variable of one setting, unchecked, for when nothing else is needed."""
-        value = self.flags.get(name) or self.environ.get(ENV_PREFIX + name.upper())
+        """One setting from its first source, unchecked, for when nothing else is needed."""
+        _, from_file = self._read_file()
+        variable = self.environ.get(ENV_PREFIX + name.upper())
+        value = self.flags.get(name) or variable or from_file.get(name)
         return None if value is None else str(value)
 
-    def _collect(self, model: type[BaseModel]) -> tuple[dict[str, object], dict[str, str]]:
-        """Values by field name, and the name of each one's source."""
+    def _read_file(self) -> tuple[Path | None, dict[str, object]]:
+        """The file that is used, if any, and its settings."""
         path = self.file
         if path is None and self.environ.get(CONFIG_ENV):
             path = Path(self.environ[CONFIG_ENV])
-        from_file = read_file(path) if path else {}
+        return path, read_file(path) if path else {}
+
+    def _collect(self, model: type[BaseModel]) -> tuple[dict[str, object], dict[str, str]]:
+        """Values by field name, and the name of each one's source."""
+        path, from_file = self._read_file()
         values: dict[str, object] = {}
         sources: dict[str, str] = {}
         for setting in settings_of(model):

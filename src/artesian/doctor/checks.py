@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from artesian.config import ServerConfig
+from artesian.config import EngineConfig, ServerConfig
 from artesian.config.settings import MODELS, settings_of, unknown_variables
 from artesian.doctor.base import Finding, format_bytes
 from artesian.machine import cpu_quota, memory_limit, num_usable_cpus, read_cpu
@@ -17,8 +17,13 @@ MIN_FREE_BYTES = 512 << 20
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
-def examine(server_config: ServerConfig) -> Iterator[Finding]:
-    """Runs every check; a check that fails itself is reported as a finding, too."""
+def examine(
+    server_config: ServerConfig, engine_config: EngineConfig | None = None
+) -> Iterator[Finding]:
+    """Runs every check, those of a model if there is one to serve.
+
+    A check that fails itself is reported as a finding, too.
+    """
     checks: tuple[Callable[[], Finding], ...] = (
         check_python,
         check_packages,
@@ -35,6 +40,10 @@ def examine(server_config: ServerConfig) -> Iterator[Finding]:
             yield check()
         except OSError as error:
             yield Finding("check", "warning", f"could not look: {error}")
+    if engine_config is not None:
+        from artesian.doctor.model import check_model
+
+        yield from check_model(engine_config)
 
 
 def check_python() -> Finding:

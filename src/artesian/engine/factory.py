@@ -8,7 +8,7 @@ from artesian.engine.base import EngineInfo
 from artesian.engine.engine import LLMEngine
 from artesian.kvcache import Arena, KvIdentity, PrefixCache
 from artesian.kvcache.memory_plan import MemoryPlan, plan_memory
-from artesian.loader import open_checkpoint
+from artesian.loader import Checkpoint, open_checkpoint
 from artesian.loader.native import create_runner
 from artesian.machine import memory_limit
 from artesian.ops.base import KvLayout
@@ -28,6 +28,28 @@ def create_engine(config: EngineConfig) -> LLMEngine:
     checkpoint = open_checkpoint(config.model)
     tokenizer = checkpoint.tokenizer()
     phases.end("load")
+    layout, plan = plan_kv(checkpoint, config)
+    _logger.info("%s", plan)
+    arena = Arena(plan.num_blocks, plan.block_bytes)
+    phases.end("KV arena")
+    runner = create_runner(checkpoint, arena.memory, layout, config)
+    phases.end("pack weights")
+    identity = KvIdentity(
+        checkpoint.fingerprint(), layout.dtype, config.block_size, extra={"isa": runner.isa}
+    )
+    info = EngineInfo(
+        model_name=checkpoint.name,
+        max_model_len=plan.max_model_len,
+        vocab_size=checkpoint.config.vocab_size,
+        description=f"{checkpoint.config.architecture}, KV in {layout.dtype}, {runner.isa} kernels",
+        phases_ms=phases.times_ms,
+        memory_plan_bytes=_memory_plan_bytes(plan),
+    )
+    return LLMEngine(runner, tokenizer, PrefixCache(arena), identity, config, info)
+
+
+def plan_kv(checkpoint: Checkpoint, config: EngineConfig) -> tuple[KvLayout, MemoryPlan]:
+    """The shape of the model's KV, and how much of it fits. Raises `MemoryPlanError`."""
     dtype = default_kv_dtype(config.isa)
     model = checkpoint.config
     layout = KvLayout(
@@ -48,23 +70,7 @@ def create_engine(config: EngineConfig) -> LLMEngine:
         config.max_model_len,
         config.kv_cache_memory_bytes,
     )
-    _logger.info("%s", plan)
-    arena = Arena(plan.num_blocks, plan.block_bytes)
-    phases.end("KV arena")
-    runner = create_runner(checkpoint, arena.memory, layout, config)
-    phases.end("pack weights")
-    identity = KvIdentity(
-        checkpoint.fingerprint(), layout.dtype, config.block_size, extra={"isa": runner.isa}
-    )
-    info = EngineInfo(
-        model_name=checkpoint.name,
-        max_model_len=plan.max_model_len,
-        vocab_size=model.vocab_size,
-        description=f"{model.architecture}, KV in {layout.dtype}, {runner.isa} kernels",
-        phases_ms=phases.times_ms,
-        memory_plan_bytes=_memory_plan_bytes(plan),
-    )
-    return LLMEngine(runner, tokenizer, PrefixCache(arena), identity, config, info)
+    return layout, plan
 
 
 def _memory_plan_bytes(plan: MemoryPlan) -> dict[str, int]:
