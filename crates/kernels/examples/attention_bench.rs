@@ -92,23 +92,32 @@ fn measure(model: &Model, step: &Step, dtype: KvDtype, isa: Isa, pool: &ThreadPo
             arena: arena_start,
         };
         let layers: Vec<AttentionLayer<'_>> = (0..step.num_layers).map(layer).collect();
-        pool.run(&|worker| {
-            for layer in &layers {
-                // SAFETY: the arrays have the batch's rows and the arena its blocks; sequences
-                // share none.
-                unsafe {
-                    if plan.num_store_items() > 0 {
-                        worker.for_each(plan.num_store_items(), |item| store(&plan, layer, item));
-                    }
-                    worker.for_each(plan.num_attend_items(), |item| {
-                        attend(&plan, layer, &buffers, worker.id(), item);
-                    });
-                }
-            }
-        });
+        run_layers(pool, &plan, &layers, &buffers);
         fastest = fastest.min(run.elapsed().as_secs_f64());
     }
     fastest
+}
+
+fn run_layers(
+    pool: &ThreadPool,
+    plan: &AttentionPlan,
+    layers: &[AttentionLayer<'_>],
+    buffers: &AttentionBuffers,
+) {
+    pool.run(&|worker| {
+        for layer in layers {
+            // SAFETY: the arrays have the batch's rows and the arena its blocks; sequences share
+            // none.
+            unsafe {
+                if plan.num_store_items() > 0 {
+                    worker.for_each(plan.num_store_items(), |item| store(plan, layer, item));
+                }
+                worker.for_each(plan.num_attend_items(), |item| {
+                    attend(plan, layer, buffers, worker.id(), item);
+                });
+            }
+        }
+    });
 }
 
 fn main() {

@@ -175,7 +175,8 @@ fn the_largest_rows_cannot_overflow() {
     if !amx() {
         return;
     }
-    // Every weight as large as its scale allows, every activation the maximum: the worst sum there is.
+    // Every weight as large as its scale allows, every activation the maximum: the worst sum there
+    // is.
     let (pool, cols) = (ThreadPool::new(1), 8192);
     let mut data = Vec::new();
     for _ in 0..16 * cols / 32 {

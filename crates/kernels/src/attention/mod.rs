@@ -3,9 +3,9 @@
 //! A batch is cut into items once ([`AttentionPlan`]); then every layer runs two loops over the
 //! worker threads:
 //!
-//! 1. [`store`]: norms and rotates the keys and writes keys and values into the arena. Its items are
-//!    absent when every sequence has one row (decode): then the loop and its barrier can be left
-//!    out, and step 2 stores.
+//! 1. [`store`]: norms and rotates the keys and writes keys and values into the arena. Its items
+//!    are absent when every sequence has one row (decode): then the loop and its barrier can be
+//!    left out, and step 2 stores.
 //! 2. [`attend`]: norms and rotates the queries and writes the output rows.
 //!
 //! ## The output of a token depends on nothing but its query and the keys and values it sees

@@ -1,17 +1,21 @@
-//! `activation(gate) * up` of a group of outputs, quantised at once: the values never leave the registers.
+//! `activation(gate) * up` of a group of outputs, quantised at once: the values never leave the
+//! registers.
 
 use super::group::PANEL;
 use super::rows::{QuantRows, GROUP};
 use crate::activation::{gated_row, Activation};
 use crate::isa::Isa;
 
-/// Gate and up blocks of one group: f32 (num_rows, 16) each, the two panels of the gate, then those of up.
+/// Gate and up blocks of one group: f32 (num_rows, 16) each, the two panels of the gate, then those
+/// of up.
 pub type GatedBlocks<'a> = [&'a [f32]; 4];
 
-/// Writes the group to rows `first_row..` of `to`, whose rows are `num_groups` wide, and to `floats` where given.
+/// Writes the group to rows `first_row..` of `to`, whose rows are `num_groups` wide, and to
+/// `floats` where given.
 ///
 /// # Safety
-/// Nobody else touches this group of these rows in `to`; `floats` gives for a row the group's place in it.
+/// Nobody else touches this group of these rows in `to`; `floats` gives for a row the group's place
+/// in it.
 pub unsafe fn gate_group(
     isa: Isa,
     blocks: GatedBlocks<'_>,
@@ -87,8 +91,8 @@ mod avx512 {
     use super::super::rows::{avx512::quantize, TILE_ROWS};
     use super::{Activation, GatedBlocks, QuantRows, PANEL};
 
-    /// eˣ, relative error below 2⁻²², 0 for what is too small: Cody-Waite reduction and a Taylor polynomial
-    /// of degree 6 on |r| <= ln 2 / 2.
+    /// eˣ, relative error below 2⁻²², 0 for what is too small: Cody-Waite reduction and a Taylor
+    /// polynomial of degree 6 on |r| <= ln 2 / 2.
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn exp(x: __m512) -> __m512 {

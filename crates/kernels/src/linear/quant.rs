@@ -1,4 +1,5 @@
-//! One face for both ways of computing with quantised weights: 16-bit fixed point with AMX, INT8 groups elsewhere.
+//! One face for both ways of computing with quantised weights: 16-bit fixed point with AMX, INT8
+//! groups elsewhere.
 
 use super::fixed::{FixedLinear, FixedRows, FixedScratch};
 use super::group::{GroupLinear, GROUP_BYTES, PANEL};
@@ -139,12 +140,14 @@ impl QuantLinear {
         }
     }
 
-    /// Outputs `16 * panel..` of rows `first_row..first_row + num_rows`: f32 (num_rows, 16), in `scratch`.
+    /// Outputs `16 * panel..` of rows `first_row..first_row + num_rows`: f32 (num_rows, 16), in
+    /// `scratch`.
     ///
     /// `first_row` is the first of a tile of 16.
     ///
     /// # Panics
-    /// When `x` is of the other form, `isa` is not available, or the panel or rows are out of range.
+    /// When `x` is of the other form, `isa` is not available, or the panel or rows are out of
+    /// range.
     pub fn compute<'s>(
         &self,
         isa: Isa,

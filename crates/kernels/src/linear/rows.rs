@@ -58,7 +58,8 @@ impl QuantRows {
     /// Tile `tile` of rows whose width is `num_groups` groups.
     pub fn tile(&self, tile: usize, num_groups: usize) -> RowTile {
         assert!(num_groups <= self.max_groups && tile * TILE_ROWS < self.max_rows);
-        // Tiles keep their places whatever the width, so that rows of one block never meet those of another.
+        // Tiles keep their places whatever the width, so that rows of one block never meet those of
+        // another.
         let first = tile * self.max_groups;
         // SAFETY: the assertion keeps every offset inside the buffers' (tiles * max_groups) groups.
         unsafe {
@@ -89,7 +90,8 @@ impl QuantRows {
         let tile = self.tile(row / TILE_ROWS, num_groups);
         let lane = row % TILE_ROWS;
         let (groups, rest) = x.as_chunks::<GROUP>();
-        // SAFETY: all groups are below num_groups, and the caller keeps others away from this row's groups.
+        // SAFETY: all groups are below num_groups, and the caller keeps others away from this row's
+        // groups.
         unsafe {
             quantize_groups(isa, groups, tile, first_group, lane);
             if !rest.is_empty() {

@@ -509,8 +509,8 @@ impl Memory {
     }
 }
 
-/// Floats from one row of a buffer to the next: an odd number of cache lines, so that a column of rows spreads over
-/// all sets of the caches.
+/// Floats from one row of a buffer to the next: an odd number of cache lines, so that a column of
+/// rows spreads over all sets of the caches.
 fn row_stride(width: usize) -> usize {
     const LINE: usize = 64 / size_of::<f32>();
     (width.div_ceil(LINE) | 1) * LINE

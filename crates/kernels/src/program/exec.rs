@@ -100,8 +100,8 @@ unsafe impl Sync for Run<'_> {}
 #[derive(Clone, Copy)]
 pub(super) struct Matrix {
     base: *mut f32,
-    /// Floats from one row to the next: that of the buffer, not of the value, so that values that share a
-    /// buffer one after the other keep each row in the same place.
+    /// Floats from one row to the next: that of the buffer, not of the value, so that values that
+    /// share a buffer one after the other keep each row in the same place.
     stride: usize,
     width: usize,
 }

@@ -83,8 +83,8 @@ impl Step {
 }
 
 impl Run<'_> {
-    /// Rows that a thread takes at once through a run of row-wise steps; `None` where there are too few rows and
-    /// the threads share the columns of each step instead.
+    /// Rows that a thread takes at once through a run of row-wise steps; `None` where there are too
+    /// few rows and the threads share the columns of each step instead.
     pub(super) fn block_rows(&self) -> Option<usize> {
         let (rows, threads) = (self.batch.num_rows(), self.program.num_threads());
         if rows < MIN_ROWS_PER_THREAD * threads {
@@ -97,7 +97,8 @@ impl Run<'_> {
     /// Runs this thread's share of a segment.
     ///
     /// # Safety
-    /// All threads of the pool call this for the same segments in the same order, with the same `block_rows`.
+    /// All threads of the pool call this for the same segments in the same order, with the same
+    /// `block_rows`.
     pub(super) unsafe fn segment(
         &self,
         steps: &[Step],
@@ -106,7 +107,8 @@ impl Run<'_> {
     ) {
         let num_rows = self.batch.num_rows();
         match block_rows {
-            // A block's values stay in its thread's cache from step to step, and nobody waits between them.
+            // A block's values stay in its thread's cache from step to step, and nobody waits
+            // between them.
             Some(size) if steps[0].is_row_wise() => {
                 worker.for_each(num_rows.div_ceil(size), |block| {
                     let block = Some(block * size..num_rows.min((block + 1) * size));
@@ -126,7 +128,8 @@ impl Run<'_> {
     /// Runs `step` in `scope`.
     ///
     /// # Safety
-    /// As for [`Run::segment`]; what the step reads is finished, and nobody else does the rows of `scope`.
+    /// As for [`Run::segment`]; what the step reads is finished, and nobody else does the rows of
+    /// `scope`.
     unsafe fn step(&self, step: &Step, scope: &Scope<'_, '_>) {
         // SAFETY: the caller's promise; this worker holds no other borrow of its scratch.
         unsafe {

@@ -122,7 +122,8 @@ impl FixedLinear {
                     if self.code_bits == 8 {
                         *to.add(vector * 64 + offset) = top;
                     } else {
-                        // Vectors 0 to 3 are the low nibbles of the four stored ones, 4 to 7 the high.
+                        // Vectors 0 to 3 are the low nibbles of the four stored ones, 4 to 7 the
+                        // high.
                         *to.add(vector % 4 * 64 + offset) |= (top >> 4) << (4 * (vector / 4));
                     }
                 }
@@ -158,7 +159,8 @@ fn unit(row: &Row, center: f32, group_len: usize) -> f32 {
     }
     let unit =
         (largest / LARGEST_WEIGHT).max(factor / LARGEST_FACTOR).max((sum / LARGEST_SUM) as f32);
-    // A row of zeros has any unit; one with infinities has none that helps, and keeps them in its unit.
+    // A row of zeros has any unit; one with infinities has none that helps, and keeps them in its
+    // unit.
     if unit > 0.0 {
         unit
     } else {

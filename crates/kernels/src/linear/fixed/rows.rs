@@ -1,4 +1,5 @@
-//! Activations in 16-bit fixed point, one scale to a row, as two planes of bytes: `x ≈ scale * (256 * high + low)`.
+//! Activations in 16-bit fixed point, one scale to a row, as two planes of bytes: `x ≈ scale * (256
+//! * high + low)`.
 
 use crate::buffer::Buffer;
 use crate::linear::TILE_ROWS;

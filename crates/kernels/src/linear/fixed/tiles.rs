@@ -1,4 +1,5 @@
-//! Many rows: a panel's codes are spread to the two bytes of each weight once and multiplied with AMX.
+//! Many rows: a panel's codes are spread to the two bytes of each weight once and multiplied with
+//! AMX.
 
 use std::arch::x86_64::*;
 
@@ -64,7 +65,8 @@ struct Sums([[i32; PANEL]; TILE_ROWS]);
 
 /// Sums of both planes over all steps for one tile of rows (and the next, if `PAIR`).
 ///
-/// Tiles 0 and 2: high by high; 1 and 3: high by low and low by high; 4 and 5: rows; 6 and 7: weights.
+/// Tiles 0 and 2: high by high; 1 and 3: high by low and low by high; 4 and 5: rows; 6 and 7:
+/// weights.
 #[inline(always)]
 unsafe fn multiply<const PAIR: bool>(
     spread: *const u8,
@@ -144,7 +146,8 @@ unsafe fn finish(
 /// Any number of rows: f32 (num_rows, 16) into `out`.
 ///
 /// # Safety
-/// AMX is available, `spread` holds the panel, `out` has room for the rows, `first_row` begins a tile.
+/// AMX is available, `spread` holds the panel, `out` has room for the rows, `first_row` begins a
+/// tile.
 pub(super) unsafe fn panel(
     panel: PanelView,
     spread: *const i8,

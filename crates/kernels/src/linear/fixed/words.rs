@@ -115,7 +115,8 @@ unsafe fn rows<const M: usize, const BITS: usize, const SUBS: usize, const MINS:
     }
     for m in 0..M {
         let [low, high] = sums[m].map(|[a, b]| _mm512_add_epi32(a, b));
-        // Pairs of neighbours belong to one output; packing evens and odds of both halves keeps output order.
+        // Pairs of neighbours belong to one output; packing evens and odds of both halves keeps
+        // output order.
         let evens = _mm512_unpacklo_epi64(pairs(low), pairs(high));
         let total = _mm512_cvtepi32_ps(evens);
         // SAFETY: sixteen units; room for M rows of 16.
