@@ -9,7 +9,8 @@ import pytest
 
 from artesian.loader import Checkpoint, open_checkpoint
 from artesian.loader.reference import ReferenceRunner
-from tests.golden.running import greedy, logits_at
+from artesian.ops.base import KvLayout
+from tests.golden.running import greedy, logits_at, native_isas, native_runner
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "real.json").read_text())
 
@@ -40,3 +41,21 @@ def test_logits(checkpoint: Checkpoint, runner: ReferenceRunner) -> None:
 def test_greedy_tokens(checkpoint: Checkpoint, runner: ReferenceRunner) -> None:
     golden = GOLDEN[checkpoint.name]
     assert greedy(runner, golden["tokens"], 32) == golden["greedy"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", native_isas())
+def test_kernels_agree_on_likely_tokens(checkpoint: Checkpoint, isa: str) -> None:
+    """Integer arithmetic moves logits a little; likely tokens stay likely."""
+    golden = GOLDEN[checkpoint.name]
+    config = checkpoint.config
+    layout = KvLayout(config.num_layers, config.num_kv_heads, config.head_dim, dtype="f16")
+    native = native_runner(checkpoint, layout, 16, isa)
+    positions = [row["position"] for row in golden["rows"]]
+    for chunk in (64, 1):
+        logits = logits_at(native, golden["tokens"], positions, chunk)
+        for got, row in zip(logits, golden["rows"], strict=True):
+            expected = np.asarray(row["top_logits"])
+            np.testing.assert_allclose(got[row["top_ids"]], expected, atol=1.0)
+            # The best token, unless the runner-up is as close as the arithmetic.
+            assert expected[row["top_ids"].index(int(got.argmax()))] > expected[0] - 0.5
