@@ -4,13 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from artesian.engine.async_llm import AsyncLLM
     from artesian.engine.base import SamplingParams
     from artesian.engine.llm import LLM
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "SamplingParams"]
+__all__ = ["LLM", "AsyncLLM", "SamplingParams"]
 
-_HOMES = {"LLM": "artesian.engine.llm", "SamplingParams": "artesian.engine.base"}
+_HOMES = {
+    "LLM": "artesian.engine.llm",
+    "AsyncLLM": "artesian.engine.async_llm",
+    "SamplingParams": "artesian.engine.base",
+}
 
 
 def __getattr__(name: str) -> Any:

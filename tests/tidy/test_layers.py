@@ -1,9 +1,10 @@
-"""Imports point down only, and packages say what is public."""
+"""Imports point down only, packages say what is public, and every module is used."""
 
 import ast
 
 import pytest
 
+from artesian.cli.app import VERBS
 from tests.tidy import source
 
 # What each package may import besides itself. Read it as the diagram of docs/ARCHITECTURE.md.
@@ -30,6 +31,9 @@ MAY_IMPORT = {
 }
 # The only modules that see Rust: thin wrappers, each over one part of it.
 MAY_IMPORT_CORE = {"ops", "kvcache.hashing", "engine.sampler", "loader.native"}
+
+# What fast code is compared with, by tests alone.
+TWINS = {"artesian.loader.reference"}
 
 
 def test_every_package_has_a_place() -> None:
@@ -59,6 +63,21 @@ def test_only_thin_wrappers_see_rust() -> None:
         if not allowed and any(n.startswith("artesian._core") for n in source.imports(module)):
             wrong.append(module.name)
     assert not wrong, f"go through {sorted(MAY_IMPORT_CORE)} instead"
+
+
+def test_every_module_is_used() -> None:
+    """A module that nothing imports or names is dead, however well it is tested."""
+    modules = source.modules()
+    used = {name for module in modules for name in source.imports(module) - {module.name}}
+    used |= {f"artesian.cli.{verb}" for verb, _ in VERBS}
+    dead = {
+        module.name
+        for module in modules
+        if module.path.name not in ("__init__.py", "__main__.py")
+        and module.name not in used | TWINS
+        and not any(f'"{module.name}"' in source.text(other.path) for other in modules)
+    }
+    assert not dead
 
 
 def test_public_names_are_listed() -> None:

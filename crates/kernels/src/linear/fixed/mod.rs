@@ -1,9 +1,9 @@
 //! Quantised weights in 16-bit fixed point, for processors with AMX.
 //!
 //! Each output channel has a unit, about 1/32,000 of its largest weight; every weight is an integer
-//! number of units, worked out in integers from the file's 4 to 8 bit code: `w = mulhrs(code << (16
-//! - bits), factor) + offset`. It differs from the file's value by at most 1.5 units. Activations
-//!   are 16-bit as well (see [`FixedRows`]).
+//! number of units, worked out in integers from the file's 4 to 8 bit code:
+//! `w = mulhrs(code << (16 - bits), factor) + offset`. It differs from the file's value by at most
+//! 1.5 units. Activations are 16-bit as well (see [`FixedRows`]).
 //! With `w = 256 * wh + wl` and `x = 256 * xh + xl` a product is, but for `wl * xl`,
 //!
 //! ```text
