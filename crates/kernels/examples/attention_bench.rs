@@ -42,9 +42,8 @@ fn measure(model: &Model, step: &Step, dtype: KvDtype, isa: Isa, pool: &ThreadPo
     let layout = KvLayout::new(step.num_layers, num_kv_heads, head_dim, 32, dtype).unwrap();
     let table_stride = step.context_len.div_ceil(32);
     let num_blocks = table_stride * step.num_sequences;
-    // Finite bytes; neighbours in a sequence are not neighbours in the arena.
-    let mut arena = vec![0u8; num_blocks * layout.block_bytes() + 64];
-    arena.iter_mut().step_by(64).for_each(|byte| *byte = 1);
+    // An ordinary number in every format; neighbours in a sequence are not neighbours in the arena.
+    let mut arena = vec![0x3cu8; num_blocks * layout.block_bytes() + 64];
     let arena_start = arena.as_mut_ptr();
     // SAFETY: there are 64 bytes more than needed.
     let arena_start = unsafe { arena_start.add(arena_start.align_offset(64)) };

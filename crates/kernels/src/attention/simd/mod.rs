@@ -16,6 +16,10 @@ pub(super) use x86::{Avx2, Avx512};
 /// error 1e-7.
 const EXP2: [f32; 5] = [0.693_151_3, 0.240_164_44, 0.055_799_913, 0.009_017_03, 0.001_867_130_2];
 
+/// Where 2^x ends in 0: far beyond what a sum with a term of 1 can feel, and far from products with
+/// values that are subnormal numbers, which cost a hundred times others.
+const EXP2_END: f32 = -64.0;
+
 /// f32 vectors of one instruction set.
 ///
 /// # Safety
@@ -55,7 +59,7 @@ pub(super) trait Simd: Copy {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The larger of each lane.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
-    /// 2^x for x <= 1: 0 for x < -126, exactly 1 at 0, relative error below 1e-6 elsewhere.
+    /// 2^x for x <= 1: 0 for x < -64, exactly 1 at 0, relative error below 1e-6 elsewhere.
     unsafe fn exp2(x: Self::V) -> Self::V;
     /// Sum of the lanes, in an order of its own.
     unsafe fn sum(v: Self::V) -> f32;
@@ -141,13 +145,13 @@ mod tests {
     #[test]
     fn exp2_is_accurate_and_ends_in_zero() {
         for isa in available() {
-            let mut x: Vec<f32> = (0..16_000).map(|i| 1.0 - i as f32 * 0.0078).collect();
+            let mut x: Vec<f32> = (0..16_000).map(|i| 1.0 - i as f32 * 0.004).collect();
             let exact: Vec<f64> = x.iter().map(|&x| f64::from(x).exp2()).collect();
             // SAFETY: `isa` is available.
             unsafe { run_exp2(isa, &mut x) };
             for (got, exact) in x.iter().zip(exact) {
                 assert!(
-                    (f64::from(*got) - exact).abs() <= 1e-6 * exact + 1e-37,
+                    (f64::from(*got) - exact).abs() <= 1e-6 * exact,
                     "{isa:?}: {got} for {exact}"
                 );
             }

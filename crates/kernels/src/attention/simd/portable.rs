@@ -1,6 +1,6 @@
 //! Plain Rust; the compiler makes of it what the target allows.
 
-use super::{Simd, EXP2};
+use super::{Simd, EXP2, EXP2_END};
 
 /// Eight floats in an array.
 #[derive(Clone, Copy)]
@@ -11,7 +11,7 @@ const LANES: usize = 8;
 /// 2^x for one float; see [`Simd::exp2`].
 #[inline(always)]
 fn exp2(x: f32) -> f32 {
-    if x < -126.0 {
+    if x < EXP2_END {
         return 0.0;
     }
     let floor = x.floor();
@@ -21,6 +21,16 @@ fn exp2(x: f32) -> f32 {
         p = p * f + EXP2[i];
     }
     (p * f + 1.0) * f32::from_bits(((floor as i32 + 127) << 23) as u32)
+}
+
+/// A half-precision number, in steps the compiler can turn into vectors.
+#[inline(always)]
+fn from_f16(half: u16) -> f32 {
+    let (sign, rest) = (u32::from(half & 0x8000) << 16, u32::from(half & 0x7fff) << 13);
+    // Moves the exponent's bias from 15 to 127, for subnormal numbers too.
+    let finite = (f32::from_bits(rest) * f32::from_bits((127 + 112) << 23)).to_bits();
+    let bits = if rest >= 0x7c00 << 13 { rest | 0x7f80_0000 } else { finite };
+    f32::from_bits(bits | sign)
 }
 
 impl Simd for Portable {
@@ -46,7 +56,7 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn load_f16(p: *const u16) -> Self::V {
         // SAFETY: the caller's promise.
-        std::array::from_fn(|i| half::f16::from_bits(unsafe { *p.add(i) }).to_f32())
+        std::array::from_fn(|i| from_f16(unsafe { *p.add(i) }))
     }
     #[inline(always)]
     unsafe fn store_f16(p: *mut u16, v: Self::V) {
@@ -101,5 +111,18 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn max_lane(v: Self::V) -> f32 {
         v.into_iter().fold(f32::NEG_INFINITY, |a, b| if a > b { a } else { b })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_half_precision_number_is_read() {
+        for bits in 0..=u16::MAX {
+            let (got, expected) = (from_f16(bits), half::f16::from_bits(bits).to_f32());
+            assert!(got == expected || got.is_nan() && expected.is_nan(), "{bits:#x}: {got}");
+        }
     }
 }

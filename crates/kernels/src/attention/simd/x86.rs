@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Simd, EXP2};
+use super::{Simd, EXP2, EXP2_END};
 
 /// AVX2 with FMA and F16C.
 #[derive(Clone, Copy)]
@@ -87,8 +87,8 @@ impl Simd for Avx2 {
     unsafe fn exp2(x: __m256) -> __m256 {
         // SAFETY: as above.
         unsafe {
-            let in_range = _mm256_cmp_ps::<_CMP_GE_OQ>(x, _mm256_set1_ps(-126.0));
-            let x = _mm256_max_ps(x, _mm256_set1_ps(-126.0));
+            let in_range = _mm256_cmp_ps::<_CMP_GE_OQ>(x, _mm256_set1_ps(EXP2_END));
+            let x = _mm256_max_ps(x, _mm256_set1_ps(EXP2_END));
             let floor = _mm256_floor_ps(x);
             let f = _mm256_sub_ps(x, floor);
             let mut p = _mm256_set1_ps(EXP2[4]);
@@ -198,10 +198,9 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn exp2(x: __m512) -> __m512 {
-        // Zero from below the normal range on: a subnormal result would cost a hundred times the
-        // rest. SAFETY: as above.
+        // SAFETY: as above.
         unsafe {
-            let in_range = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, _mm512_set1_ps(-126.0));
+            let in_range = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, _mm512_set1_ps(EXP2_END));
             let f = _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF }>(x);
             let mut p = _mm512_set1_ps(EXP2[4]);
             for i in (0..4).rev() {
