@@ -81,7 +81,7 @@ def test_every_module_is_used() -> None:
 
 
 def test_public_names_are_listed() -> None:
-    """`__all__` (which ruff keeps sorted) names exactly what a package's `__init__` takes in or defines."""
+    """`__all__` (ruff sorts it) names exactly what an `__init__` takes from below or defines."""
     for module in source.modules():
         if module.path.name != "__init__.py":
             continue
