@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import openai
@@ -160,6 +161,18 @@ def test_before_the_model_is_there() -> None:
         assert response.json()["error"]["code"] == "model_loading"
         until(lambda: client.get("/ready").status_code == 200)
         assert client.post(COMPLETIONS, json={"prompt": "abc"}).status_code == 200
+
+
+def test_a_full_disk_under_the_log_costs_only_the_log() -> None:
+    with Path("/dev/full").open("w") as log, contextlib.ExitStack() as stack:
+        process = start_process(EngineConfig(model="toy"), ServerConfig(port=0, ui=False), log)
+        stack.callback(process.wait, STOP_TIMEOUT_S)
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        for _ in range(3):
+            response = httpx.post(url + COMPLETIONS, json={"prompt": "abc", "max_tokens": 3})
+            assert response.json()["choices"][0]["text"] == continuation("abc", 3)
 
 
 def test_requests_wait_for_a_worker_that_comes_back(start_server: StartServer) -> None:

@@ -14,9 +14,9 @@ NUM_CLIENTS = 16
 MAX_GROWTH_BYTES = 8 << 20
 
 BODIES: list[dict[str, Any]] = [
-    {"prompt": "abc", "max_tokens": 20},
-    {"prompt": "abc", "max_tokens": 20, "stream": True},
-    {"prompt": ["abc", "xyz"], "n": 2, "max_tokens": 10, "logprobs": 3, "echo": True},
+    {"prompt": "abc", "max_tokens": 4},
+    {"prompt": "abc", "max_tokens": 4, "stream": True},
+    {"prompt": ["abc", "xyz"], "n": 2, "max_tokens": 3, "logprobs": 3, "echo": True},
     {"prompt": "a b c d " * 5_000},
     {"prompt": "abc", "temperature": "hot"},
     {"prompt": "!invalid"},

@@ -112,7 +112,7 @@ async def test_a_defect_in_a_step_is_a_retry_with_the_workers_words(
 ) -> None:
     supervisor = await start_supervisor()
     stream = await supervisor.submit(request("!defect"), BUFFER_TOKENS)
-    with pytest.raises(WorkerDiedError, match="a defect in step"):
+    with pytest.raises(WorkerDiedError, match="worker stopped: RuntimeError: a defect in step"):
         await collect(stream)
 
 

@@ -1,5 +1,6 @@
 """What a starting server says."""
 
+import contextlib
 import sys
 from typing import TextIO
 
@@ -12,7 +13,7 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 def starting(model: str, url: str, stream: TextIO = sys.stderr) -> None:
     """Before the model is there."""
-    print(f"Artesian {__version__}: {model} is loading, {url} answers in a moment", file=stream)
+    say(f"Artesian {__version__}: {model} is loading, {url} answers in a moment", stream)
 
 
 def ready(
@@ -38,8 +39,13 @@ def ready(
     ]
     for name, text in lines:
         if text:
-            print(f"  {name:<8} {text}", file=stream)
-    stream.flush()
+            say(f"  {name:<8} {text}", stream)
+
+
+def say(text: str, stream: TextIO = sys.stderr) -> None:
+    """Prints a line. A server whose log is on a full disk goes on without it."""
+    with contextlib.suppress(OSError):
+        print(text, file=stream, flush=True)
 
 
 def size(num_bytes: int) -> str:

@@ -246,5 +246,7 @@ def _shown_host(host: str) -> str:
 
 
 def _fail(message: str) -> int:
-    print(f"artesian: error: {message}", file=sys.stderr, flush=True)
+    from artesian.api import banner
+
+    banner.say(f"artesian: error: {message}")
     return EXIT_FAILURE

@@ -230,7 +230,9 @@ class Supervisor:
             self.pid = process.pid
             cause = await self._watch(process)
             channel.drain()
-            return self._last_words or cause, self._ready.is_set()
+            if self._last_words is not None:
+                cause = f"stopped: {self._last_words}"
+            return cause, self._ready.is_set()
         finally:
             if process is not None:
                 process.close()
@@ -331,7 +333,7 @@ class Supervisor:
 
     def _give_up(self, cause: str) -> None:
         self.state = "failed"
-        self.failure = cause if self._last_words else f"the worker {cause}"
+        self.failure = self._last_words or f"the worker {cause}"
         self.fail_all(self.failure)
         self._ready.set()
         if self._on_failure is not None:
