@@ -26,6 +26,15 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 GENERATION_ERRORS = errors(400, 401, 404, 408, 413, 429, 500, 503, 504)
 BODY_ERRORS = errors(400, 401, 404, 408, 413, 503)
 PLAIN_ERRORS = errors(401, 404, 503)
+# Each event's data is a chunk as JSON; the last one's is `[DONE]`.
 EVENT_STREAM: dict[str, Any] = {
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {
+        "text/event-stream": {
+            "schema": {
+                "type": "object",
+                "properties": {"data": {"type": "string"}},
+                "required": ["data"],
+            }
+        }
+    },
 }
