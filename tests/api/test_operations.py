@@ -1,5 +1,7 @@
 import re
 
+import httpx
+
 from artesian import __version__
 from tests.api.conftest import RunningServer, StartServer, until
 
@@ -77,3 +79,16 @@ def test_the_description_is_complete(server: RunningServer) -> None:
         *("/tokenize", "/detokenize", "/health", "/ready", "/version", "/metrics"),
     }
     assert "422" not in schema["paths"]["/tokenize"]["post"]["responses"]
+
+
+def test_the_page_is_there_unless_turned_off(
+    server: RunningServer, start_server: StartServer
+) -> None:
+    page = start_server(ui=True, api_key="secret")
+    response = httpx.get(page.url + "/")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/html")
+    assert httpx.get(page.url + "/static/nothing").json()["error"]["type"] == (
+        "invalid_request_error"
+    )
+    assert server.http.get("/").status_code == 404

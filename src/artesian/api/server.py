@@ -6,6 +6,7 @@ modules, so that both start-ups overlap.
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -33,6 +34,7 @@ LISTEN_BACKLOG = 1024
 SEND_TIMEOUT_MS = 60_000
 DRAIN_POLL_S = 0.05
 LAST_WORDS_S = 2.0
+SPARE_FILES = 256
 
 
 def run_server(
@@ -195,6 +197,16 @@ class Server:
                 loop.remove_signal_handler(number)
 
 
+def allow_connections(num_connections: int) -> None:
+    """Raises the limit of open files for so many connections, as far as this user may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = num_connections + SPARE_FILES
+    if hard != resource.RLIM_INFINITY:
+        needed = min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 def listen(config: ServerConfig) -> socket.socket:
     """A listening socket; what it accepts inherits its limits. Raises `OSError`."""
     infos = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)
@@ -225,10 +237,12 @@ def _create_http_server(state: "ServerState") -> "UvicornServer":
         def capture_signals(self) -> Iterator[None]:
             yield
 
+    # Twice, so that those above the limit still get an answer that says so.
+    max_connections = 2 * state.config.max_connections
+    allow_connections(max_connections)
     settings = uvicorn.Config(
         create_app(state),
-        # Twice, so that those above the limit still get an answer that says so.
-        http=connection_class(2 * state.config.max_connections),
+        http=connection_class(max_connections),
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -204,6 +204,7 @@ class Supervisor:
             logger.error("the worker %s; starting another", cause)
             self.state = "restarting"
             self.num_restarts += 1
+            self.stats = EngineStats()
             self._mark_for_retry(cause)
             if time.monotonic() - started > SOUND_LIFE_S:
                 backoff_s = BACKOFF_START_S
