@@ -17,7 +17,15 @@ from engines import BENCH, MODELS, OPENVINO_DIR, REQUANT_DIR, REQUANTS, ModelSpe
 
 LLAMA_CPP = "llama-cpp-python==0.3.36"
 OPENVINO = ["openvino==2026.4.1", "openvino-genai==2026.4.1.0", "openvino-tokenizers==2026.4.1.0"]
-EXPORT = [*OPENVINO, "torch", "transformers", "optimum-intel", "nncf", "accelerate", "gguf"]
+EXPORT = [
+    *OPENVINO,
+    "torch==2.15.0",
+    "transformers==4.57.6",
+    "optimum-intel==1.27.0",
+    "nncf==3.4.0",
+    "accelerate",
+    "gguf",
+]
 # GCC 12 takes the stores into AMX's tile configuration for dead and llama.cpp crashes at the first
 # matrix; without dead store elimination it runs.
 LLAMA_CXXFLAGS = "-fno-tree-dse -fno-dse"
@@ -69,13 +77,12 @@ def setup_llama_cpp(models: list[tuple[ModelSpec, Path]]) -> None:
     """llama.cpp for this processor, and its own requantisations of the models."""
     python = make_venv("llama_cpp")
     if not has_module(python, "llama_cpp"):
-        environment = {
-            **os.environ,
+        pip(python, "numpy")
+        build = {
             "CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF",
             "CXXFLAGS": LLAMA_CXXFLAGS,
         }
-        pip(python, "numpy")
-        pip(python, "--no-binary", "llama-cpp-python", LLAMA_CPP, environment=environment)
+        pip(python, "--no-binary", "llama-cpp-python", LLAMA_CPP, **build)
     REQUANT_DIR.mkdir(exist_ok=True)
     for model, path in models:
         for name in REQUANTS:
@@ -118,19 +125,25 @@ def make_venv(name: str) -> Path:
 
 def has_module(python: Path, name: str) -> bool:
     """Whether `name` can be imported there."""
-    return subprocess.run([python, "-c", f"import {name}"], capture_output=True).returncode == 0
+    command = [str(python), "-c", f"import {name}"]
+    return subprocess.run(command, capture_output=True, env=environment()).returncode == 0
 
 
-def pip(python: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
-    """Installs into the environment of `python`, free of this checkout's constraints."""
-    environment = dict(environment or os.environ)
-    environment.pop("PIP_CONSTRAINT", None)
-    subprocess.run([python, "-m", "pip", "install", *arguments], check=True, env=environment)
+def pip(python: Path, *arguments: str, **variables: str) -> None:
+    """Installs into the environment of `python`, with environment variables on top."""
+    command = [str(python), "-m", "pip", "install", *arguments]
+    subprocess.run(command, check=True, env={**environment(), **variables})
 
 
 def run(program: Path, *arguments: str | Path) -> None:
     """Runs a program; its failure ends the set-up."""
-    subprocess.run([program, *arguments], check=True)
+    subprocess.run([program, *arguments], check=True, env=environment())
+
+
+def environment() -> dict[str, str]:
+    """This process's, without what would mix this checkout's packages with a peer's."""
+    ours = ("PIP_CONSTRAINT", "PYTHONPATH")
+    return {name: value for name, value in os.environ.items() if name not in ours}
 
 
 if __name__ == "__main__":
