@@ -94,3 +94,10 @@ def test_names_are_unique_over_all_models() -> None:
 def test_unknown_variables_are_found() -> None:
     environ = {"ARTESIAN_PORT": "1", "ARTESIAN_PROT": "1", "ARTESIAN_CONFIG": "x", "PATH": "/"}
     assert unknown_variables(environ) == ["ARTESIAN_PROT"]
+
+
+def test_the_example_file_is_valid() -> None:
+    settings = Settings(file=Path(__file__).parents[2] / "examples" / "server.yaml", environ={})
+    config = settings.load(EngineConfig)
+    assert (config.model, config.max_model_len) == ("smollm2", 8192)
+    assert settings.load(ServerConfig).log_level == "warning"
