@@ -57,7 +57,7 @@ def test_in_a_batch_of_16_and_with_prefix_hits(
         assert tokens(llm, prompts(), PARAMS[kind]) == alone[kind]
         before = llm.engine.stats().prefix_cache_hits_tokens
         assert tokens(llm, prompts(), PARAMS[kind]) == alone[kind]
-        assert llm.engine.stats().prefix_cache_hits_tokens > before + 800
+        assert llm.engine.stats().prefix_cache_hits_tokens > before + 500
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64])

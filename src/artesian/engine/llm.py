@@ -1,5 +1,6 @@
 """`LLM`: a model in this process, for scripts and notebooks."""
 
+import gc
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -119,6 +120,7 @@ class LLM:
     def close(self) -> None:
         """Frees the model's memory."""
         self._engine = None
+        gc.collect()  # what loading left in cycles may hold on to the file
 
     def __enter__(self) -> Self:
         return self
