@@ -11,7 +11,7 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ, VL with VNNI.
     Avx512,
-    /// AMX tiles for INT8 and BF16, with AVX-512 BF16.
+    /// AMX tiles for INT8 and BF16, with AVX-512 BF16 and VBMI.
     Amx,
 }
 
@@ -62,7 +62,10 @@ fn detect() -> Isa {
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512vnni");
-    if avx512 && is_x86_feature_detected!("avx512bf16") && amx_permitted() {
+    let amx = avx512
+        && is_x86_feature_detected!("avx512bf16")
+        && is_x86_feature_detected!("avx512vbmi");
+    if amx && amx_permitted() {
         Isa::Amx
     } else if avx512 {
         Isa::Avx512

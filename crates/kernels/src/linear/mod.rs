@@ -1,6 +1,8 @@
-//! Linear layers over quantised weights: `out = x · wᵀ` with INT8 activations, exact integer dot
-//! products and a fixed order of float sums, so that a row's result is the same bits on every
-//! processor, alone or in any batch.
+//! Linear layers over quantised weights: `out = x · wᵀ`.
+//!
+//! [`GroupLinear`] has INT8 activations, exact integer dot products in groups and a fixed order of
+//! float sums; [`fixed`] computes in 16-bit integers throughout, where the processor has AMX. Either
+//! way a row's result is the same bits alone or in any batch.
 
 mod avx2;
 mod avx512;
@@ -11,7 +13,6 @@ mod pack;
 mod portable;
 mod quant;
 mod rows;
-mod tiles;
 
 pub use gated::{gate_group, gate_rows, GatedBlocks};
 pub use group::{GroupKind, GroupLinear, GroupPacker, PanelView, RowParts, GROUP_BYTES, PANEL};
@@ -23,9 +24,6 @@ use crate::isa::Isa;
 /// Most rows that [`GroupLinear::compute`] is best given at once: their operands stay in the
 /// second-level cache.
 pub const ROW_BLOCK: usize = 256;
-
-/// From this many rows on AMX beats streaming the weights through the vector unit.
-const MIN_TILE_ROWS: usize = 5;
 
 impl GroupLinear {
     /// Outputs `16 * panel..` of rows `first_row..first_row + num_rows`: f32 (num_rows, 16), in
@@ -43,32 +41,15 @@ impl GroupLinear {
     ) -> &'s mut [f32] {
         assert!(panel < self.num_panels() && num_rows <= scratch.max_rows && isa.is_available());
         assert!(first_row.is_multiple_of(TILE_ROWS));
-        assert!(self.num_groups * GROUP_BYTES <= scratch.spread.len());
         let view = self.panel(panel);
         let out = scratch.out.as_ptr_mut();
-        let tiled = cfg!(target_arch = "x86_64") && isa == Isa::Amx && num_rows >= MIN_TILE_ROWS;
-        if tiled {
-            // SAFETY: AMX is available; the scratch holds all groups of a panel.
-            unsafe { tiles::spread(self.kind, view, scratch.spread.as_ptr_mut()) };
-        }
-        let mut configured = 0;
         for first in (0..num_rows).step_by(TILE_ROWS) {
             let tile = rows.tile((first_row + first) / TILE_ROWS, self.num_groups);
             let count = (num_rows - first).min(TILE_ROWS);
             // SAFETY: `tile` and `view` have `num_groups` groups, `out` has room for whole tiles of
             // rows, and the instruction set was checked above.
             unsafe {
-                let out = out.add(first * PANEL);
-                if tiled {
-                    let shape = tiles::padded_rows(count);
-                    if shape != configured {
-                        tiles::configure(self.kind, shape);
-                        configured = shape;
-                    }
-                    tiles::panel_tile(self.kind, view, scratch.spread.as_ptr(), tile, count, out);
-                } else {
-                    panel_tile(isa, self.kind, view, tile, count, out);
-                }
+                panel_tile(isa, self.kind, view, tile, count, out.add(first * PANEL));
             }
         }
         &mut scratch.out.as_mut_slice()[..num_rows * PANEL]

@@ -2,7 +2,7 @@
 //! groups elsewhere.
 
 use super::fixed::{FixedLinear, FixedRows, FixedScratch};
-use super::group::{GroupLinear, GROUP_BYTES, PANEL};
+use super::group::{GroupLinear, PANEL};
 use super::rows::{QuantRows, GROUP, TILE_ROWS};
 use crate::buffer::Buffer;
 use crate::gguf::{Format, FormatError};
@@ -27,7 +27,6 @@ pub enum QuantInput {
 
 /// One thread's working memory for [`QuantLinear::compute`].
 pub struct LinearScratch {
-    pub(super) spread: Buffer<i8>,
     fixed: FixedScratch,
     pub(super) out: Buffer<f32>,
     pub(super) max_rows: usize,
@@ -38,7 +37,6 @@ impl LinearScratch {
     pub fn new(max_rows: usize, max_cols: usize) -> LinearScratch {
         let max_rows = max_rows.next_multiple_of(TILE_ROWS);
         LinearScratch {
-            spread: Buffer::zeroed(max_cols.div_ceil(GROUP) * GROUP_BYTES),
             fixed: FixedScratch::new(max_cols),
             out: Buffer::zeroed(max_rows * PANEL),
             max_rows,

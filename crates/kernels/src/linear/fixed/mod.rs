@@ -1,19 +1,19 @@
 //! Quantised weights in 16-bit fixed point, for processors with AMX.
 //!
-//! Each output channel has a unit, about 1/32,000 of its largest weight; every weight is an integer
-//! number of units, worked out in integers from the file's 4 to 8 bit code:
-//! `w = mulhrs(code << (16 - bits), factor) + offset`. It differs from the file's value by at most
-//! 1.5 units. Activations are 16-bit as well (see [`FixedRows`]).
-//! With `w = 256 * wh + wl` and `x = 256 * xh + xl` a product is, but for `wl * xl`,
+//! Each output channel has a unit, about 1/32,000 of its largest weight; every weight is an integer number of units,
+//! worked out in integers from the file's 4 to 8 bit code: `w = mulhrs(code << (16 - bits), factor) + offset`.
+//! It differs from the file's value by at most 1.5 units. Activations are 16-bit as well (see [`FixedRows`]).
+//! With `w = 256 * wh + wl` (`wl` signed) and `x = 256 * xh + xl` (`xl` from 0 to 255) a product is,
+//! but for `wl * xl`, whose mean (`xl` = 128) is added to each output as a constant,
 //!
 //! ```text
 //! sum(w * x) / 256 = sum(w * xh) + sum(wh * xl) = 256 * sum(wh * xh) + sum(wl * xh) + sum(wh * xl)
 //! ```
 //!
-//! Few rows compute the middle form with word products while the codes stream by; many rows compute
-//! the right one with AMX from bytes that a panel's codes are spread to once. Both are the same
-//! exact integer, so that a row's result has the same bits whatever shares its batch; and it is
-//! some twenty times closer to float32 than INT8 activations in groups.
+//! Few rows compute the middle form with word products while the codes stream by; many rows compute the right one
+//! with AMX from bytes that a panel's codes are spread to once. Both are the same exact integer, so that a row's
+//! result has the same bits whatever shares its batch; and it is some twenty times closer to float32 than INT8
+//! activations in groups.
 
 mod pack;
 mod rows;
@@ -47,6 +47,8 @@ pub struct FixedLinear {
     offsets: Option<Buffer<i16>>,
     /// f32 (panels, 16): 256 units.
     units: Buffer<f32>,
+    /// i32 (panels, 16): what the dropped products of low bytes come to on average.
+    corrections: Buffer<i32>,
 }
 
 /// One panel's addresses.
@@ -57,6 +59,7 @@ struct PanelView {
     /// Null without minimums.
     offsets: *const i16,
     units: *const f32,
+    corrections: *const i32,
     num_groups: usize,
 }
 
@@ -85,6 +88,7 @@ impl FixedLinear {
             + self.factors.num_bytes()
             + self.offsets.as_ref().map_or(0, Buffer::num_bytes)
             + self.units.num_bytes()
+            + self.corrections.num_bytes()
     }
 
     fn panel(&self, panel: usize) -> PanelView {
@@ -97,6 +101,7 @@ impl FixedLinear {
                 .as_ref()
                 .map_or(std::ptr::null(), |o| o.as_slice()[factors..].as_ptr()),
             units: self.units.as_slice()[panel * PANEL..].as_ptr(),
+            corrections: self.corrections.as_slice()[panel * PANEL..].as_ptr(),
             num_groups: self.num_groups,
         }
     }
@@ -133,8 +138,7 @@ impl FixedLinear {
         }
     }
 
-    /// Outputs `16 * panel..` of rows `first_row..first_row + num_rows`: f32 (num_rows, 16), in
-    /// `out`.
+    /// Outputs `16 * panel..` of rows `first_row..first_row + num_rows`: f32 (num_rows, 16), in `out`.
     ///
     /// `first_row` is the first of a tile of 16; `out` has room for whole tiles.
     ///

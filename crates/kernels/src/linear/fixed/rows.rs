@@ -1,5 +1,5 @@
-//! Activations in 16-bit fixed point, one scale to a row, as two planes of bytes: `x ≈ scale * (256
-//! * high + low)`.
+//! Activations in 16-bit fixed point, one scale to a row, as two planes of bytes:
+//! `x ≈ scale * (256 * high + low)`, `high` signed, `low` from 0 to 255.
 
 use crate::buffer::Buffer;
 use crate::linear::TILE_ROWS;
@@ -8,7 +8,7 @@ use crate::linear::TILE_ROWS;
 pub const STEP: usize = 64;
 /// Bytes of one tile of a plane.
 pub const TILE_BYTES: usize = TILE_ROWS * STEP;
-/// Largest code: its high byte stays within i8 when the low byte is signed.
+/// Largest code.
 const LARGEST: f32 = 32_512.0;
 /// Rows that are also kept as words, for batches too small for tiles.
 pub const WORD_ROWS: usize = 4;
@@ -19,7 +19,8 @@ pub struct FixedRows {
     max_steps: usize,
     /// i8 (tiles, steps, 2 planes, 16 rows, 64).
     planes: Buffer<i8>,
-    /// i16 (4 rows, 2 planes, steps * 64): the high and the low bytes, each as a word.
+    /// i16 (4 rows, steps * 64): the high bytes as words; of every four inputs first the even
+    /// ones, then the odd ones.
     words: Buffer<i16>,
     /// f32 (tiles * 16).
     scales: Buffer<f32>,
@@ -34,7 +35,7 @@ impl FixedRows {
             max_rows,
             max_steps,
             planes: Buffer::zeroed(tiles * max_steps * 2 * TILE_BYTES),
-            words: Buffer::zeroed(WORD_ROWS * 2 * max_steps * STEP),
+            words: Buffer::zeroed(WORD_ROWS * max_steps * STEP),
             scales: Buffer::zeroed(tiles * TILE_ROWS),
         }
     }
@@ -50,14 +51,9 @@ impl FixedRows {
         self.planes.as_slice()[tile * self.max_steps * 2 * TILE_BYTES..].as_ptr()
     }
 
-    /// High bytes of a row as words; the low bytes follow `low_offset` words behind.
+    /// High bytes of a row as words.
     pub fn words(&self, row: usize) -> *const i16 {
-        self.words.as_slice()[row * 2 * self.max_steps * STEP..].as_ptr()
-    }
-
-    /// Words from a row's high bytes to its low bytes.
-    pub fn low_offset(&self) -> usize {
-        self.max_steps * STEP
+        self.words.as_slice()[row * self.max_steps * STEP..].as_ptr()
     }
 
     /// Scale of a row.
@@ -96,20 +92,26 @@ impl FixedRows {
                 for (i, part) in chunk.as_chunks::<16>().0.iter().enumerate() {
                     let values = _mm512_mul_ps(_mm512_loadu_ps(part.as_ptr()), inverse);
                     let code = _mm512_cvtps_epi32(values);
-                    let top =
-                        _mm512_srai_epi32::<8>(_mm512_add_epi32(code, _mm512_set1_epi32(128)));
-                    let low = _mm512_sub_epi32(code, _mm512_slli_epi32::<8>(top));
+                    let top = _mm512_srai_epi32::<8>(code);
                     _mm_storeu_si128(high.add(16 * i).cast(), _mm512_cvtepi32_epi8(top));
-                    let to = high.add(TILE_BYTES + 16 * i);
-                    _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(low));
+                    // Truncation keeps the low byte of the code.
+                    let low = high.add(TILE_BYTES + 16 * i);
+                    _mm_storeu_si128(low.cast(), _mm512_cvtepi32_epi8(code));
                     if row < WORD_ROWS {
                         let words = self.words(row).cast_mut().add(step * STEP + 16 * i);
-                        _mm256_storeu_si256(words.cast(), _mm512_cvtepi32_epi16(top));
-                        let words = words.add(self.low_offset());
-                        _mm256_storeu_si256(words.cast(), _mm512_cvtepi32_epi16(low));
+                        let top = evens_first(_mm512_cvtepi32_epi16(top));
+                        _mm256_storeu_si256(words.cast(), top);
                     }
                 }
             }
         }
     }
+}
+
+/// Of every four words first words 0 and 2, then words 1 and 3.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn evens_first(words: std::arch::x86_64::__m256i) -> std::arch::x86_64::__m256i {
+    use std::arch::x86_64::{_mm256_shufflehi_epi16, _mm256_shufflelo_epi16};
+    _mm256_shufflehi_epi16::<0b11_01_10_00>(_mm256_shufflelo_epi16::<0b11_01_10_00>(words))
 }

@@ -4,22 +4,22 @@
 use std::arch::x86_64::*;
 
 use super::rows::{FixedRows, STEP, TILE_BYTES};
-use super::words::{high_bytes, load_codes, spread_factors, weights};
+use super::words::{self, high_bytes, load_codes, low_bytes, prefetch, spread_factors, weights};
 use super::{FixedLinear, PanelView, GROUP, PANEL, TILE_ROWS};
 use crate::amx::{self, TileConfig};
 
 /// Bytes of one step of spread weights: both planes.
 const STEP_BYTES: usize = 2 * TILE_BYTES;
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
 unsafe fn spread_panel<const BITS: usize, const SUBS: usize, const MINS: bool>(
     panel: PanelView,
     out: *mut i8,
 ) {
-    let byte = _mm512_set1_epi16(0xff);
     for group in 0..panel.num_groups {
         // SAFETY: every address lies inside the panel or the caller's room.
         unsafe {
+            prefetch::<BITS, SUBS, MINS>(panel, group);
             let codes = panel.codes.add(group * 64 * BITS);
             let to = out.add(group / 2 * STEP_BYTES + group % 2 * (TILE_BYTES / 2));
             for sub in 0..SUBS {
@@ -28,13 +28,8 @@ unsafe fn spread_panel<const BITS: usize, const SUBS: usize, const MINS: bool>(
                 let offsets = if MINS { spread_factors(panel.offsets.add(index)) } else { factors };
                 for i in sub * 8 / SUBS..(sub + 1) * 8 / SUBS {
                     let w = weights::<MINS>(load_codes::<BITS>(codes, i), factors, offsets);
-                    let high = _mm512_packs_epi16(high_bytes(w[0]), high_bytes(w[1]));
-                    let low = _mm512_packus_epi16(
-                        _mm512_and_si512(w[0], byte),
-                        _mm512_and_si512(w[1], byte),
-                    );
-                    _mm512_store_si512(to.add(64 * i).cast(), high);
-                    _mm512_store_si512(to.add(TILE_BYTES + 64 * i).cast(), low);
+                    _mm512_store_si512(to.add(64 * i).cast(), high_bytes(w));
+                    _mm512_store_si512(to.add(TILE_BYTES + 64 * i).cast(), low_bytes(w));
                 }
             }
         }
@@ -44,7 +39,7 @@ unsafe fn spread_panel<const BITS: usize, const SUBS: usize, const MINS: bool>(
 /// Spreads a panel to i8 (steps, 2 planes, 16, 64).
 ///
 /// # Safety
-/// AVX-512 is available; `out` has the room, 64-byte aligned.
+/// AVX-512 with VBMI is available; `out` has the room, 64-byte aligned.
 pub(super) unsafe fn spread(weight: &FixedLinear, panel: PanelView, out: *mut i8) {
     // SAFETY: the caller's promise; the instantiation fits the weight.
     unsafe {
@@ -90,13 +85,13 @@ unsafe fn multiply<const PAIR: bool>(
             amx::load::<7>(spread.add(at + TILE_BYTES), 64);
             amx::dot_i8::<1, 4, 7>();
             amx::load::<5>(tiles[0].add(at + TILE_BYTES), STEP);
-            amx::dot_i8::<1, 5, 6>();
+            amx::dot_u8_i8::<1, 5, 6>();
             if PAIR {
                 amx::load::<4>(tiles[1].add(at), STEP);
                 amx::dot_i8::<2, 4, 6>();
                 amx::dot_i8::<3, 4, 7>();
                 amx::load::<5>(tiles[1].add(at + TILE_BYTES), STEP);
-                amx::dot_i8::<3, 5, 6>();
+                amx::dot_u8_i8::<3, 5, 6>();
             }
         }
         amx::store::<0>(sums[0].0.as_mut_ptr().cast(), 64);
@@ -133,12 +128,7 @@ unsafe fn finish(
             let high = _mm512_load_si512(sums[0].0[row].as_ptr().cast());
             let low = _mm512_load_si512(sums[1].0[row].as_ptr().cast());
             let total = _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low);
-            let scale = _mm512_mul_ps(
-                _mm512_loadu_ps(panel.units),
-                _mm512_set1_ps(x.scale(first_row + row)),
-            );
-            let values = _mm512_mul_ps(_mm512_cvtepi32_ps(total), scale);
-            _mm512_storeu_ps(out.add(row * PANEL), values);
+            words::finish(panel, total, x.scale(first_row + row), out.add(row * PANEL));
         }
     }
 }
