@@ -43,6 +43,11 @@ impl LinearScratch {
         }
     }
 
+    /// Call it before the first [`QuantLinear::compute`] of a loop: other kernels may have run since.
+    pub fn begin(&mut self) {
+        self.fixed.begin();
+    }
+
     /// A block of zeros in place of a panel's outputs: f32 (num_rows, 16).
     pub fn zeros(&mut self, num_rows: usize) -> &mut [f32] {
         let block = &mut self.out.as_mut_slice()[..num_rows * PANEL];

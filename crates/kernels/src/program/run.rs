@@ -327,6 +327,7 @@ impl Run<'_> {
         scratch: &mut LinearScratch,
     ) {
         let quant = &self.program.quants[from.quant.expect("group weights read codes")];
+        scratch.begin();
         for panel in panels {
             let values =
                 weight.compute(self.program.isa, panel, quant, rows.start, rows.len(), scratch);
@@ -396,6 +397,7 @@ impl Run<'_> {
         scope.for_each(items * row_blocks, |index| {
             let (first_row, item) = (rows.start + index / items * ROW_BLOCK, index % items);
             let count = (rows.end - first_row).min(ROW_BLOCK);
+            scratch.linear.iter_mut().for_each(LinearScratch::begin);
             for group in item * chunk..groups.min((item + 1) * chunk) {
                 let width = GROUP.min(to.width - group * GROUP);
                 let panels = [

@@ -67,12 +67,24 @@ struct PanelView {
 pub struct FixedScratch {
     /// i8 (steps, 2 planes, 16, 64).
     spread: Buffer<i8>,
+    sums: [tiles::Sums; 4],
+    /// Rows that this thread's tiles are shaped for; 0 when unknown.
+    configured_rows: usize,
 }
 
 impl FixedScratch {
     /// Room for weights of `max_cols` inputs.
     pub fn new(max_cols: usize) -> FixedScratch {
-        FixedScratch { spread: Buffer::zeroed(FixedRows::steps(max_cols) * 2 * TILE_BYTES) }
+        FixedScratch {
+            spread: Buffer::zeroed(FixedRows::steps(max_cols) * 2 * TILE_BYTES),
+            sums: [tiles::Sums::ZERO; 4],
+            configured_rows: 0,
+        }
+    }
+
+    /// Forgets the shapes of this thread's tiles: call it where other code may have used AMX since.
+    pub fn begin(&mut self) {
+        self.configured_rows = 0;
     }
 }
 
@@ -163,14 +175,7 @@ impl FixedLinear {
                 words::panel(self, view, x, first_row, num_rows, out.as_mut_ptr());
             } else {
                 tiles::spread(self, view, scratch.spread.as_ptr_mut());
-                tiles::panel(
-                    view,
-                    scratch.spread.as_ptr(),
-                    x,
-                    first_row,
-                    num_rows,
-                    out.as_mut_ptr(),
-                );
+                tiles::panel(view, scratch, x, first_row, num_rows, out.as_mut_ptr());
             }
         }
     }

@@ -1,11 +1,10 @@
-//! Many rows: a panel's codes are spread to the two bytes of each weight once and multiplied with
-//! AMX.
+//! Many rows: a panel's codes are spread to the two bytes of each weight once and multiplied with AMX.
 
 use std::arch::x86_64::*;
 
 use super::rows::{FixedRows, STEP, TILE_BYTES};
 use super::words::{self, high_bytes, load_codes, low_bytes, prefetch, spread_factors, weights};
-use super::{FixedLinear, PanelView, GROUP, PANEL, TILE_ROWS};
+use super::{FixedLinear, FixedScratch, PanelView, GROUP, PANEL, TILE_ROWS};
 use crate::amx::{self, TileConfig};
 
 /// Bytes of one step of spread weights: both planes.
@@ -56,14 +55,19 @@ pub(super) unsafe fn spread(weight: &FixedLinear, panel: PanelView, out: *mut i8
 
 /// A tile of integer sums, written by AMX and read back as vectors.
 #[repr(align(64))]
-struct Sums([[i32; PANEL]; TILE_ROWS]);
+#[derive(Clone, Copy)]
+pub(super) struct Sums([[i32; PANEL]; TILE_ROWS]);
 
-/// Sums of both planes over all steps for one tile of rows (and the next, if `PAIR`).
+impl Sums {
+    pub(super) const ZERO: Sums = Sums([[0; PANEL]; TILE_ROWS]);
+}
+
+/// Sums over all steps for two tiles of rows: high by high in tiles 0 and 2, the rest in 1 and 3.
 ///
-/// Tiles 0 and 2: high by high; 1 and 3: high by low and low by high; 4 and 5: rows; 6 and 7:
-/// weights.
+/// A product takes three times as long to arrive as to start, and products start in order: those into
+/// the same tile are kept three apart.
 #[inline(always)]
-unsafe fn multiply<const PAIR: bool>(
+unsafe fn multiply_pair(
     spread: *const u8,
     num_steps: usize,
     tiles: [*const u8; 2],
@@ -73,33 +77,56 @@ unsafe fn multiply<const PAIR: bool>(
     unsafe {
         amx::zero::<0>();
         amx::zero::<1>();
-        if PAIR {
-            amx::zero::<2>();
-            amx::zero::<3>();
-        }
-        for step in 0..num_steps {
-            let at = step * STEP_BYTES;
-            amx::load::<6>(spread.add(at), 64);
-            amx::load::<4>(tiles[0].add(at), STEP);
-            amx::dot_i8::<0, 4, 6>();
-            amx::load::<7>(spread.add(at + TILE_BYTES), 64);
+        amx::zero::<2>();
+        amx::zero::<3>();
+        for at in (0..num_steps).map(|step| step * STEP_BYTES) {
+            let (weights, first, second) = (spread.add(at), tiles[0].add(at), tiles[1].add(at));
+            amx::load::<7>(weights.add(TILE_BYTES), 64);
+            amx::load::<4>(first, STEP);
             amx::dot_i8::<1, 4, 7>();
-            amx::load::<5>(tiles[0].add(at + TILE_BYTES), STEP);
-            amx::dot_u8_i8::<1, 5, 6>();
-            if PAIR {
-                amx::load::<4>(tiles[1].add(at), STEP);
-                amx::dot_i8::<2, 4, 6>();
-                amx::dot_i8::<3, 4, 7>();
-                amx::load::<5>(tiles[1].add(at + TILE_BYTES), STEP);
-                amx::dot_u8_i8::<3, 5, 6>();
-            }
+            amx::load::<5>(second, STEP);
+            amx::dot_i8::<3, 5, 7>();
+            amx::load::<6>(weights, 64);
+            amx::dot_i8::<0, 4, 6>();
+            amx::load::<4>(first.add(TILE_BYTES), STEP);
+            amx::dot_u8_i8::<1, 4, 6>();
+            amx::load::<7>(second.add(TILE_BYTES), STEP);
+            amx::dot_u8_i8::<3, 7, 6>();
+            amx::dot_i8::<2, 5, 6>();
         }
         amx::store::<0>(sums[0].0.as_mut_ptr().cast(), 64);
         amx::store::<1>(sums[1].0.as_mut_ptr().cast(), 64);
-        if PAIR {
-            amx::store::<2>(sums[2].0.as_mut_ptr().cast(), 64);
-            amx::store::<3>(sums[3].0.as_mut_ptr().cast(), 64);
+        amx::store::<2>(sums[2].0.as_mut_ptr().cast(), 64);
+        amx::store::<3>(sums[3].0.as_mut_ptr().cast(), 64);
+    }
+}
+
+/// Sums over all steps for one tile of rows: high by high in tile 0, high by low in 1, low by high in 2.
+#[inline(always)]
+unsafe fn multiply_one(
+    spread: *const u8,
+    num_steps: usize,
+    tile: *const u8,
+    sums: &mut [Sums; 4],
+) {
+    // SAFETY: the configured shapes lie inside all operands.
+    unsafe {
+        amx::zero::<0>();
+        amx::zero::<1>();
+        amx::zero::<2>();
+        for at in (0..num_steps).map(|step| step * STEP_BYTES) {
+            let (weights, rows) = (spread.add(at), tile.add(at));
+            amx::load::<6>(weights, 64);
+            amx::load::<4>(rows, STEP);
+            amx::dot_i8::<0, 4, 6>();
+            amx::load::<7>(weights.add(TILE_BYTES), 64);
+            amx::dot_i8::<1, 4, 7>();
+            amx::load::<5>(rows.add(TILE_BYTES), STEP);
+            amx::dot_u8_i8::<2, 5, 6>();
         }
+        amx::store::<0>(sums[0].0.as_mut_ptr().cast(), 64);
+        amx::store::<1>(sums[1].0.as_mut_ptr().cast(), 64);
+        amx::store::<2>(sums[2].0.as_mut_ptr().cast(), 64);
     }
 }
 
@@ -125,9 +152,11 @@ unsafe fn finish(
     for row in 0..num_rows {
         // SAFETY: rows of whole tiles; sixteen units; the caller's room.
         unsafe {
-            let high = _mm512_load_si512(sums[0].0[row].as_ptr().cast());
-            let low = _mm512_load_si512(sums[1].0[row].as_ptr().cast());
-            let total = _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low);
+            let load = |sum: &Sums| _mm512_load_si512(sum.0[row].as_ptr().cast());
+            let mut total = _mm512_slli_epi32::<8>(load(&sums[0]));
+            for rest in &sums[1..] {
+                total = _mm512_add_epi32(total, load(rest));
+            }
             words::finish(panel, total, x.scale(first_row + row), out.add(row * PANEL));
         }
     }
@@ -136,42 +165,44 @@ unsafe fn finish(
 /// Any number of rows: f32 (num_rows, 16) into `out`.
 ///
 /// # Safety
-/// AMX is available, `spread` holds the panel, `out` has room for the rows, `first_row` begins a
-/// tile.
+/// AMX is available, `scratch` holds the spread panel, `out` has room for the rows, `first_row` begins a tile.
 pub(super) unsafe fn panel(
     panel: PanelView,
-    spread: *const i8,
+    scratch: &mut FixedScratch,
     x: &FixedRows,
     first_row: usize,
     num_rows: usize,
     out: *mut f32,
 ) {
-    let zeros = || Sums([[0; PANEL]; TILE_ROWS]);
-    let mut sums = [zeros(), zeros(), zeros(), zeros()];
     let num_steps = panel.num_groups * GROUP / STEP;
-    let spread = spread.cast::<u8>();
+    let FixedScratch { spread, sums, configured_rows } = scratch;
+    let spread = spread.as_ptr().cast::<u8>();
     let mut done = 0;
+    let mut configure = |num_rows: usize| {
+        if num_rows != *configured_rows {
+            // SAFETY: AMX is available, by the caller's promise.
+            unsafe { configure(num_rows) };
+            *configured_rows = num_rows;
+        }
+    };
     // SAFETY: the caller's promise for every tile of rows.
     unsafe {
-        configure(TILE_ROWS.min(num_rows));
         while done < num_rows {
             let left = num_rows - done;
             let row = first_row + done;
             let at = out.add(done * PANEL);
             let tile = x.tile(row / TILE_ROWS).cast::<u8>();
+            configure(left.min(TILE_ROWS));
             if left >= 2 * TILE_ROWS {
                 let next = x.tile(row / TILE_ROWS + 1).cast::<u8>();
-                multiply::<true>(spread, num_steps, [tile, next], &mut sums);
+                multiply_pair(spread, num_steps, [tile, next], sums);
                 finish(panel, &sums[..2], x, row, TILE_ROWS, at);
                 finish(panel, &sums[2..], x, row + TILE_ROWS, TILE_ROWS, at.add(TILE_ROWS * PANEL));
                 done += 2 * TILE_ROWS;
             } else {
                 let count = left.min(TILE_ROWS);
-                if count < TILE_ROWS && done > 0 {
-                    configure(count);
-                }
-                multiply::<false>(spread, num_steps, [tile, tile], &mut sums);
-                finish(panel, &sums[..2], x, row, count, at);
+                multiply_one(spread, num_steps, tile, sums);
+                finish(panel, &sums[..3], x, row, count, at);
                 done += count;
             }
         }
