@@ -23,7 +23,7 @@ const ITEMS_PER_THREAD: usize = 6;
 /// From this many rows for each thread on, threads take blocks of rows instead of columns.
 const MIN_ROWS_PER_THREAD: usize = 24;
 /// Most rows of such a block: their values fit the second-level cache.
-const MAX_BLOCK_ROWS: usize = 128;
+const MAX_BLOCK_ROWS: usize = 256;
 
 impl Step {
     /// The widest matrix that the step reads or writes.
