@@ -62,9 +62,8 @@ fn detect() -> Isa {
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512vnni");
-    let amx = avx512
-        && is_x86_feature_detected!("avx512bf16")
-        && is_x86_feature_detected!("avx512vbmi");
+    let amx =
+        avx512 && is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vbmi");
     if amx && amx_permitted() {
         Isa::Amx
     } else if avx512 {

@@ -6,6 +6,7 @@
 
 mod avx2;
 mod avx512;
+mod block;
 pub mod fixed;
 mod gated;
 mod group;
@@ -14,6 +15,7 @@ mod portable;
 mod quant;
 mod rows;
 
+pub use block::{put_block, BlockPlace};
 pub use gated::{gate_group, gate_rows, GatedBlocks};
 pub use group::{GroupKind, GroupLinear, GroupPacker, PanelView, RowParts, GROUP_BYTES, PANEL};
 pub use quant::{is_fixed, LinearScratch, QuantInput, QuantLinear};

@@ -11,8 +11,8 @@ use crate::attention::{attend, store as store_kv, AttentionLayer};
 use crate::float::{Epilogue, FloatLinear};
 use crate::isa::Isa;
 use crate::linear::{
-    gate_group, gate_rows, LinearScratch, QuantInput, QuantLinear, GROUP, PANEL, ROW_BLOCK,
-    TILE_ROWS,
+    gate_group, gate_rows, put_block, BlockPlace, LinearScratch, QuantInput, QuantLinear, GROUP,
+    PANEL, ROW_BLOCK, TILE_ROWS,
 };
 use crate::norm::rms_norm_row;
 use crate::threads::Worker;
@@ -329,11 +329,11 @@ impl Run<'_> {
         let quant = &self.program.quants[from.quant.expect("group weights read codes")];
         scratch.begin();
         for panel in panels {
-            let values =
-                weight.compute(self.program.isa, panel, quant, rows.start, rows.len(), scratch);
+            let isa = self.program.isa;
+            let values = weight.compute(isa, panel, quant, rows.start, rows.len(), scratch);
             let width = PANEL.min(weight.rows() - panel * PANEL);
             // SAFETY: these rows and columns belong to the caller's item.
-            unsafe { store(values, out, rows.start, col + panel * PANEL, width, add) };
+            unsafe { store(isa, values, out, rows.start, col + panel * PANEL, width, add) };
         }
     }
 
@@ -483,6 +483,7 @@ struct Addends<'a> {
 
 /// Writes a panel's block, adding bias and residual.
 unsafe fn store(
+    isa: Isa,
     values: &[f32],
     out: Matrix,
     first_row: usize,
@@ -490,24 +491,22 @@ unsafe fn store(
     width: usize,
     add: Addends<'_>,
 ) {
-    for (r, values) in values.as_chunks::<PANEL>().0.iter().enumerate() {
-        // SAFETY: the caller owns these rows and columns; the residual is an earlier value.
-        unsafe {
-            let mut sums = *values;
-            if let Some(bias) = add.bias {
-                sums.iter_mut().zip(&bias[col..]).for_each(|(sum, b)| *sum += b);
-            }
+    let bias = add.bias.map(|bias| &bias[col..col + width]);
+    // SAFETY: the caller owns these rows and columns; the residual is an earlier value.
+    unsafe {
+        if width == PANEL {
+            let place = |matrix: Matrix| BlockPlace {
+                base: matrix.base().add(first_row * matrix.stride() + col),
+                stride: matrix.stride(),
+            };
+            let bias = bias.and_then(|bias| bias.first_chunk::<PANEL>());
+            return put_block(isa, values, place(out), bias, add.residual.map(place));
+        }
+        for (r, values) in values.as_chunks::<PANEL>().0.iter().enumerate() {
             let residual = add.residual.map(|residual| &residual.row(first_row + r)[col..]);
-            let out = out.part(first_row + r, col, width);
-            if let Ok(out) = <&mut [f32; PANEL]>::try_from(&mut *out) {
-                if let Some(residual) = residual.and_then(|r| r.first_chunk::<PANEL>()) {
-                    sums.iter_mut().zip(residual).for_each(|(sum, r)| *sum += r);
-                }
-                *out = sums;
-            } else {
-                for (i, out) in out.iter_mut().enumerate() {
-                    *out = sums[i] + residual.map_or(0.0, |residual| residual[i]);
-                }
+            for (i, out) in out.part(first_row + r, col, width).iter_mut().enumerate() {
+                *out = values[i] + bias.map_or(0.0, |bias| bias[i]);
+                *out += residual.map_or(0.0, |residual| residual[i]);
             }
         }
     }

@@ -103,12 +103,7 @@ unsafe fn multiply_pair(
 
 /// Sums over all steps for one tile of rows: high by high in tile 0, high by low in 1, low by high in 2.
 #[inline(always)]
-unsafe fn multiply_one(
-    spread: *const u8,
-    num_steps: usize,
-    tile: *const u8,
-    sums: &mut [Sums; 4],
-) {
+unsafe fn multiply_one(spread: *const u8, num_steps: usize, tile: *const u8, sums: &mut [Sums; 4]) {
     // SAFETY: the configured shapes lie inside all operands.
     unsafe {
         amx::zero::<0>();
