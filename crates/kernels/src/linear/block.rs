@@ -15,7 +15,8 @@ pub struct BlockPlace {
 /// `to[r][c] = values[r][c] + bias[c] + residual[r][c]` for all columns of a whole panel.
 ///
 /// # Safety
-/// `to` and `residual` have as many rows of sixteen floats as `values`; nobody else touches those of `to`.
+/// `to` and `residual` have as many rows of sixteen floats as `values`; nobody else touches those
+/// of `to`.
 pub unsafe fn put_block(
     isa: Isa,
     values: &[f32],

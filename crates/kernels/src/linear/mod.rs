@@ -1,8 +1,8 @@
 //! Linear layers over quantised weights: `out = x · wᵀ`.
 //!
 //! [`GroupLinear`] has INT8 activations, exact integer dot products in groups and a fixed order of
-//! float sums; [`fixed`] computes in 16-bit integers throughout, where the processor has AMX. Either
-//! way a row's result is the same bits alone or in any batch.
+//! float sums; [`fixed`] computes in 16-bit integers throughout, where the processor has AMX.
+//! Either way a row's result is the same bits alone or in any batch.
 
 mod avx2;
 mod avx512;

@@ -43,7 +43,8 @@ impl LinearScratch {
         }
     }
 
-    /// Call it before the first [`QuantLinear::compute`] of a loop: other kernels may have run since.
+    /// Call it before the first [`QuantLinear::compute`] of a loop: other kernels may have run
+    /// since.
     pub fn begin(&mut self) {
         self.fixed.begin();
     }

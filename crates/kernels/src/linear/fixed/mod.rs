@@ -1,19 +1,20 @@
 //! Quantised weights in 16-bit fixed point, for processors with AMX.
 //!
-//! Each output channel has a unit, about 1/32,000 of its largest weight; every weight is an integer number of units,
-//! worked out in integers from the file's 4 to 8 bit code: `w = mulhrs(code << (16 - bits), factor) + offset`.
-//! It differs from the file's value by at most 1.5 units. Activations are 16-bit as well (see [`FixedRows`]).
-//! With `w = 256 * wh + wl` (`wl` signed) and `x = 256 * xh + xl` (`xl` from 0 to 255) a product is,
-//! but for `wl * xl`, whose mean (`xl` = 128) is added to each output as a constant,
+//! Each output channel has a unit, about 1/32,000 of its largest weight; every weight is an
+//! integer number of units, worked out in integers from the file's 4 to 8 bit code: `w =
+//! mulhrs(code << (16 - bits), factor) + offset`. It differs from the file's value by at most 1.5
+//! units. Activations are 16-bit as well (see [`FixedRows`]). With `w = 256 * wh + wl` (`wl`
+//! signed) and `x = 256 * xh + xl` (`xl` from 0 to 255) a product is, but for `wl * xl`, whose
+//! mean (`xl` = 128) is added to each output as a constant,
 //!
 //! ```text
 //! sum(w * x) / 256 = sum(w * xh) + sum(wh * xl) = 256 * sum(wh * xh) + sum(wl * xh) + sum(wh * xl)
 //! ```
 //!
-//! Few rows compute the middle form with word products while the codes stream by; many rows compute the right one
-//! with AMX from bytes that a panel's codes are spread to once. Both are the same exact integer, so that a row's
-//! result has the same bits whatever shares its batch; and it is some twenty times closer to float32 than INT8
-//! activations in groups.
+//! Few rows compute the middle form with word products while the codes stream by; many rows
+//! compute the right one with AMX from bytes that a panel's codes are spread to once. Both are the
+//! same exact integer, so that a row's result has the same bits whatever shares its batch; and it
+//! is some twenty times closer to float32 than INT8 activations in groups.
 
 mod pack;
 mod rows;
@@ -150,7 +151,8 @@ impl FixedLinear {
         }
     }
 
-    /// Outputs `16 * panel..` of rows `first_row..first_row + num_rows`: f32 (num_rows, 16), in `out`.
+    /// Outputs `16 * panel..` of rows `first_row..first_row + num_rows`: f32 (num_rows, 16), in
+    /// `out`.
     ///
     /// `first_row` is the first of a tile of 16; `out` has room for whole tiles.
     ///

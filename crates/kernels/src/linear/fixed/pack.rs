@@ -173,7 +173,8 @@ impl FixedLinear {
                     let to = self.codes.as_ptr_mut().add(base + group * self.group_bytes());
                     let to = to.cast::<u32>().add(lane);
                     for i in 0..self.code_bits {
-                        // At 4 bits vectors 0 to 3 are the low nibbles of the four stored ones, 4 to
+                        // At 4 bits vectors 0 to 3 are the low nibbles of the four stored ones, 4
+                        // to
                         // 7 the high.
                         to.add(16 * i).write(if self.code_bits == 8 {
                             quad(i)
@@ -220,7 +221,8 @@ fn unit(codes: &[u8], scales: &[f32], mins: &[f32], center: f32) -> f32 {
     let sum: f64 = sizes.into_iter().map(f64::from).sum();
     let unit =
         (largest / LARGEST_WEIGHT).max(factor / LARGEST_FACTOR).max((sum / LARGEST_SUM) as f32);
-    // A row of zeros has any unit; one with infinities has none that helps, and keeps them in its unit.
+    // A row of zeros has any unit; one with infinities has none that helps, and keeps them in its
+    // unit.
     if unit > 0.0 {
         unit
     } else {

@@ -1,4 +1,5 @@
-//! Many rows: a panel's codes are spread to the two bytes of each weight once and multiplied with AMX.
+//! Many rows: a panel's codes are spread to the two bytes of each weight once and multiplied with
+//! AMX.
 
 use std::arch::x86_64::*;
 
@@ -64,8 +65,8 @@ impl Sums {
 
 /// Sums over all steps for two tiles of rows: high by high in tiles 0 and 2, the rest in 1 and 3.
 ///
-/// A product takes three times as long to arrive as to start, and products start in order: those into
-/// the same tile are kept three apart.
+/// A product takes three times as long to arrive as to start, and products start in order: those
+/// into the same tile are kept three apart.
 #[inline(always)]
 unsafe fn multiply_pair(
     spread: *const u8,
@@ -101,7 +102,8 @@ unsafe fn multiply_pair(
     }
 }
 
-/// Sums over all steps for one tile of rows: high by high in tile 0, high by low in 1, low by high in 2.
+/// Sums over all steps for one tile of rows: high by high in tile 0, high by low in 1, low by high
+/// in 2.
 #[inline(always)]
 unsafe fn multiply_one(spread: *const u8, num_steps: usize, tile: *const u8, sums: &mut [Sums; 4]) {
     // SAFETY: the configured shapes lie inside all operands.
@@ -160,7 +162,8 @@ unsafe fn finish(
 /// Any number of rows: f32 (num_rows, 16) into `out`.
 ///
 /// # Safety
-/// AMX is available, `scratch` holds the spread panel, `out` has room for the rows, `first_row` begins a tile.
+/// AMX is available, `scratch` holds the spread panel, `out` has room for the rows, `first_row`
+/// begins a tile.
 pub(super) unsafe fn panel(
     panel: PanelView,
     scratch: &mut FixedScratch,

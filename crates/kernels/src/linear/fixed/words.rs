@@ -54,8 +54,8 @@ pub(super) unsafe fn spread_factors(factors: *const i16) -> __m512i {
     }
 }
 
-/// How far ahead of their use codes are fetched, in bytes. Panels follow each other, but the processor's own
-/// prefetching stops at the end of each page.
+/// How far ahead of their use codes are fetched, in bytes. Panels follow each other, but the
+/// processor's own prefetching stops at the end of each page.
 const CODES_AHEAD: usize = 4096;
 /// The same for factors and offsets, in elements.
 const FACTORS_AHEAD: usize = 512;
@@ -107,7 +107,8 @@ pub(super) unsafe fn weights<const MINS: bool>(
     factors: __m512i,
     offsets: __m512i,
 ) -> [__m512i; 2] {
-    // SAFETY: register operations of an instruction set that the caller has; a constant of 64 bytes.
+    // SAFETY: register operations of an instruction set that the caller has; a constant of 64
+    // bytes.
     unsafe {
         // A byte shuffle, not a shift: the port that shifts is the busiest one already.
         let even = _mm512_shuffle_epi8(codes, _mm512_loadu_si512(EVEN_BYTES.as_ptr().cast()));
