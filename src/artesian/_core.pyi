@@ -89,6 +89,7 @@ class Weight:
         format_name: str,
         rows: int,
         cols: int,
+        int8: bool = False,
     ) -> None: ...
     @property
     def rows(self) -> int: ...

@@ -6,7 +6,7 @@ use artesian_kernels::attention::AttentionShape;
 use artesian_kernels::float::FloatLinear;
 use artesian_kernels::gguf::Format;
 use artesian_kernels::kv::{KvDtype, KvLayout};
-use artesian_kernels::linear::QuantLinear;
+use artesian_kernels::linear::{round_to_int8, QuantLinear};
 use artesian_kernels::program::{
     self, Activation, AttentionOp, BatchView, ProgramError, RopeOp, SharedWeight, ValueId,
 };
@@ -27,6 +27,7 @@ pub struct Weight(SharedWeight);
 #[pymethods]
 impl Weight {
     #[new]
+    #[pyo3(signature = (runtime, data, format_name, rows, cols, int8=false))]
     fn new(
         py: Python<'_>,
         runtime: &Runtime,
@@ -34,18 +35,22 @@ impl Weight {
         format_name: &str,
         rows: usize,
         cols: usize,
+        int8: bool,
     ) -> PyResult<Weight> {
         let format = Format::from_name(format_name).ok_or_else(|| {
             PyValueError::new_err(format!("unknown weight format {format_name:?}"))
         })?;
         let data = data.as_slice()?;
         let weight = py.detach(|| {
-            if format.is_quantized() {
-                let weight =
-                    QuantLinear::from_blocks(&runtime.pool, runtime.isa, format, data, rows, cols);
+            let (pool, isa) = (&runtime.pool, runtime.isa);
+            if int8 {
+                let blocks = round_to_int8(format, data, rows, cols).map_err(value_error)?;
+                let weight = QuantLinear::from_blocks(pool, isa, Format::Q8_0, &blocks, rows, cols);
+                weight.map(program::Weight::Quant).map_err(value_error)
+            } else if format.is_quantized() {
+                let weight = QuantLinear::from_blocks(pool, isa, format, data, rows, cols);
                 weight.map(program::Weight::Quant).map_err(value_error)
             } else {
-                let (pool, isa) = (&runtime.pool, runtime.isa);
                 let weight = FloatLinear::pack(pool, isa, format, data, rows, cols);
                 weight.map(program::Weight::Float).map_err(value_error)
             }

@@ -39,7 +39,7 @@ class EngineConfig(BaseModel):
     )
     enable_prefix_caching: bool = Field(True, description="reuse the KV of equal prompt beginnings")
     quantization: Literal["int8"] | None = Field(
-        None, description="int8: weights per output channel, activations per token"
+        None, description="int8: round weights to INT8 with one scale for each output channel"
     )
     seed: int | None = Field(None, description="seed of requests that bring none; default: random")
     isa: Literal["portable", "avx2", "avx512", "amx"] | None = Field(

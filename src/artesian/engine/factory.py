@@ -34,9 +34,8 @@ def create_engine(config: EngineConfig) -> LLMEngine:
     phases.end("KV arena")
     runner = create_runner(checkpoint, arena.memory, layout, config)
     phases.end("pack weights")
-    identity = KvIdentity(
-        checkpoint.fingerprint(), layout.dtype, config.block_size, extra={"isa": runner.isa}
-    )
+    numerics = {"isa": runner.isa, "quantization": config.quantization or "none"}
+    identity = KvIdentity(checkpoint.fingerprint(), layout.dtype, config.block_size, extra=numerics)
     info = EngineInfo(
         model_name=checkpoint.name,
         max_model_len=plan.max_model_len,

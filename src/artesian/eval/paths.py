@@ -43,15 +43,16 @@ def compare_paths(
         isa: instruction set; the best of this machine when None.
     """
     dtype = default_kv_dtype(isa)
-    paths: list[tuple[str, Checkpoint, KvDtype]] = [
-        ("float32 arithmetic, float32 KV", FloatCheckpoint(checkpoint), "f32"),
-        ("as stored, float32 KV", checkpoint, "f32"),
-        (f"as stored, {dtype} KV (default)", checkpoint, dtype),
-        ("as stored, int8 KV", checkpoint, "int8"),
+    paths: list[tuple[str, Checkpoint, KvDtype, bool]] = [
+        ("float32 arithmetic, float32 KV", FloatCheckpoint(checkpoint), "f32", False),
+        ("as stored, float32 KV", checkpoint, "f32", False),
+        (f"as stored, {dtype} KV (default)", checkpoint, dtype, False),
+        ("as stored, int8 KV", checkpoint, "int8", False),
+        (f"INT8 weights, {dtype} KV", checkpoint, dtype, True),
     ]
     base: Perplexity | None = None
     config = checkpoint.config
-    for name, source, kv_dtype in paths:
+    for name, source, kv_dtype, int8 in paths:
         layout = KvLayout(
             config.num_layers, config.num_kv_heads, config.head_dim, _BLOCK_SIZE_TOKENS, kv_dtype
         )
@@ -64,6 +65,7 @@ def compare_paths(
                 max_rows=_MAX_ROWS,
                 num_threads=num_threads,
                 isa=isa,
+                int8=int8,
             ),
             token_ids,
             window_tokens=window_tokens,

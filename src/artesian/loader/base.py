@@ -74,5 +74,8 @@ class Checkpoint(Protocol):
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that belongs to the model."""
 
+    def release_pages(self) -> None:
+        """Gives back the memory of what was read from the file; it is read again when touched."""
+
     def fingerprint(self) -> str:
         """Hex digest that changes when weights or config do (file identity, not a full read)."""

@@ -34,6 +34,10 @@ class FloatCheckpoint:
         """The tokenizer that belongs to the model."""
         return self._checkpoint.tokenizer()
 
+    def release_pages(self) -> None:
+        """See `Checkpoint`."""
+        self._checkpoint.release_pages()
+
     def fingerprint(self) -> str:
         """The checkpoint's own, marked: its numbers differ."""
         return f"{self._checkpoint.fingerprint()}-f32"

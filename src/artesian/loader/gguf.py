@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from functools import cached_property
+from mmap import MADV_DONTNEED
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,10 @@ class GgufCheckpoint:
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         return tokenizer_from_gguf(self._header, self.fingerprint(), self._options)
+
+    def release_pages(self) -> None:
+        """See `Checkpoint`."""
+        self._map.madvise(MADV_DONTNEED)
 
     def fingerprint(self) -> str:
         """Digest of the header, the file's size and samples of every tensor."""

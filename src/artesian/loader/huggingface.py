@@ -112,6 +112,11 @@ class HuggingFaceCheckpoint:
         ends = [*eos_token_ids(self._raw_config), *eos_token_ids(extra)]
         return tokenizer_from_directory(self._path, ends, self._options)
 
+    def release_pages(self) -> None:
+        """See `Checkpoint`."""
+        for file in self._files:
+            file.release_pages()
+
     def fingerprint(self) -> str:
         """Digest of the config, the headers and samples of every tensor."""
         return self._fingerprint

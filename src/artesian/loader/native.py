@@ -14,11 +14,23 @@ from artesian.ops.base import F32, KvLayout
 from artesian.ops.native import Isa, RecordingOps, native_layout
 from artesian.ops.reference import Rows
 
+_INT8_BLOCK = 32
+
 
 class NativeWeights:
-    """Packs a checkpoint's tensors for the kernels, each once, its values unchanged."""
+    """Packs a checkpoint's tensors for the kernels, each once.
 
-    def __init__(self, checkpoint: Checkpoint, runtime: _core.Runtime) -> None:
+    Args:
+        checkpoint: the model on disk.
+        runtime: the threads that pack, and the instruction set to pack for.
+        int8: round every matrix whose rows are a multiple of 32 long to INT8 with one scale for
+            each output channel; otherwise values stay those of the file.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, runtime: _core.Runtime, *, int8: bool = False
+    ) -> None:
+        self._int8 = int8
         self._checkpoint = checkpoint
         self._runtime = runtime
         self._names = frozenset(checkpoint.tensor_names())
@@ -33,8 +45,17 @@ class NativeWeights:
         if weight is None:
             tensor = self._checkpoint.tensor(name)
             rows, cols = tensor.shape
-            weight = _core.Weight(self._runtime, tensor.data.reshape(-1), tensor.format, rows, cols)
+            weight = _core.Weight(
+                self._runtime,
+                tensor.data.reshape(-1),
+                tensor.format,
+                rows,
+                cols,
+                int8=self._int8 and cols % _INT8_BLOCK == 0,
+            )
             self._packed[name] = weight
+            # The file's pages and their packed form are not both kept: not even while loading.
+            self._checkpoint.release_pages()
         return weight
 
     def vector(self, name: str) -> F32:
@@ -60,6 +81,7 @@ class NativeRunner:
         max_rows: most tokens of one batch.
         num_threads: kernel threads, the calling one included.
         isa: instruction set; the best of this machine when None.
+        int8: see `NativeWeights`.
     """
 
     def __init__(
@@ -71,10 +93,11 @@ class NativeRunner:
         max_rows: int,
         num_threads: int,
         isa: Isa | None = None,
+        int8: bool = False,
     ) -> None:
         self._runtime = _core.Runtime(num_threads, isa)
         self._arena = arena
-        weights = NativeWeights(checkpoint, self._runtime)
+        weights = NativeWeights(checkpoint, self._runtime, int8=int8)
         recorder = RecordingOps()
         model: Any = create_model(checkpoint.config, weights)
         logits = model.forward(recorder)
@@ -123,4 +146,5 @@ def create_runner(
         max_rows=max(config.max_num_batched_tokens, config.max_num_seqs),
         num_threads=config.num_threads or num_usable_cpus(),
         isa=config.isa,
+        int8=config.quantization == "int8",
     )

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from mmap import mmap
+from mmap import MADV_DONTNEED, mmap
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +69,10 @@ class SafetensorsFile:
         last = max(0, entry.num_bytes - num_bytes)
         starts = (entry.offset_bytes + offset for offset in (0, last // 2, last))
         return b"".join(self._map[s : s + min(num_bytes, entry.num_bytes)] for s in starts)
+
+    def release_pages(self) -> None:
+        """Gives back the memory of what was read; it is read again when touched."""
+        self._map.madvise(MADV_DONTNEED)
 
     def _check_with_library(self) -> None:
         from safetensors import SafetensorError, safe_open

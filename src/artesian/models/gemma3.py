@@ -38,10 +38,12 @@ class Gemma3Layer(Generic[T, W]):
         )
 
     def forward(self, ops: Ops[T, W], x: T) -> T:
-        """One layer over (rows, hidden_size)."""
+        """One layer over (rows, hidden_size); the last one returns only the logits' rows."""
         eps = self.config.norm_eps
         hidden = ops.rms_norm(x, self.attn_norm, eps)
         hidden = ops.attention(ops.linear(hidden, self.qkv), self.spec)
+        if self.spec.layer == self.config.num_layers - 1:
+            hidden, x = ops.logit_rows(hidden), ops.logit_rows(x)
         x = ops.rms_norm(ops.linear(hidden, [self.o]), self.post_attn_norm, eps, residual=x)
         hidden = ops.linear(ops.rms_norm(x, self.mlp_norm, eps), self.gate_up)
         hidden = ops.linear(ops.gated(hidden, self.config.activation), [self.down])
@@ -65,7 +67,7 @@ class Gemma3Model(Generic[T, W]):
         x = ops.embed(self.embed, math.sqrt(self.config.hidden_size))
         for layer in self.layers:
             x = layer.forward(ops, x)
-        x = ops.rms_norm(ops.logit_rows(x), self.norm, self.config.norm_eps)
+        x = ops.rms_norm(x, self.norm, self.config.norm_eps)
         logits = ops.linear(x, [self.head])
         cap = self.config.logit_softcap
         return logits if cap is None else ops.softcap(logits, cap)

@@ -46,11 +46,13 @@ class LlamaLayer(Generic[T, W]):
         return None, None
 
     def forward(self, ops: Ops[T, W], x: T) -> T:
-        """One layer over (rows, hidden_size)."""
+        """One layer over (rows, hidden_size); the last one returns only the logits' rows."""
         eps = self.config.norm_eps
         hidden = ops.rms_norm(x, self.attn_norm, eps)
-        qkv = ops.linear(hidden, self.qkv, bias=self.qkv_bias)
-        x = ops.linear(ops.attention(qkv, self.spec), [self.o], residual=x)
+        hidden = ops.attention(ops.linear(hidden, self.qkv, bias=self.qkv_bias), self.spec)
+        if self.spec.layer == self.config.num_layers - 1:
+            hidden, x = ops.logit_rows(hidden), ops.logit_rows(x)
+        x = ops.linear(hidden, [self.o], residual=x)
         hidden = ops.rms_norm(x, self.mlp_norm, eps)
         gate_up = ops.linear(hidden, self.gate_up)
         return ops.linear(ops.gated(gate_up, self.config.activation), [self.down], residual=x)
@@ -75,5 +77,5 @@ class LlamaModel(Generic[T, W]):
         x = ops.embed(self.embed)
         for layer in self.layers:
             x = layer.forward(ops, x)
-        x = ops.rms_norm(ops.logit_rows(x), self.norm, self.config.norm_eps)
+        x = ops.rms_norm(x, self.norm, self.config.norm_eps)
         return ops.linear(x, [self.head])

@@ -10,6 +10,7 @@ mod block;
 pub mod fixed;
 mod gated;
 mod group;
+mod int8;
 mod pack;
 mod portable;
 mod quant;
@@ -18,6 +19,7 @@ mod rows;
 pub use block::{put_block, BlockPlace};
 pub use gated::{gate_group, gate_rows, GatedBlocks};
 pub use group::{GroupKind, GroupLinear, GroupPacker, PanelView, RowParts, GROUP_BYTES, PANEL};
+pub use int8::round_to_int8;
 pub use quant::{is_fixed, LinearScratch, QuantInput, QuantLinear};
 pub use rows::{QuantRows, RowTile, GROUP, TILE_ROWS};
 
