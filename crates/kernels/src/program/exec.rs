@@ -288,6 +288,12 @@ impl Program {
             self.segments.iter().for_each(|segment| unsafe {
                 run.segment(&self.steps[segment.clone()], block_rows, worker);
             });
+            #[cfg(target_arch = "x86_64")]
+            if self.isa == Isa::Amx {
+                // SAFETY: AMX is available; nothing in the tiles is needed any more, and empty ones
+                // need not be saved when the system switches threads.
+                unsafe { crate::amx::release() };
+            }
         });
         Ok(())
     }

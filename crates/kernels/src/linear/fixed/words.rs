@@ -56,9 +56,9 @@ pub(super) unsafe fn spread_factors(factors: *const i16) -> __m512i {
 
 /// How far ahead of their use codes are fetched, in bytes. Panels follow each other, but the
 /// processor's own prefetching stops at the end of each page.
-const CODES_AHEAD: usize = 4096;
+const CODES_AHEAD: usize = 2048;
 /// The same for factors and offsets, in elements.
-const FACTORS_AHEAD: usize = 512;
+const FACTORS_AHEAD: usize = 256;
 
 /// Asks for the memory that the group this far ahead will need; nothing is read past any end.
 #[inline(always)]
