@@ -1,0 +1,196 @@
+//! A client's way to the pool's memory: verbs, the view, and the gate at which clients hold still
+//! while the membership changes.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use artesian_bus::{BusError, GlobalAddr, NodeId, Verb, Verbs};
+use smallvec::SmallVec;
+
+use crate::address::{ClientId, PoolAddr};
+use crate::config::{meta, record, NodeLayout, PoolConfig, CLIENT_AREA, META_REPLICAS, NUM_LOCKS};
+use crate::error::{PoolError, Result};
+use crate::view::View;
+
+/// Copies of one address, the primary first.
+pub type Copies = SmallVec<[GlobalAddr; 4]>;
+
+/// One client's connection with everything that tells where things lie.
+pub struct Fabric {
+    verbs: Box<dyn Verbs>,
+    config: PoolConfig,
+    layout: NodeLayout,
+    view: RefCell<Arc<View>>,
+    me: ClientId,
+    obeyed: Cell<u64>,
+    governs: Cell<bool>,
+}
+
+impl Fabric {
+    /// The connection of client `me`, which has already been entered in the client table.
+    pub fn new(verbs: Box<dyn Verbs>, config: PoolConfig, view: View, me: ClientId) -> Fabric {
+        let obeyed = Cell::new(view.epoch * 2);
+        let layout = NodeLayout::of(&config);
+        let view = RefCell::new(Arc::new(view));
+        Fabric { verbs, config, layout, view, me, obeyed, governs: Cell::new(false) }
+    }
+
+    /// The transport.
+    pub fn verbs(&self) -> &dyn Verbs {
+        &*self.verbs
+    }
+
+    /// The pool's numbers.
+    pub fn config(&self) -> &PoolConfig {
+        &self.config
+    }
+
+    /// Where things lie on a node.
+    pub fn layout(&self) -> &NodeLayout {
+        &self.layout
+    }
+
+    /// The client.
+    pub fn me(&self) -> ClientId {
+        self.me
+    }
+
+    /// The view that this client goes by.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Goes by another view from now on.
+    pub fn adopt(&self, view: View) {
+        self.obeyed.set(self.obeyed.get().max(view.epoch * 2));
+        *self.view.borrow_mut() = Arc::new(view);
+    }
+
+    /// While `governs`, batches pass the gate: the master works when all others hold still.
+    pub fn set_governs(&self, governs: bool) {
+        self.governs.set(governs);
+    }
+
+    /// The primary copy of `addr`.
+    #[inline]
+    pub fn primary(&self, addr: PoolAddr) -> Result<GlobalAddr> {
+        self.copy(addr, 0)
+    }
+
+    /// Copy `replica` of `addr`.
+    #[inline]
+    pub fn copy(&self, addr: PoolAddr, replica: usize) -> Result<GlobalAddr> {
+        self.view
+            .borrow()
+            .locate(&self.config, &self.layout, addr, replica)
+            .ok_or_else(|| PoolError::Lost(format!("no copy of {addr:?} is left")))
+    }
+
+    /// All copies of `addr`, the primary first; empty if the region is lost.
+    pub fn copies(&self, addr: PoolAddr) -> Copies {
+        let view = self.view.borrow();
+        let num = view.placement(&self.config, addr).len();
+        (0..num).filter_map(|i| view.locate(&self.config, &self.layout, addr, i)).collect()
+    }
+
+    /// All copies of byte `offset` of the meta area, the primary first.
+    pub fn meta(&self, offset: u64) -> SmallVec<[GlobalAddr; META_REPLICAS]> {
+        let view = self.view.borrow();
+        view.meta.iter().map(|&node| GlobalAddr::new(node, self.layout.meta + offset)).collect()
+    }
+
+    /// All copies of byte `offset` of the record of the client at `index`.
+    pub fn client_record(&self, index: u16, offset: u64) -> SmallVec<[GlobalAddr; META_REPLICAS]> {
+        self.meta(meta::CLIENT_TABLE + u64::from(index) * meta::CLIENT_RECORD + offset)
+    }
+
+    /// All copies of byte `offset` of the area of the client at `index`.
+    pub fn client_area(&self, index: u16, offset: u64) -> SmallVec<[GlobalAddr; META_REPLICAS]> {
+        debug_assert!(offset < CLIENT_AREA);
+        let at = self.layout.clients + u64::from(index) * CLIENT_AREA + offset;
+        self.view.borrow().meta.iter().map(|&node| GlobalAddr::new(node, at)).collect()
+    }
+
+    /// The lock word that guards `addr`: on the node of its primary copy, so that taking it and
+    /// reading what it guards go in one ordered batch.
+    pub fn lock_of(&self, addr: PoolAddr) -> Result<GlobalAddr> {
+        let node = self.primary(addr)?.node();
+        let mixed = (addr.0 / 64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        Ok(GlobalAddr::new(node, self.layout.locks + mixed % NUM_LOCKS * 8))
+    }
+
+    /// Posts the verbs in one round trip. [`PoolError::ViewChanged`] if the membership changed
+    /// (then some verbs may not have taken effect): look at the pool again and decide anew.
+    #[inline]
+    pub fn batch(&self, verbs: &mut [Verb<'_>]) -> Result<()> {
+        match self.verbs.batch(verbs) {
+            Ok(()) => self.pass_gate(),
+            Err(BusError::NodeLost(node)) if !self.governs.get() => {
+                crate::membership::report_loss(self, node)?;
+                Err(PoolError::ViewChanged)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Holds still if the master asks for it. Called between any two batches and before every
+    /// operation; costs no verb.
+    #[inline]
+    pub fn pass_gate(&self) -> Result<()> {
+        if self.governs.get() || self.asked() <= self.obeyed.get() {
+            return Ok(());
+        }
+        crate::membership::hold_still(self)?;
+        Err(PoolError::ViewChanged)
+    }
+
+    /// What the mailbox asks for: see [`record::MAILBOX`]. The largest of all copies counts, as
+    /// those of lost nodes stay behind.
+    #[inline]
+    pub fn asked(&self) -> u64 {
+        let view = self.view.borrow();
+        let at = self.layout.meta
+            + meta::CLIENT_TABLE
+            + u64::from(self.me.index) * meta::CLIENT_RECORD
+            + record::MAILBOX;
+        let copies = view.meta.iter();
+        copies.map(|&node| self.verbs.mailbox(GlobalAddr::new(node, at))).max().unwrap_or(0)
+    }
+
+    /// Remembers what of the mailbox has been obeyed.
+    pub fn set_obeyed(&self, asked: u64) {
+        self.obeyed.set(asked);
+    }
+
+    /// Reads into `into` from the primary copy of `addr`.
+    pub fn read(&self, addr: PoolAddr, into: &mut [u8]) -> Result<()> {
+        self.batch(&mut [Verb::read(self.primary(addr)?, into)])
+    }
+
+    /// Reads the word at `addr` of a node.
+    pub fn read_word(&self, addr: GlobalAddr) -> Result<u64> {
+        let mut bytes = [0; 8];
+        self.batch(&mut [Verb::read(addr, &mut bytes)])?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// Swaps the word at `addr` of a node; returns what it was.
+    pub fn cas(&self, addr: GlobalAddr, expected: u64, desired: u64) -> Result<u64> {
+        let mut verbs = [Verb::cas(addr, expected, desired)];
+        self.batch(&mut verbs)?;
+        Ok(verbs[0].found())
+    }
+
+    /// Writes `from` to all copies of `addr`.
+    pub fn write_all(&self, addr: PoolAddr, from: &[u8]) -> Result<()> {
+        let copies = self.copies(addr);
+        let mut verbs: SmallVec<[Verb<'_>; 4]> =
+            copies.iter().map(|&copy| Verb::write(copy, from)).collect();
+        self.batch(&mut verbs)
+    }
+
+    /// Nodes of the view that this client's own meta words lie on.
+    pub fn meta_nodes(&self) -> SmallVec<[NodeId; META_REPLICAS]> {
+        self.view.borrow().meta.clone()
+    }
+}

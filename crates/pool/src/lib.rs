@@ -1,0 +1,22 @@
+//! The pool: a store, a cache and an ordered index on disaggregated memory.
+//!
+//! Clients do all the work with the one-sided verbs of [`artesian_bus`]; memory nodes only lend
+//! memory. `README.md` of this crate maps the formats and the rules that the modules share.
+
+pub mod address;
+pub mod class;
+pub mod config;
+pub mod error;
+pub mod fabric;
+pub mod membership;
+pub mod object;
+pub mod slot;
+pub mod view;
+
+pub use address::{ClientId, PoolAddr};
+pub use class::SizeClass;
+pub use config::{NodeLayout, PoolConfig};
+pub use error::{PoolError, Result};
+pub use fabric::Fabric;
+pub use slot::Slot;
+pub use view::View;

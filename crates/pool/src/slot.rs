@@ -1,0 +1,105 @@
+//! The 64-bit word through which an index refers to an object.
+//!
+//! ```text
+//! 63      56 55      48 47      40 39                    0
+//! | finger-  | version  | class    | address in granules  |
+//! ```
+//!
+//! The version goes up with every change of the slot, so that a value never comes back while
+//! somebody may still hold the old one (FUSEE's slots lack it: a reused address looks unchanged).
+
+use std::fmt;
+
+use crate::address::{PoolAddr, GRANULE};
+use crate::class::SizeClass;
+
+/// A slot's value. 0 is a slot that never held anything.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub u64);
+
+/// Class numbers with another meaning than a size.
+pub mod tag {
+    /// Deleted: the address is the deleting client's log object. Counts as empty.
+    pub const TOMBSTONE: u8 = 0xfe;
+    /// Moved to another subtable by a split; the address is still the object's.
+    pub const MOVED: u8 = 0xfd;
+    /// Held by a transaction: the address is its intent object.
+    pub const INTENT: u8 = 0xfc;
+    /// The cache's history entry: the lower 40 bits are a logical time, not an address.
+    pub const HISTORY: u8 = 0xfb;
+}
+
+impl Slot {
+    /// Never used.
+    pub const EMPTY: Slot = Slot(0);
+
+    /// A slot of its parts; `kind` is a size class or a [`tag`].
+    pub const fn new(fingerprint: u8, version: u8, kind: u8, addr: PoolAddr) -> Slot {
+        Slot(
+            (fingerprint as u64) << 56
+                | (version as u64) << 48
+                | (kind as u64) << 40
+                | ((addr.0 / GRANULE) & ((1 << 40) - 1)),
+        )
+    }
+
+    /// Eight bits of the key's hash.
+    pub const fn fingerprint(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+
+    /// The version.
+    pub const fn version(self) -> u8 {
+        (self.0 >> 48) as u8
+    }
+
+    /// Size class or [`tag`].
+    pub const fn kind(self) -> u8 {
+        (self.0 >> 40) as u8
+    }
+
+    /// The size class, if it refers to an object directly.
+    pub const fn class(self) -> Option<SizeClass> {
+        if self.0 != 0 && (self.kind() as usize) < SizeClass::COUNT {
+            Some(SizeClass(self.kind()))
+        } else {
+            None
+        }
+    }
+
+    /// The object's address.
+    pub const fn addr(self) -> PoolAddr {
+        PoolAddr((self.0 & ((1 << 40) - 1)) * GRANULE)
+    }
+
+    /// Whether an insert may take it.
+    pub const fn is_vacant(self) -> bool {
+        self.0 == 0 || self.kind() == tag::TOMBSTONE
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return write!(f, "empty");
+        }
+        let (fp, version, kind) = (self.fingerprint(), self.version(), self.kind());
+        write!(f, "fp {fp:#x} v{version} kind {kind} {:?}", self.addr())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_come_back() {
+        let addr = PoolAddr(PoolAddr::LIMIT - GRANULE);
+        let slot = Slot::new(0xab, 0xcd, 17, addr);
+        assert_eq!((slot.fingerprint(), slot.version(), slot.kind()), (0xab, 0xcd, 17));
+        assert_eq!((slot.addr(), slot.class()), (addr, Some(SizeClass(17))));
+        assert!(Slot::EMPTY.class().is_none() && Slot::EMPTY.is_vacant());
+        assert!(Slot::new(1, 2, tag::TOMBSTONE, addr).is_vacant());
+        assert!(Slot::new(1, 2, tag::MOVED, addr).class().is_none());
+    }
+}

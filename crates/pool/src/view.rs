@@ -1,0 +1,253 @@
+//! The view: which nodes there are and where every region's copies lie.
+//!
+//! Every node carries the view; the one with the highest epoch and a good checksum counts. It is
+//! only changed while all clients hold still.
+
+use artesian_bus::{GlobalAddr, NodeId};
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::address::PoolAddr;
+use crate::config::{
+    NodeLayout, PoolConfig, MAX_NODES, MAX_REPLICAS, META_REPLICAS, VIEW_BYTES,
+};
+use crate::error::{PoolError, Result};
+use crate::object::word;
+
+const MAGIC: u64 = u64::from_le_bytes(*b"artview1");
+const HEAD: usize = 40;
+/// Regions that fit into a view.
+pub const MAX_REGIONS: usize = (VIEW_BYTES as usize - HEAD - MAX_NODES) / (4 * MAX_REPLICAS);
+
+/// State of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum NodeState {
+    /// Lends its memory.
+    Live = 1,
+    /// Lends it, but gets no new regions: it is about to leave.
+    Draining = 2,
+    /// Lost, or gone after draining.
+    Dead = 3,
+}
+
+/// The copies of one region: node and place on it, the primary first. Empty: the region is lost.
+pub type Placement = SmallVec<[(NodeId, u32); MAX_REPLICAS]>;
+
+/// Who is in the pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Goes up with every change; starts at 1.
+    pub epoch: u64,
+    /// State of every node, by number.
+    pub nodes: Vec<NodeState>,
+    /// Nodes that carry the meta area, the primary first.
+    pub meta: SmallVec<[NodeId; META_REPLICAS]>,
+    /// Every region's copies.
+    pub regions: Vec<Placement>,
+}
+
+impl View {
+    /// The first view of a pool: regions placed by consistent (rendezvous) hashing.
+    pub fn first(config: &PoolConfig) -> View {
+        let places = NodeLayout::of(config).num_regions;
+        let nodes = config.num_nodes as usize;
+        let num = (places as usize * nodes / config.replicas as usize).min(MAX_REGIONS);
+        let mut view = View {
+            epoch: 1,
+            nodes: vec![NodeState::Live; nodes],
+            meta: (0..config.num_nodes).take(META_REPLICAS).map(NodeId).collect(),
+            regions: Vec::new(),
+        };
+        let mut free = vec![places as u32; nodes];
+        for region in 0..num {
+            let chosen = view.choose(region, config.replicas as usize, &free);
+            if chosen.len() < config.replicas as usize {
+                break;
+            }
+            let placement = chosen.into_iter().map(|node| {
+                let left = &mut free[node.0 as usize];
+                *left -= 1;
+                (node, places as u32 - 1 - *left)
+            });
+            let placement = placement.collect();
+            view.regions.push(placement);
+        }
+        view
+    }
+
+    /// The `count` live nodes with room (`free` places by node) that hash highest for `region`.
+    /// A node that joins or leaves moves only the regions that it wins or had.
+    pub fn choose(&self, region: usize, count: usize, free: &[u32]) -> SmallVec<[NodeId; 4]> {
+        let mut nodes: Vec<(u64, NodeId)> = (0..self.nodes.len())
+            .filter(|&node| self.nodes[node] == NodeState::Live && free[node] > 0)
+            .map(|node| {
+                let mut key = [0; 16];
+                key[..8].copy_from_slice(&(region as u64).to_le_bytes());
+                key[8..].copy_from_slice(&(node as u64).to_le_bytes());
+                // Fuller nodes step back, so that the last places are used up evenly.
+                (u64::from(free[node]) * 16 / 3 + xxh3_64(&key) % 16, NodeId(node as u16))
+            })
+            .collect();
+        nodes.sort_unstable_by(|a, b| b.cmp(a));
+        nodes.into_iter().take(count).map(|(_, node)| node).collect()
+    }
+
+    /// The copies of the region of `addr`; empty if it is lost or was never there.
+    pub fn placement(&self, config: &PoolConfig, addr: PoolAddr) -> &[(NodeId, u32)] {
+        let region = (addr.0 >> config.region_shift) as usize;
+        self.regions.get(region).map_or(&[], |placement| placement.as_slice())
+    }
+
+    /// Where copy `replica` of `addr` lies.
+    pub fn locate(
+        &self,
+        config: &PoolConfig,
+        layout: &NodeLayout,
+        addr: PoolAddr,
+        replica: usize,
+    ) -> Option<GlobalAddr> {
+        let (node, place) = *self.placement(config, addr).get(replica)?;
+        let within = addr.0 & (config.region_bytes() - 1);
+        let start = layout.regions + (u64::from(place) << config.region_shift);
+        Some(GlobalAddr::new(node, start + within))
+    }
+
+    /// The view's bytes for a node's view area.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEAD + self.nodes.len() + self.regions.len() * 16);
+        for number in [MAGIC, 0, self.epoch] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        let (nodes, meta) = (self.nodes.len() as u16, self.meta.len() as u16);
+        bytes.extend_from_slice(&nodes.to_le_bytes());
+        bytes.extend_from_slice(&meta.to_le_bytes());
+        bytes.extend_from_slice(&(self.regions.len() as u32).to_le_bytes());
+        for slot in 0..4 {
+            let node = self.meta.get(slot).map_or(u16::MAX, |node| node.0);
+            bytes.extend_from_slice(&node.to_le_bytes());
+        }
+        bytes.extend(self.nodes.iter().map(|&state| state as u8));
+        for placement in &self.regions {
+            for replica in 0..MAX_REPLICAS {
+                let packed = placement
+                    .get(replica)
+                    .map_or(u32::MAX, |&(node, place)| u32::from(node.0) << 24 | place);
+                bytes.extend_from_slice(&packed.to_le_bytes());
+            }
+        }
+        let sum = xxh3_64(&bytes[16..]);
+        bytes[8..16].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    /// How many bytes the view starting with `head` ([`View::HEAD`] bytes) has.
+    pub fn encoded_bytes(head: &[u8]) -> Result<usize> {
+        let bad = |what| PoolError::Corrupt(format!("view: {what}"));
+        if head.len() < HEAD || word(head, 0) != MAGIC {
+            return Err(bad("no view here"));
+        }
+        let nodes = u16::from_le_bytes([head[24], head[25]]) as usize;
+        let regions = u32::from_le_bytes([head[28], head[29], head[30], head[31]]) as usize;
+        if nodes > MAX_NODES || regions > MAX_REGIONS {
+            return Err(bad("too many nodes or regions"));
+        }
+        Ok(HEAD + nodes + regions * 4 * MAX_REPLICAS)
+    }
+
+    /// Bytes that tell [`View::encoded_bytes`].
+    pub const HEAD: usize = HEAD;
+
+    /// The view in `bytes`, every number checked against `config`.
+    pub fn decode(bytes: &[u8], config: &PoolConfig) -> Result<View> {
+        let bad = |what| PoolError::Corrupt(format!("view: {what}"));
+        let length = View::encoded_bytes(bytes)?;
+        if bytes.len() < length || word(bytes, 8) != xxh3_64(&bytes[16..length]) {
+            return Err(bad("checksum differs"));
+        }
+        let num_nodes = u16::from_le_bytes([bytes[24], bytes[25]]) as usize;
+        let num_meta = u16::from_le_bytes([bytes[26], bytes[27]]) as usize;
+        if num_meta == 0 || num_meta > META_REPLICAS {
+            return Err(bad("impossible meta nodes"));
+        }
+        let meta: SmallVec<[NodeId; META_REPLICAS]> = (0..num_meta)
+            .map(|i| NodeId(u16::from_le_bytes([bytes[32 + 2 * i], bytes[33 + 2 * i]])))
+            .collect();
+        let states = bytes[HEAD..HEAD + num_nodes].iter().map(|&byte| match byte {
+            1 => Ok(NodeState::Live),
+            2 => Ok(NodeState::Draining),
+            3 => Ok(NodeState::Dead),
+            _ => Err(bad("unknown node state")),
+        });
+        let nodes = states.collect::<Result<Vec<_>>>()?;
+        let places = NodeLayout::of(config).num_regions;
+        let known = |node: NodeId| (node.0 as usize) < num_nodes;
+        if !meta.iter().all(|&node| known(node)) {
+            return Err(bad("unknown meta node"));
+        }
+        let mut regions = Vec::new();
+        for packed in bytes[HEAD + num_nodes..length].chunks_exact(4 * MAX_REPLICAS) {
+            let mut placement = Placement::new();
+            for copy in packed.chunks_exact(4) {
+                let packed = u32::from_le_bytes([copy[0], copy[1], copy[2], copy[3]]);
+                if packed == u32::MAX {
+                    continue;
+                }
+                let (node, place) = (NodeId((packed >> 24) as u16), packed & 0xff_ffff);
+                if !known(node) || u64::from(place) >= places {
+                    return Err(bad("a region outside its node"));
+                }
+                placement.push((node, place));
+            }
+            regions.push(placement);
+        }
+        Ok(View { epoch: word(bytes, 16), nodes, meta, regions })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_region_lies_on_distinct_nodes_and_no_place_twice() {
+        for (nodes, replicas) in [(1, 1), (2, 2), (3, 2), (5, 3)] {
+            let config = PoolConfig::for_size(64 << 20, nodes, replicas);
+            let view = View::first(&config);
+            let places = NodeLayout::of(&config).num_regions as usize;
+            assert!(view.regions.len() * replicas as usize + nodes as usize > places * nodes as usize);
+            let mut used = std::collections::HashSet::new();
+            for placement in &view.regions {
+                assert_eq!(placement.len(), replicas as usize);
+                assert!(placement.iter().all(|copy| used.insert(*copy)));
+                let on: std::collections::HashSet<_> = placement.iter().map(|copy| copy.0).collect();
+                assert_eq!(on.len(), replicas as usize);
+            }
+        }
+    }
+
+    #[test]
+    fn comes_back_and_notices_damage() {
+        let config = PoolConfig::for_size(64 << 20, 3, 2);
+        let view = View::first(&config);
+        let mut bytes = view.encode();
+        assert_eq!(View::encoded_bytes(&bytes[..View::HEAD]).unwrap(), bytes.len());
+        assert_eq!(View::decode(&bytes, &config).unwrap(), view);
+        bytes[50] ^= 1;
+        assert!(View::decode(&bytes, &config).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut bytes = bytes;
+            if bytes.len() > 40 {
+                bytes[..8].copy_from_slice(&MAGIC.to_le_bytes());
+                let sum = xxh3_64(&bytes[16..]);
+                bytes[8..16].copy_from_slice(&sum.to_le_bytes());
+            }
+            let _ = View::decode(&bytes, &PoolConfig::for_size(64 << 20, 3, 2));
+        }
+    }
+}
