@@ -1,6 +1,6 @@
 //! The interface that every transport implements.
 
-use crate::{BusError, GlobalAddr, Tally};
+use crate::{BusError, GlobalAddr, NodeId, Tally};
 
 /// One one-sided operation. `found` fields are results.
 #[derive(Debug)]
@@ -159,6 +159,9 @@ pub trait Verbs: Send {
     /// valid as long as the transport lives. Others may write there meanwhile: use it only for
     /// immutable, pinned bytes.
     fn map(&self, addr: GlobalAddr, len: usize) -> Option<*const u8>;
+
+    /// The nodes that can be reached now, with their bytes.
+    fn nodes(&self) -> Vec<(NodeId, u64)>;
 
     /// Verbs and round trips so far.
     fn tally(&self) -> Tally;
