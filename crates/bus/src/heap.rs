@@ -59,7 +59,7 @@ impl HeapVerbs {
         let start = addr.offset() as usize;
         let size = memory.len() as u64;
         let bad = BusError::BadAddress { addr, len, size };
-        if word && start % 8 != 0 {
+        if word && !start.is_multiple_of(8) {
             return Err(bad);
         }
         let Some(bytes) = memory.get_mut(start..start + len as usize) else { return Err(bad) };
