@@ -60,6 +60,12 @@ impl Fabric {
         Arc::clone(&self.view.borrow())
     }
 
+    /// The epoch of that view.
+    #[inline]
+    pub fn epoch(&self) -> u64 {
+        self.view.borrow().epoch
+    }
+
     /// Goes by another view from now on.
     pub fn adopt(&self, view: View) {
         self.obeyed.set(self.obeyed.get().max(view.epoch * 2));

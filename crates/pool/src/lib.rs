@@ -10,6 +10,7 @@ pub mod error;
 pub mod fabric;
 pub mod membership;
 pub mod object;
+pub mod rtx;
 pub mod slot;
 pub mod view;
 

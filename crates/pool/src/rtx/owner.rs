@@ -1,0 +1,64 @@
+//! Whether the holder of a lock lives, and waiting for it.
+
+use crate::address::ClientId;
+use crate::config::record;
+use crate::error::{PoolError, Result};
+use crate::fabric::Fabric;
+
+/// State of a client that works, in the top byte of [`record::STATE`].
+const LIVE: u64 = 1;
+
+/// Whether `client` has been declared dead (or has left): none of its verbs takes effect any more.
+pub fn is_dead(fabric: &Fabric, client: ClientId) -> Result<bool> {
+    if client == fabric.me() {
+        return Ok(false);
+    }
+    if client.is_nobody() || client.index >= fabric.config().max_clients {
+        return Ok(true);
+    }
+    let at = fabric.client_record(client.index, record::STATE);
+    let Some(&at) = at.first() else {
+        return Err(PoolError::Lost("no copy of the client table is left".into()));
+    };
+    let word = fabric.read_word(at)?;
+    Ok(ClientId::from_word(word) != client || word >> 56 != LIVE)
+}
+
+/// A bounded wait with growing pauses.
+pub struct Wait {
+    started: u64,
+    rounds: u32,
+}
+
+const FIRST_PAUSE_NS: u64 = 200;
+const MOST_PAUSE_NS: u64 = 100_000;
+/// A dead client is declared so within a few leases; who waits longer waits for a fault.
+const PATIENCE_LEASES: u64 = 6;
+
+impl Wait {
+    /// Starts to wait.
+    pub fn new(fabric: &Fabric) -> Wait {
+        Wait { started: fabric.verbs().now_ns(), rounds: 0 }
+    }
+
+    /// Pauses so far.
+    pub fn rounds(&self) -> u32 {
+        self.rounds
+    }
+
+    /// Whether it is time to ask if the other one lives: seldom, as that costs a round trip.
+    pub fn is_check_due(&self) -> bool {
+        self.rounds >= 4 && (self.rounds.is_power_of_two() || self.rounds.is_multiple_of(64))
+    }
+
+    /// One pause; an error when waiting makes no sense any more.
+    pub fn pause(&mut self, fabric: &Fabric, what: &str) -> Result<()> {
+        let waited_ms = (fabric.verbs().now_ns() - self.started) / 1_000_000;
+        if waited_ms > u64::from(fabric.config().lease_ms) * PATIENCE_LEASES {
+            return Err(PoolError::Timeout { what: what.into(), waited_ms });
+        }
+        fabric.verbs().relax((FIRST_PAUSE_NS << self.rounds.min(20)).min(MOST_PAUSE_NS));
+        self.rounds += 1;
+        fabric.pass_gate()
+    }
+}

@@ -1,0 +1,133 @@
+//! A pool of a few clients on the heap, whose clients die at a verb of the test's choice.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use artesian_bus::heap::{HeapNodes, HeapVerbs};
+use artesian_bus::{BusError, Fate, GlobalAddr, Identity, NodeId, Tally, Verb, Verbs};
+
+use crate::address::ClientId;
+use crate::config::{record, PoolConfig};
+use crate::fabric::Fabric;
+use crate::view::View;
+
+/// Dies after `left` verbs; the verb it dies in is half done if it is a write.
+pub struct Dying {
+    inner: HeapVerbs,
+    left: Cell<u64>,
+    tears: bool,
+}
+
+impl Verbs for Dying {
+    fn batch(&self, verbs: &mut [Verb<'_>]) -> Result<(), BusError> {
+        let mut outcome = Ok(());
+        for verb in verbs {
+            if self.left.get() == 0 {
+                if let (true, Verb::Write { addr, from }) = (self.tears, &*verb) {
+                    let half = from.len() / 16 * 8;
+                    self.inner.batch(&mut [Verb::write(*addr, &from[..half])])?;
+                }
+                return Err(BusError::Fenced);
+            }
+            self.left.set(self.left.get() - 1);
+            outcome = outcome.and(self.inner.batch(std::slice::from_mut(verb)));
+        }
+        outcome
+    }
+
+    fn mailbox(&self, addr: GlobalAddr) -> u64 {
+        self.inner.mailbox(addr)
+    }
+
+    fn wait_mailbox(&self, addr: GlobalAddr, seen: u64, timeout_ns: u64) {
+        self.inner.wait_mailbox(addr, seen, timeout_ns);
+    }
+
+    fn wake_mailbox(&self, addr: GlobalAddr) {
+        self.inner.wake_mailbox(addr);
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.inner.now_ns()
+    }
+
+    fn relax(&self, ns: u64) {
+        self.inner.relax(ns);
+    }
+
+    fn identity(&self) -> Identity {
+        self.inner.identity()
+    }
+
+    fn is_alive(&self, client: Identity) -> bool {
+        self.inner.is_alive(client)
+    }
+
+    fn fence(&self, client: Identity) -> Fate {
+        self.inner.fence(client)
+    }
+
+    fn map(&self, _addr: GlobalAddr, _len: usize) -> Option<*const u8> {
+        None
+    }
+
+    fn nodes(&self) -> Vec<(NodeId, u64)> {
+        self.inner.nodes()
+    }
+
+    fn tally(&self) -> Tally {
+        self.inner.tally()
+    }
+}
+
+/// The nodes of a test.
+pub struct TestPool {
+    /// The memory.
+    pub nodes: Arc<HeapNodes>,
+    /// Its shape.
+    pub config: PoolConfig,
+}
+
+impl TestPool {
+    /// Empty nodes.
+    pub fn new(nodes: u16, replicas: u8) -> TestPool {
+        let config = PoolConfig::for_size(8 << 20, nodes, replicas);
+        let config = PoolConfig { region_shift: 20, block_shift: 16, lease_ms: 500, ..config };
+        config.validate().unwrap();
+        TestPool { nodes: HeapNodes::new(nodes, 8 << 20), config }
+    }
+
+    fn enter(&self, index: u16, verbs: Box<dyn Verbs>) -> Fabric {
+        let me = ClientId { index, incarnation: 1 };
+        let fabric = Fabric::new(verbs, self.config, View::first(&self.config), me);
+        let admin = Box::new(self.nodes.connect(1000));
+        let nobody = ClientId::NOBODY;
+        let admin = Fabric::new(admin, self.config, View::first(&self.config), nobody);
+        set_state(&admin, me, 1);
+        fabric
+    }
+
+    /// A client that lives.
+    pub fn client(&self, index: u16) -> Fabric {
+        self.enter(index, Box::new(self.nodes.connect(u32::from(index))))
+    }
+
+    /// A client that dies after `verbs` verbs.
+    pub fn dying(&self, index: u16, verbs: u64, tears: bool) -> Fabric {
+        let inner = self.nodes.connect(u32::from(index));
+        self.enter(index, Box::new(Dying { inner, left: Cell::new(verbs), tears }))
+    }
+}
+
+/// Declares that `client` is in `state`.
+pub fn set_state(fabric: &Fabric, client: ClientId, state: u64) {
+    let word = (state << 56 | client.word()).to_le_bytes();
+    for copy in fabric.client_record(client.index, record::STATE) {
+        fabric.batch(&mut [Verb::write(copy, &word)]).unwrap();
+    }
+}
+
+/// Declares `client` dead.
+pub fn declare_dead(fabric: &Fabric, client: ClientId) {
+    set_state(fabric, client, 2);
+}

@@ -1,0 +1,331 @@
+//! A transaction from its first lock to its end.
+
+use std::cell::{Cell, RefCell, RefMut};
+
+use artesian_bus::{GlobalAddr, NodeId, Verb};
+use smallvec::SmallVec;
+
+use crate::error::{PoolError, Result};
+use crate::fabric::Fabric;
+use crate::rtx::log::PLACE_BYTES;
+use crate::rtx::log::{place_offset, Draft, Log, Name, DONE, MARKS, MAX_LOCKS, NUM_PLACES};
+use crate::rtx::owner::{is_dead, Wait};
+use crate::rtx::repair::release_dead;
+use crate::rtx::target::Target;
+
+type Batch<'a> = SmallVec<[Verb<'a>; 24]>;
+
+/// Pauses for a lock that is out of order; then the transaction gives way, as it might wait for
+/// one that waits for it.
+const UNORDERED_PAUSES: u32 = 6;
+/// Changes of the view that one end of a transaction survives.
+const MOST_VIEWS: usize = 16;
+
+/// A client's log places.
+pub struct Logs {
+    numbers: [Cell<u32>; NUM_PLACES],
+    drafts: [RefCell<Draft>; NUM_PLACES],
+    open: Cell<u8>,
+    bytes: Cell<u64>,
+    off: bool,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Logs {
+            numbers: std::array::from_fn(|_| Cell::new(0)),
+            drafts: std::array::from_fn(|_| RefCell::default()),
+            open: Cell::new(0),
+            bytes: Cell::new(0),
+            off: false,
+        }
+    }
+}
+
+impl Logs {
+    /// Transactions without logs, which do not survive their client: to measure what logs cost.
+    pub fn without_fault_tolerance() -> Logs {
+        Logs { off: true, ..Logs::default() }
+    }
+
+    /// Bytes of logs written so far, on one copy.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    fn open(&self) -> Result<usize> {
+        let place = self.open.get().trailing_ones() as usize;
+        if place >= NUM_PLACES {
+            return Err(PoolError::Invalid(format!("{NUM_PLACES} transactions are open already")));
+        }
+        self.open.set(self.open.get() | 1 << place);
+        self.numbers[place].set(self.numbers[place].get() + 1);
+        Ok(place)
+    }
+
+    fn close(&self, place: usize) {
+        self.open.set(self.open.get() & !(1 << place));
+    }
+}
+
+/// An open transaction. Dropping it rolls it back.
+pub struct Rtx<'a> {
+    fabric: &'a Fabric,
+    logs: &'a Logs,
+    draft: RefMut<'a, Draft>,
+    name: Name,
+    place: usize,
+    epoch: u64,
+    locks: SmallVec<[GlobalAddr; MAX_LOCKS]>,
+}
+
+impl<'a> Rtx<'a> {
+    /// Opens a transaction.
+    pub fn begin(fabric: &'a Fabric, logs: &'a Logs) -> Result<Rtx<'a>> {
+        fabric.pass_gate()?;
+        let place = logs.open()?;
+        let mut draft = logs.drafts[place].borrow_mut();
+        draft.clear();
+        let name = Name::new(fabric.me(), logs.numbers[place].get(), place);
+        let (epoch, locks) = (fabric.epoch(), SmallVec::new());
+        Ok(Rtx { fabric, logs, draft, name, place, epoch, locks })
+    }
+
+    /// Takes the lock of `target` and reads `into.len()` bytes there in the same round trip.
+    ///
+    /// Locks may be taken in any order: one that is out of order is only tried for a while, then
+    /// the answer is [`PoolError::Conflict`] and the caller rolls back and begins again.
+    pub fn lock(&mut self, target: Target, into: &mut [u8]) -> Result<()> {
+        let lock = target.lock_word(self.fabric)?;
+        let ordered = self.locks.iter().all(|&held| held < lock);
+        let mut wait = Wait::new(self.fabric);
+        loop {
+            let found = self.attempt(lock, target, into)?;
+            if found == 0 {
+                return Ok(());
+            }
+            let found = Name(found);
+            if wait.is_check_due() && is_dead(self.fabric, found.owner())? {
+                release_dead(self.fabric, lock, found)?;
+            } else if !ordered && wait.rounds() >= UNORDERED_PAUSES {
+                return Err(PoolError::Conflict);
+            } else {
+                wait.pause(self.fabric, "a lock")?;
+            }
+        }
+    }
+
+    /// One try; returns what the lock word held, 0 if the lock is ours now.
+    fn attempt(&mut self, lock: GlobalAddr, target: Target, into: &mut [u8]) -> Result<u64> {
+        self.check_view()?;
+        let read = Verb::read(target.primary(self.fabric)?, into);
+        // Two targets may share a lock word.
+        if self.locks.contains(&lock) {
+            self.fabric.batch(&mut [read])?;
+            return Ok(0);
+        }
+        if self.locks.len() == MAX_LOCKS {
+            return Err(PoolError::Invalid(format!("more than {MAX_LOCKS} locks")));
+        }
+        let mut verbs = [Verb::cas(lock, 0, self.name.0), read];
+        let outcome = self.fabric.batch(&mut verbs);
+        let found = verbs[0].found();
+        // When the batch failed the lock may be ours: the roll back tries to give it back.
+        if found == 0 {
+            self.locks.push(lock);
+        }
+        outcome.map(|()| found)
+    }
+
+    fn check_view(&self) -> Result<()> {
+        if self.fabric.epoch() == self.epoch {
+            Ok(())
+        } else {
+            Err(PoolError::ViewChanged)
+        }
+    }
+
+    /// Notes that `target` becomes `image` when the transaction commits.
+    pub fn write(&mut self, target: Target, image: &[u8]) -> Result<()> {
+        self.draft.push(target, image)
+    }
+
+    /// Makes all writes visible, or none. After an error nothing was or will be written, except
+    /// when the bus failed for good ([`PoolError::Bus`]).
+    pub fn commit(mut self) -> Result<()> {
+        self.check_view()?;
+        self.draft.seal(self.name, &self.locks);
+        let one_word = self.is_one_word();
+        let needs_log = !self.logs.off && !one_word;
+        if needs_log {
+            self.logs.bytes.set(self.logs.bytes.get() + self.draft.sealed().len() as u64);
+        }
+        let outcome = match self.post(needs_log) {
+            Err(PoolError::ViewChanged) if needs_log => self.resume(),
+            Err(PoolError::ViewChanged) if one_word => self.confirm_word(),
+            outcome => outcome,
+        };
+        // Done, or left to the repairers; but a change of the view before the commit point is
+        // rolled back.
+        if outcome != Err(PoolError::ViewChanged) {
+            self.locks.clear();
+        }
+        outcome
+    }
+
+    fn post(&self, needs_log: bool) -> Result<()> {
+        let mut batch = Batch::new();
+        let data_node = self.data_node();
+        let meta = self.fabric.meta_nodes();
+        let log_there = !needs_log || (meta.len() == 1 && data_node == Some(meta[0]));
+        if needs_log {
+            self.log_verbs(&mut batch);
+            if !log_there {
+                self.fabric.batch(&mut batch)?;
+                batch.clear();
+            }
+        }
+        if data_node.is_none() {
+            return self.finish(needs_log);
+        }
+        // All data and locks on one node, one copy each: the order of one batch is enough. Should
+        // the node be lost, a log that is not marked yet restores nothing but lost data.
+        self.data_verbs(&mut batch);
+        if needs_log {
+            self.done_verbs(&mut batch);
+        }
+        self.unlock_verbs(&mut batch);
+        self.fabric.batch(&mut batch)
+    }
+
+    /// All that follows the commit point, step by step.
+    fn finish(&self, needs_log: bool) -> Result<()> {
+        let mut batch = Batch::new();
+        self.data_verbs(&mut batch);
+        self.fabric.batch(&mut batch)?;
+        if needs_log {
+            batch.clear();
+            self.done_verbs(&mut batch);
+            self.fabric.batch(&mut batch)?;
+        }
+        batch.clear();
+        self.unlock_verbs(&mut batch);
+        self.fabric.batch(&mut batch)
+    }
+
+    /// The view changed while the transaction committed: the log tells what became of it.
+    fn resume(&mut self) -> Result<()> {
+        for _ in 0..MOST_VIEWS {
+            let outcome = match self.look_up() {
+                Ok(Some(true)) => self.release(),
+                Ok(Some(false)) => self.finish(true),
+                Ok(None) => return Err(PoolError::ViewChanged),
+                Err(error) => Err(error),
+            };
+            if outcome != Err(PoolError::ViewChanged) {
+                return outcome;
+            }
+        }
+        Err(PoolError::Lost("the view changes without end".into()))
+    }
+
+    /// The view changed with the batch that wrote one word: it has taken effect unless its node is
+    /// lost, and then the word is lost as well.
+    fn confirm_word(&mut self) -> Result<()> {
+        let written = self.draft.writes().all(|(target, _)| !target.copies(self.fabric).is_empty());
+        if written {
+            self.release()
+        } else {
+            Err(PoolError::ViewChanged)
+        }
+    }
+
+    /// Whether the log is on the nodes, and then whether it is done.
+    fn look_up(&self) -> Result<Option<bool>> {
+        let copies = self.fabric.client_area(self.fabric.me().index, place_offset(self.place));
+        let Some(&first) = copies.first() else { return Ok(None) };
+        let mut place = vec![0; PLACE_BYTES];
+        self.fabric.batch(&mut [Verb::read(first, &mut place)])?;
+        let is_done = crate::object::word(&place, DONE as usize) == self.name.0;
+        let is_there = Log::parse(&place).is_some_and(|log| log.name == self.name);
+        Ok(if is_done { Some(true) } else { is_there.then_some(false) })
+    }
+
+    /// Rolls back: nothing was written.
+    pub fn abort(mut self) -> Result<()> {
+        self.release()
+    }
+
+    fn release(&mut self) -> Result<()> {
+        for _ in 0..MOST_VIEWS {
+            if self.locks.is_empty() {
+                return Ok(());
+            }
+            let mut batch = Batch::new();
+            self.unlock_verbs(&mut batch);
+            match self.fabric.batch(&mut batch) {
+                Err(PoolError::ViewChanged) => {
+                    let left = self.fabric.verbs().nodes();
+                    self.locks.retain(|lock| left.iter().any(|&(node, _)| node == lock.node()));
+                }
+                outcome => {
+                    self.locks.clear();
+                    return outcome;
+                }
+            }
+        }
+        Err(PoolError::Lost("the view changes without end".into()))
+    }
+
+    /// A single word with a single copy changes at once: there is nothing to repair.
+    fn is_one_word(&self) -> bool {
+        let mut writes = self.draft.writes();
+        let one = writes.next().is_none_or(|(target, image)| {
+            let aligned = target.word().is_multiple_of(8);
+            image.len() == 8 && aligned && target.copies(self.fabric).len() == 1
+        });
+        one && writes.next().is_none()
+    }
+
+    /// The node on which all data and all locks lie, if it is one.
+    fn data_node(&self) -> Option<NodeId> {
+        let node = self.locks.first()?.node();
+        let on_node = |at: &GlobalAddr| at.node() == node;
+        let mut written = self.draft.writes().map(|(target, _)| target.copies(self.fabric));
+        let all =
+            self.locks.iter().all(on_node) && written.all(|copies| copies.iter().all(on_node));
+        all.then_some(node)
+    }
+
+    fn log_verbs<'b>(&'b self, batch: &mut Batch<'b>) {
+        let at = place_offset(self.place) + MARKS as u64;
+        let copies = self.fabric.client_area(self.fabric.me().index, at);
+        batch.extend(copies.iter().map(|&copy| Verb::write(copy, self.draft.sealed())));
+    }
+
+    fn data_verbs<'b>(&'b self, batch: &mut Batch<'b>) {
+        for (target, image) in self.draft.writes() {
+            batch.extend(target.copies(self.fabric).iter().map(|&copy| Verb::write(copy, image)));
+        }
+    }
+
+    fn done_verbs<'b>(&'b self, batch: &mut Batch<'b>) {
+        let at = place_offset(self.place) + DONE;
+        let copies = self.fabric.client_area(self.fabric.me().index, at);
+        // The name stands at the start of the sealed log, behind its checksum.
+        let name = &self.draft.sealed()[8..16];
+        batch.extend(copies.iter().map(|&copy| Verb::write(copy, name)));
+    }
+
+    fn unlock_verbs<'b>(&self, batch: &mut Batch<'b>) {
+        batch.extend(self.locks.iter().map(|&lock| Verb::cas(lock, self.name.0, 0)));
+    }
+}
+
+impl Drop for Rtx<'_> {
+    fn drop(&mut self) {
+        // A client that is fenced or a pool that is lost leaves its locks to the repairers.
+        let _: Result<()> = self.release();
+        self.logs.close(self.place);
+    }
+}
