@@ -9,6 +9,7 @@ use super::*;
 use crate::address::{ClientId, PoolAddr};
 use crate::config::NUM_LOCKS;
 use crate::error::{PoolError, Result};
+use crate::fabric::Fabric;
 use crate::object::word;
 
 const SHAPES: [(u16, u8); 4] = [(1, 1), (3, 1), (3, 2), (3, 3)];
