@@ -172,6 +172,29 @@ pub mod meta {
 
 /// Words of a client record, in bytes from its start.
 pub mod record {
+    use crate::address::ClientId;
+
+    /// The place is free; its word keeps the last client, whose successor is the next incarnation.
+    pub const FREE: u8 = 0;
+    /// Taken, not yet filled in. The pad holds the joiner's pid, so that it can be fenced.
+    pub const JOINING: u8 = 1;
+    /// At work.
+    pub const LIVE: u8 = 2;
+    /// Fenced and declared dead; its operations are to be finished.
+    pub const DEAD: u8 = 3;
+    /// Somebody (see [`REPAIRER`]) finishes its operations.
+    pub const RECOVERING: u8 = 4;
+
+    /// The word at [`STATE`].
+    pub const fn state_word(state: u8, client: ClientId) -> u64 {
+        (state as u64) << 56 | client.word()
+    }
+
+    /// State and client of the word at [`STATE`].
+    pub const fn split(word: u64) -> (u8, ClientId) {
+        ((word >> 56) as u8, ClientId::from_word(word))
+    }
+
     /// state 8 bits | pad 24 | client word 32 (see [`crate::ClientId`]).
     pub const STATE: u64 = 0;
     /// Process id (32 bits).
@@ -190,6 +213,25 @@ pub mod record {
     pub const ACK: u64 = 56;
     /// Who recovers this client once it is dead (a lock word).
     pub const REPAIRER: u64 = 64;
+}
+
+/// Where things lie in a client's area, in bytes from its start.
+pub mod area {
+    /// Ring of announced objects: [`NUM_ANNOUNCED`] words.
+    pub const RING: u64 = 0;
+    /// Words of the ring.
+    pub const NUM_ANNOUNCED: u64 = 2048;
+    /// Hazard words: addresses that must not be reused, 0 when unused.
+    pub const PINS: u64 = 16 << 10;
+    /// Hazard words of a client.
+    pub const NUM_PINS: u64 = 512;
+    /// Bytes that this place's clients have added to each namespace: signed words. They outlive
+    /// the client.
+    pub const USAGE: u64 = 20 << 10;
+    /// Redo logs of transactions.
+    pub const LOGS: u64 = 24 << 10;
+    /// Bytes for redo logs.
+    pub const LOG_BYTES: u64 = super::CLIENT_AREA - LOGS;
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@
 //! memory. `README.md` of this crate maps the formats and the rules that the modules share.
 
 pub mod address;
+pub mod alloc;
 pub mod class;
 pub mod config;
 pub mod error;
 pub mod fabric;
+pub mod lifecycle;
 pub mod membership;
 pub mod object;
 pub mod rtx;

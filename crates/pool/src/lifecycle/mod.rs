@@ -1,0 +1,16 @@
+//! The beginning and the end: making a pool, joining it, leaving it.
+//!
+//! A pool exists once all its nodes carry a header with a good checksum; the headers are written
+//! last, so a creation that was cut short leaves nothing that anybody could join.
+
+mod format;
+mod header;
+mod join;
+mod leave;
+#[cfg(test)]
+mod tests;
+
+pub use format::{format, format_node};
+pub use header::{read_header, VERSION};
+pub use join::{join, newest_view};
+pub use leave::leave;
