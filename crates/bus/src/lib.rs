@@ -7,13 +7,14 @@
 //! * an aligned 8-byte word is atomic, nothing larger is: a large read may be torn;
 //! * verbs of one batch on one node take effect in their order; between nodes there is none.
 //!
-//! Transports: `shm` (shared memory of this host), `sim` (deterministic, seeded; for tests),
+//! Transports: [`shm`] (shared memory of this host), `sim` (deterministic, seeded; for tests),
 //! [`heap`] (one lock a node: the slow obvious twin of the others).
 
 mod address;
 mod counters;
 mod error;
 pub mod heap;
+pub mod shm;
 mod verbs;
 
 pub use address::{GlobalAddr, NodeId};
