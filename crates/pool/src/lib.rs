@@ -14,6 +14,7 @@ pub mod membership;
 pub mod object;
 pub mod rtx;
 pub mod slot;
+pub mod snapshot;
 pub mod view;
 
 pub use address::{ClientId, PoolAddr};

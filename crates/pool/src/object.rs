@@ -227,6 +227,23 @@ pub fn decided_bytes(slot: PoolAddr, old: Slot, sequence: u64) -> [u8; 16] {
     bytes
 }
 
+/// The first 16 bytes of a log entry on a slot without copies: what the writer is about to swap.
+/// There the swap itself decides, so that this says over which value it won, *if* it won.
+pub fn proposed_bytes(slot: PoolAddr, old: Slot, sequence: u64) -> [u8; 16] {
+    let mut bytes = decided_bytes(slot, old, sequence);
+    bytes[15] ^= 0x80;
+    bytes
+}
+
+/// The slot and the old value of [`proposed_bytes`] or [`decided_bytes`] in a log entry.
+pub fn proposal(bytes: &[u8]) -> Option<(PoolAddr, Slot)> {
+    let entry = LogEntry::decode(bytes)?;
+    let (old, place) = (Slot(word(bytes, 0)), word(bytes, 8));
+    let slot = PoolAddr(place & ((1 << 48) - 1));
+    let whole = place != 0 && bytes[..16] == proposed_bytes(slot, old, entry.sequence);
+    entry.decided.or(whole.then_some((slot, old)))
+}
+
 /// The little-endian word at byte `at`.
 pub fn word(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
@@ -280,6 +297,10 @@ mod tests {
         assert_eq!(LogEntry::decode(&bytes).unwrap().decided, None);
         bytes[8..16].copy_from_slice(&decided[8..]);
         assert_eq!(LogEntry::decode(&bytes).unwrap().decided, Some((slot, old)));
+        assert_eq!(proposal(&bytes), Some((slot, old)));
+        bytes[..16].copy_from_slice(&proposed_bytes(slot, old, 12));
+        assert_eq!(LogEntry::decode(&bytes).unwrap().decided, None);
+        assert_eq!(proposal(&bytes), Some((slot, old)));
         assert_eq!(LogEntry::decode(&[0; LOG_BYTES]), None);
     }
 

@@ -19,19 +19,25 @@ pub struct Slot(pub u64);
 
 /// Class numbers with another meaning than a size.
 pub mod tag {
-    /// Deleted: the address is the deleting client's log object. Counts as empty.
+    /// Deleted: the address is the deleting client's log object and the fingerprint byte that
+    /// object's size class (or anything else, if there is no such object). Counts as empty.
     pub const TOMBSTONE: u8 = 0xfe;
     /// Moved to another subtable by a split; the address is still the object's.
     pub const MOVED: u8 = 0xfd;
-    /// Held by a transaction: the address is its intent object.
+    /// Held by a transaction: the address is its intent object, of [`super::INTENT_CLASS`].
     pub const INTENT: u8 = 0xfc;
     /// The cache's history entry: the lower 40 bits are a logical time, not an address.
     pub const HISTORY: u8 = 0xfb;
 }
 
+/// The size class of all intent objects, so that their log entries are found.
+pub const INTENT_CLASS: SizeClass = SizeClass(1);
+
 impl Slot {
     /// Never used.
     pub const EMPTY: Slot = Slot(0);
+    /// In a log entry: decided, but over a value that was lost with its node.
+    pub const UNKNOWN: Slot = Slot(0xff << 40);
 
     /// A slot of its parts; `kind` is a size class or a [`tag`].
     pub const fn new(fingerprint: u8, version: u8, kind: u8, addr: PoolAddr) -> Slot {
@@ -70,6 +76,30 @@ impl Slot {
     /// The object's address.
     pub const fn addr(self) -> PoolAddr {
         PoolAddr((self.0 & ((1 << 40) - 1)) * GRANULE)
+    }
+
+    /// The class of the object whose operation put this value here; `None` for values that no
+    /// operation log stands behind (moves of a split, history entries, empty).
+    pub const fn logged_class(self) -> Option<SizeClass> {
+        match self.kind() {
+            tag::INTENT => Some(INTENT_CLASS),
+            tag::TOMBSTONE if (self.fingerprint() as usize) < SizeClass::COUNT => {
+                Some(SizeClass(self.fingerprint()))
+            }
+            _ => self.class(),
+        }
+    }
+
+    /// Where the log entry of the operation lies that put this value here.
+    pub fn log(self) -> Option<PoolAddr> {
+        let class = self.logged_class()?;
+        let addr = self.addr();
+        (!addr.is_null()).then(|| crate::object::log_addr(addr, class))
+    }
+
+    /// The value of a slot whose key was deleted by the operation of the object at `addr`.
+    pub const fn tombstone(version: u8, class: SizeClass, addr: PoolAddr) -> Slot {
+        Slot::new(class.0, version, tag::TOMBSTONE, addr)
     }
 
     /// Whether an insert may take it.

@@ -1,0 +1,366 @@
+//! The steps of a round: what each phase posts, and what follows from its results.
+
+use artesian_bus::Verb;
+use smallvec::SmallVec;
+
+use super::round::{Outcome, Phase, Round, POLLS};
+use super::rules::{self, Help, Rule, Verdict};
+use crate::error::{PoolError, Result};
+use crate::fabric::{Copies, Fabric};
+use crate::object::{decided_bytes, proposal, proposed_bytes, LogEntry};
+use crate::slot::Slot;
+
+const NOTHING: [u8; 16] = [0; 16];
+
+impl Round {
+    /// Looks up where the next batch goes.
+    pub(super) fn prepare(&mut self, fabric: &Fabric) -> Result<()> {
+        if self.phase == Phase::Done {
+            return Ok(());
+        }
+        if self.copies.is_empty() {
+            self.copies = fabric.copies(self.slot);
+            if self.copies.is_empty() {
+                return Err(PoolError::Lost(format!("no copy of slot {:?} is left", self.slot)));
+            }
+            self.unlock_at = match self.unlock {
+                Some(unlock) => Some(fabric.primary(unlock.word)?),
+                None => None,
+            };
+        }
+        if self.phase == Phase::Start {
+            self.start(fabric);
+        }
+        let log = match self.phase {
+            Phase::Check if self.helping => Slot(self.winner).log(),
+            Phase::Own | Phase::Again => (!self.log.is_null()).then_some(self.log),
+            Phase::Walk => self.cursor.log(),
+            _ => None,
+        };
+        self.entry_at = match log {
+            Some(log) => Some(fabric.primary(log)?),
+            None => None,
+        };
+        if self.phase == Phase::Log {
+            self.prepare_log(fabric);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, fabric: &Fabric) {
+        self.polls = 0;
+        (self.helping, self.lost, self.filling) = (self.helper, false, false);
+        (self.known, self.rule, self.cursor) = (0, Rule::Single, Slot::EMPTY);
+        self.winner = if self.helper { 0 } else { self.new.0 };
+        if self.helper {
+            self.phase = Phase::Survey;
+        } else if self.copies.len() > 1 {
+            self.phase = Phase::Propose;
+        } else if self.proposed || self.log.is_null() {
+            self.phase = Phase::Swap;
+        } else {
+            self.prepare_log(fabric);
+            // The log entry must be there before the slot changes; one node keeps the order.
+            let together = self.logs.iter().all(|log| log.node() == self.copies[0].node());
+            self.phase = if together { Phase::LogSwap } else { Phase::Log };
+        }
+    }
+
+    fn prepare_log(&mut self, fabric: &Fabric) {
+        let (log, sequence) = if self.winner == self.new.0 {
+            (self.log, self.sequence)
+        } else {
+            let entry = LogEntry::decode(&self.entry);
+            (Slot(self.winner).log().unwrap_or(self.log), entry.map_or(0, |entry| entry.sequence))
+        };
+        self.logs = fabric.copies(log);
+        self.decided = if self.copies.len() > 1 {
+            decided_bytes(self.slot, self.old, sequence)
+        } else {
+            proposed_bytes(self.slot, self.old, sequence)
+        };
+    }
+
+    /// Adds the phase's verbs to the batch.
+    pub(super) fn post<'a>(&'a mut self, verbs: &mut SmallVec<[Verb<'a>; 8]>) {
+        let (old, new, winner) = (self.old.0, self.new.0, self.winner);
+        let (primary, backups) = (self.copies[0], &self.copies[1..]);
+        let held = backups.iter().zip(self.held);
+        let unlock = self.unlock.zip(self.unlock_at);
+        let unlock = unlock.map(|(word, at)| Verb::cas(at, word.held, word.free));
+        match self.phase {
+            Phase::Propose => verbs.extend(backups.iter().map(|&at| Verb::cas(at, old, new))),
+            Phase::Look | Phase::Survey => {
+                let looked = self.looked.iter_mut();
+                verbs.extend(backups.iter().zip(looked).map(|(&at, into)| Verb::read(at, into)));
+                if self.phase == Phase::Survey {
+                    verbs.push(Verb::read(primary, &mut self.seen));
+                }
+            }
+            Phase::Check | Phase::Again | Phase::Wait => {
+                verbs.push(Verb::read(primary, &mut self.seen));
+                verbs.extend(self.entry_at.map(|at| Verb::read(at, &mut self.entry)));
+            }
+            Phase::Own | Phase::Walk => {
+                verbs.extend(self.entry_at.map(|at| Verb::read(at, &mut self.entry)));
+            }
+            Phase::Fill => {
+                let unfilled = held.filter(|&(_, value)| value == old);
+                verbs.extend(unfilled.map(|(&at, _)| Verb::cas(at, old, winner)));
+            }
+            Phase::Fix => {
+                let others = held.filter(|&(_, value)| value != winner);
+                verbs.extend(others.map(|(&at, value)| Verb::cas(at, value, winner)));
+            }
+            Phase::Log => verbs.extend(self.logs.iter().map(|&at| Verb::write(at, &self.decided))),
+            Phase::Erase => verbs.extend(self.logs.iter().map(|&at| Verb::write(at, &NOTHING))),
+            Phase::LogSwap => {
+                verbs.extend(self.logs.iter().map(|&at| Verb::write(at, &self.decided)));
+                verbs.push(Verb::cas(primary, old, new));
+                verbs.extend(unlock);
+            }
+            Phase::Swap => {
+                verbs.push(Verb::cas(primary, old, winner));
+                verbs.extend(unlock.filter(|_| winner == new && !self.helper));
+            }
+            Phase::Unlock => verbs.extend(unlock),
+            Phase::Start | Phase::Done => {}
+        }
+    }
+
+    /// Goes on with what the batch has found.
+    pub(super) fn advance(&mut self, fabric: &Fabric, found: &[u64]) -> Result<()> {
+        let seen = Slot(u64::from_le_bytes(self.seen));
+        match self.phase {
+            Phase::Propose => self.proposed_all(found),
+            Phase::Survey => {
+                (self.old, self.current) = (seen, seen);
+                let same =
+                    self.looked[..self.copies.len() - 1].iter().all(|held| *held == self.seen);
+                // What the backups hold counts only if read after the primary's value is known.
+                self.phase = if same { Phase::Done } else { Phase::Look };
+            }
+            Phase::Look => self.looked_at(),
+            Phase::Check => self.checked(seen)?,
+            Phase::Fill => self.filled(found),
+            Phase::Fix => self.go_log(),
+            Phase::Log => self.phase = Phase::Swap,
+            Phase::LogSwap => self.swapped(found[self.logs.len()]),
+            Phase::Swap => self.swapped(found[0]),
+            Phase::Wait => self.waited(seen),
+            Phase::Own => self.end(self.decided_here().then_some(Rule::Helped), seen),
+            Phase::Again => self.look_again(fabric, seen)?,
+            Phase::Erase => self.phase = Phase::Start,
+            Phase::Walk => {
+                let link = proposal(&self.entry).filter(|link| link.0 == self.slot);
+                self.walk_to(link.map(|(_, before)| before))?;
+            }
+            Phase::Unlock => self.phase = Phase::Done,
+            Phase::Start | Phase::Done => {}
+        }
+        Ok(())
+    }
+
+    fn proposed_all(&mut self, found: &[u64]) {
+        for (held, &found) in self.held.iter_mut().zip(found) {
+            *held = if found == self.old.0 { self.new.0 } else { found };
+        }
+        match rules::verdict(self.held(), self.new.0) {
+            Verdict::Won(rule) => {
+                self.rule = rule;
+                self.go_fix();
+            }
+            Verdict::Lost => (self.lost, self.phase) = (true, Phase::Wait),
+            Verdict::IfOpen => {
+                self.winner = rules::winner(self.held());
+                self.phase = Phase::Check;
+            }
+        }
+    }
+
+    fn go_fix(&mut self) {
+        if self.held().iter().all(|&held| held == self.winner) {
+            self.go_log();
+        } else {
+            self.phase = Phase::Fix;
+        }
+    }
+
+    fn go_log(&mut self) {
+        let none = if self.winner == self.new.0 && !self.helper {
+            self.log.is_null()
+        } else {
+            Slot(self.winner).log().is_none()
+        };
+        self.phase = if none { Phase::Swap } else { Phase::Log };
+    }
+
+    fn looked_at(&mut self) {
+        for (held, looked) in self.held.iter_mut().zip(&self.looked) {
+            *held = u64::from_le_bytes(*looked);
+        }
+        self.go_help();
+    }
+
+    fn go_help(&mut self) {
+        match rules::help(self.held(), self.old.0) {
+            Help::Nothing if self.helper => self.phase = Phase::Done,
+            Help::Nothing => self.phase = Phase::Wait,
+            Help::Fill(value) => {
+                (self.filling, self.winner, self.phase) = (true, value, Phase::Check);
+            }
+            Help::Finish(value) => {
+                (self.filling, self.winner, self.phase) = (false, value, Phase::Check);
+            }
+        }
+    }
+
+    fn checked(&mut self, seen: Slot) -> Result<()> {
+        if seen != self.old {
+            self.over(seen);
+        } else if self.helping {
+            if self.entry_at.is_some() && LogEntry::decode(&self.entry).is_none() {
+                let (slot, value) = (self.slot, Slot(self.winner));
+                let text = format!("slot {slot:?}: no log entry behind the proposal {value:?}");
+                return Err(PoolError::Corrupt(text));
+            }
+            if self.filling {
+                self.phase = Phase::Fill;
+            } else {
+                self.known = self.winner;
+                self.go_fix();
+            }
+        } else if self.winner == self.new.0 {
+            self.rule = Rule::Three;
+            self.go_fix();
+        } else {
+            (self.lost, self.known, self.phase) = (true, self.winner, Phase::Wait);
+        }
+        Ok(())
+    }
+
+    /// The round is over; whose was it?
+    fn over(&mut self, seen: Slot) {
+        if self.helper {
+            (self.current, self.phase) = (seen, Phase::Done);
+        } else if self.lost || (self.log.is_null() && seen != self.new) {
+            self.end(None, seen);
+        } else if seen == self.new {
+            self.end(Some(Rule::Helped), seen);
+        } else {
+            self.phase = Phase::Own;
+        }
+    }
+
+    fn filled(&mut self, found: &[u64]) {
+        let (old, winner) = (self.old.0, self.winner);
+        let num = self.copies.len() - 1;
+        let unfilled = self.held[..num].iter_mut().filter(|held| **held == old);
+        for (held, &found) in unfilled.zip(found) {
+            *held = if found == old { winner } else { found };
+        }
+        self.go_help();
+    }
+
+    fn swapped(&mut self, found: u64) {
+        let swapped = found == self.old.0;
+        let current = if swapped { Slot(self.winner) } else { Slot(found) };
+        if self.helper || self.lost {
+            self.helps += u32::from(swapped);
+            if self.helper {
+                (self.current, self.phase) = (current, Phase::Done);
+            } else {
+                self.end(None, current);
+            }
+        } else if self.copies.len() > 1 || swapped || found == self.new.0 {
+            self.end(Some(self.rule), current);
+        } else {
+            self.known = found;
+            self.end(None, current);
+        }
+    }
+
+    fn waited(&mut self, seen: Slot) {
+        self.polls += 1;
+        if seen != self.old {
+            self.over(seen);
+            return;
+        }
+        self.known = rules::winner(self.held());
+        if self.polls >= POLLS {
+            (self.polls, self.helping, self.phase) = (0, true, Phase::Look);
+        }
+    }
+
+    fn end(&mut self, won: Option<Rule>, current: Slot) {
+        self.current = current;
+        self.phase = Phase::Done;
+        self.outcome = Some(match won {
+            Some(rule) => Outcome::Won(rule),
+            None if self.known == 0 => Outcome::Lost { winner: current, current },
+            None => Outcome::Lost { winner: Slot(self.known), current },
+        });
+        if won.is_some() && self.again > 0 && self.unlock.is_some() {
+            self.phase = Phase::Unlock;
+        }
+    }
+
+    /// The batch may have run in part or whole, in a view that is no more.
+    pub(super) fn view_changed(&mut self) {
+        if self.phase == Phase::Done {
+            return;
+        }
+        self.copies = Copies::new();
+        if self.phase == Phase::Unlock {
+            return;
+        }
+        self.again += u32::from(!self.helper);
+        self.phase = if self.helper { Phase::Start } else { Phase::Again };
+    }
+
+    /// What is true in the new view: the slot is not in the middle of anything.
+    fn look_again(&mut self, fabric: &Fabric, seen: Slot) -> Result<()> {
+        (self.lost, self.known, self.rule) = (false, 0, Rule::Helped);
+        (self.helping, self.current) = (false, seen);
+        let entered = self.entry_at.is_some() && self.entry[..16] != NOTHING;
+        if seen == self.new {
+            // The change of the view may have come before the log entry.
+            self.winner = self.new.0;
+            self.go_log();
+        } else if seen == self.old && self.decided_here() {
+            self.logs = fabric.copies(self.log);
+            (self.proposed, self.phase) = (false, Phase::Erase);
+        } else if seen == self.old {
+            self.phase = Phase::Start;
+        } else if entered {
+            self.walk_to(Some(seen))?;
+        } else {
+            self.end(None, seen);
+        }
+        Ok(())
+    }
+
+    fn decided_here(&self) -> bool {
+        let entry = self.entry_at.and_then(|_| LogEntry::decode(&self.entry));
+        entry.is_some_and(|entry| entry.decided == Some((self.slot, self.old)))
+    }
+
+    /// Goes back over the values that the slot had: whether the own one or the old one comes first
+    /// tells if the own one was among them.
+    fn walk_to(&mut self, before: Option<Slot>) -> Result<()> {
+        match before {
+            Some(value) if value == self.new => self.end(Some(Rule::Helped), self.current),
+            Some(value) if value == self.old => self.end(None, self.current),
+            Some(value) if value.log().is_some() && value != self.cursor => {
+                (self.cursor, self.phase) = (value, Phase::Walk);
+            }
+            _ => {
+                let (slot, new) = (self.slot, self.new);
+                return Err(PoolError::Lost(format!(
+                    "slot {slot:?} has changed so much with the membership that nobody can tell                      whether it held {new:?}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
