@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use crate::address::{ClientId, PoolAddr};
 use crate::config::{meta, record, NodeLayout, PoolConfig, CLIENT_AREA, META_REPLICAS, NUM_LOCKS};
 use crate::error::{PoolError, Result};
+use crate::membership::Watch;
 use crate::view::View;
 
 /// Copies of one address, the primary first.
@@ -24,6 +25,7 @@ pub struct Fabric {
     me: ClientId,
     obeyed: Cell<u64>,
     governs: Cell<bool>,
+    watch: Watch,
 }
 
 impl Fabric {
@@ -32,7 +34,8 @@ impl Fabric {
         let obeyed = Cell::new(view.epoch * 2);
         let layout = NodeLayout::of(&config);
         let view = RefCell::new(Arc::new(view));
-        Fabric { verbs, config, layout, view, me, obeyed, governs: Cell::new(false) }
+        let (governs, watch) = (Cell::new(false), Watch::default());
+        Fabric { verbs, config, layout, view, me, obeyed, governs, watch }
     }
 
     /// The transport.
@@ -72,6 +75,11 @@ impl Fabric {
         *self.view.borrow_mut() = Arc::new(view);
     }
 
+    /// What this client remembers of the others.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     /// While `governs`, batches pass the gate: the master works when all others hold still.
     pub fn set_governs(&self, governs: bool) {
         self.governs.set(governs);
@@ -92,11 +100,13 @@ impl Fabric {
             .ok_or_else(|| PoolError::Lost(format!("no copy of {addr:?} is left")))
     }
 
-    /// All copies of `addr`, the primary first; empty if the region is lost.
+    /// All copies of `addr`, the primary first; empty if the region is lost. One that is being
+    /// made counts as soon as it holds these bytes.
     pub fn copies(&self, addr: PoolAddr) -> Copies {
         let view = self.view.borrow();
         let num = view.placement(&self.config, addr).len();
-        (0..num).filter_map(|i| view.locate(&self.config, &self.layout, addr, i)).collect()
+        let full = (0..num).filter_map(|i| view.locate(&self.config, &self.layout, addr, i));
+        full.chain(view.filled(&self.config, addr)).collect()
     }
 
     /// All copies of byte `offset` of the meta area, the primary first.

@@ -1,23 +1,24 @@
 //! The view: which nodes there are and where every region's copies lie.
 //!
 //! Every node carries the view; the one with the highest epoch and a good checksum counts. It is
-//! only changed while all clients hold still.
+//! only changed while all clients hold still. Odd epochs lie in the first half of a node's view
+//! area, even ones in the second, so that a master that dies while it writes leaves the old one.
 
 use artesian_bus::{GlobalAddr, NodeId};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::address::PoolAddr;
-use crate::config::{
-    NodeLayout, PoolConfig, MAX_NODES, MAX_REPLICAS, META_REPLICAS, VIEW_BYTES,
-};
+use crate::config::{NodeLayout, PoolConfig, MAX_NODES, MAX_REPLICAS, META_REPLICAS, VIEW_BYTES};
 use crate::error::{PoolError, Result};
 use crate::object::word;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"artview1");
-const HEAD: usize = 40;
+const HEAD: usize = 64;
+/// Where in the view area views of even epochs start.
+const HALF: u64 = VIEW_BYTES / 2;
 /// Regions that fit into a view.
-pub const MAX_REGIONS: usize = (VIEW_BYTES as usize - HEAD - MAX_NODES) / (4 * MAX_REPLICAS);
+pub const MAX_REGIONS: usize = (HALF as usize - HEAD - MAX_NODES) / (4 * MAX_REPLICAS);
 
 /// State of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,20 @@ pub enum NodeState {
 /// The copies of one region: node and place on it, the primary first. Empty: the region is lost.
 pub type Placement = SmallVec<[(NodeId, u32); MAX_REPLICAS]>;
 
+/// A copy of a region that is being made, piece by piece, while clients run: the bytes below `upto`
+/// are a full copy that every write reaches, those behind it do not count yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filling {
+    /// The region.
+    pub region: u32,
+    /// The node that gets the copy.
+    pub node: NodeId,
+    /// Its place there.
+    pub place: u32,
+    /// Bytes of the region that are copied.
+    pub upto: u64,
+}
+
 /// Who is in the pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
@@ -45,6 +60,8 @@ pub struct View {
     pub meta: SmallVec<[NodeId; META_REPLICAS]>,
     /// Every region's copies.
     pub regions: Vec<Placement>,
+    /// The copy that is being made, if any.
+    pub filling: Option<Filling>,
 }
 
 impl View {
@@ -58,6 +75,7 @@ impl View {
             nodes: vec![NodeState::Live; nodes],
             meta: (0..config.num_nodes).take(META_REPLICAS).map(NodeId).collect(),
             regions: Vec::new(),
+            filling: None,
         };
         let mut free = vec![places as u32; nodes];
         for region in 0..num {
@@ -76,27 +94,74 @@ impl View {
         view
     }
 
-    /// The `count` live nodes with room (`free` places by node) that hash highest for `region`.
-    /// A node that joins or leaves moves only the regions that it wins or had.
+    /// The `count` live nodes that hash highest for `region` among those whose `free` places are
+    /// not far below the average: rendezvous hashing with bounded loads. A node that joins or
+    /// leaves moves only the regions that it wins or had; the fewer places are left, the tighter
+    /// the bound, so that the last ones are used up evenly.
     pub fn choose(&self, region: usize, count: usize, free: &[u32]) -> SmallVec<[NodeId; 4]> {
-        let mut nodes: Vec<(u64, NodeId)> = (0..self.nodes.len())
+        let open: Vec<usize> = (0..self.nodes.len())
             .filter(|&node| self.nodes[node] == NodeState::Live && free[node] > 0)
-            .map(|node| {
-                let mut key = [0; 16];
-                key[..8].copy_from_slice(&(region as u64).to_le_bytes());
-                key[8..].copy_from_slice(&(node as u64).to_le_bytes());
-                // Fuller nodes step back, so that the last places are used up evenly.
-                (u64::from(free[node]) * 16 / 3 + xxh3_64(&key) % 16, NodeId(node as u16))
+            .collect();
+        let all: u64 = open.iter().map(|&node| u64::from(free[node])).sum();
+        let average = all.checked_div(open.len() as u64).unwrap_or(0);
+        let mut nodes: Vec<(bool, u64, NodeId)> = open
+            .iter()
+            .map(|&node| {
+                let roomy = u64::from(free[node]) + average / 8 > average;
+                let tight = if roomy { 0 } else { u64::from(free[node]) << 32 };
+                let weight = rendezvous(region, NodeId(node as u16)) >> 32 | tight;
+                (roomy, weight, NodeId(node as u16))
             })
             .collect();
         nodes.sort_unstable_by(|a, b| b.cmp(a));
-        nodes.into_iter().take(count).map(|(_, node)| node).collect()
+        nodes.into_iter().take(count).map(|(_, _, node)| node).collect()
+    }
+
+    /// Free places of every node, by number; of those that are gone none.
+    pub fn free_places(&self, config: &PoolConfig) -> Vec<u32> {
+        let used = self.used_places(config);
+        let gone = |node: usize| self.nodes[node] == NodeState::Dead;
+        let count = |node: usize| used[node].iter().filter(|&&used| !used).count() as u32;
+        (0..self.nodes.len()).map(|node| if gone(node) { 0 } else { count(node) }).collect()
+    }
+
+    /// The first free place of `node`.
+    pub fn free_place(&self, config: &PoolConfig, node: NodeId) -> Option<u32> {
+        let used = self.used_places(config);
+        used.get(node.0 as usize)?.iter().position(|&used| !used).map(|place| place as u32)
+    }
+
+    fn used_places(&self, config: &PoolConfig) -> Vec<Vec<bool>> {
+        let places = NodeLayout::of(config).num_regions as usize;
+        let mut used = vec![vec![false; places]; self.nodes.len()];
+        let filling = self.filling.map(|filling| (filling.node, filling.place));
+        for (node, place) in self.regions.iter().flatten().copied().chain(filling) {
+            used[node.0 as usize][place as usize] = true;
+        }
+        used
     }
 
     /// The copies of the region of `addr`; empty if it is lost or was never there.
     pub fn placement(&self, config: &PoolConfig, addr: PoolAddr) -> &[(NodeId, u32)] {
         let region = (addr.0 >> config.region_shift) as usize;
         self.regions.get(region).map_or(&[], |placement| placement.as_slice())
+    }
+
+    /// The node and place of the copy in the making, if that byte of it counts already.
+    pub fn filled(&self, config: &PoolConfig, addr: PoolAddr) -> Option<GlobalAddr> {
+        let filling = self.filling.as_ref()?;
+        let within = addr.0 & (config.region_bytes() - 1);
+        if u64::from(filling.region) != addr.0 >> config.region_shift || within >= filling.upto {
+            return None;
+        }
+        let start = NodeLayout::of(config).regions;
+        let place = u64::from(filling.place) << config.region_shift;
+        Some(GlobalAddr::new(filling.node, start + place + within))
+    }
+
+    /// Where in a node's view area, in bytes from the node's start, the view of `epoch` lies.
+    pub fn place_of(layout: &NodeLayout, epoch: u64) -> u64 {
+        layout.view + if epoch.is_multiple_of(2) { HALF } else { 0 }
     }
 
     /// Where copy `replica` of `addr` lies.
@@ -127,6 +192,12 @@ impl View {
             let node = self.meta.get(slot).map_or(u16::MAX, |node| node.0);
             bytes.extend_from_slice(&node.to_le_bytes());
         }
+        let none = Filling { region: u32::MAX, node: NodeId(0), place: 0, upto: 0 };
+        let filling = self.filling.unwrap_or(none);
+        bytes.extend_from_slice(&filling.region.to_le_bytes());
+        bytes.extend_from_slice(&u32::from(filling.node.0).to_le_bytes());
+        bytes.extend_from_slice(&u64::from(filling.place).to_le_bytes());
+        bytes.extend_from_slice(&filling.upto.to_le_bytes());
         bytes.extend(self.nodes.iter().map(|&state| state as u8));
         for placement in &self.regions {
             for replica in 0..MAX_REPLICAS {
@@ -201,8 +272,31 @@ impl View {
             }
             regions.push(placement);
         }
-        Ok(View { epoch: word(bytes, 16), nodes, meta, regions })
+        let filling = Filling {
+            region: word(bytes, 40) as u32,
+            node: NodeId((word(bytes, 40) >> 32) as u16),
+            place: word(bytes, 48) as u32,
+            upto: word(bytes, 56),
+        };
+        let filling = (filling.region != u32::MAX).then_some(filling);
+        if filling.is_some_and(|f| {
+            f.region as usize >= regions.len()
+                || !known(f.node)
+                || u64::from(f.place) >= places
+                || f.upto > config.region_bytes()
+        }) {
+            return Err(bad("an impossible copy in the making"));
+        }
+        Ok(View { epoch: word(bytes, 16), nodes, meta, regions, filling })
     }
+}
+
+/// How high `node` hashes for `region`.
+pub fn rendezvous(region: usize, node: NodeId) -> u64 {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&(region as u64).to_le_bytes());
+    key[8..].copy_from_slice(&u64::from(node.0).to_le_bytes());
+    xxh3_64(&key)
 }
 
 #[cfg(test)]
@@ -216,12 +310,15 @@ mod tests {
             let config = PoolConfig::for_size(64 << 20, nodes, replicas);
             let view = View::first(&config);
             let places = NodeLayout::of(&config).num_regions as usize;
-            assert!(view.regions.len() * replicas as usize + nodes as usize > places * nodes as usize);
+            assert!(
+                view.regions.len() * replicas as usize + nodes as usize > places * nodes as usize
+            );
             let mut used = std::collections::HashSet::new();
             for placement in &view.regions {
                 assert_eq!(placement.len(), replicas as usize);
                 assert!(placement.iter().all(|copy| used.insert(*copy)));
-                let on: std::collections::HashSet<_> = placement.iter().map(|copy| copy.0).collect();
+                let on: std::collections::HashSet<_> =
+                    placement.iter().map(|copy| copy.0).collect();
                 assert_eq!(on.len(), replicas as usize);
             }
         }
@@ -230,7 +327,8 @@ mod tests {
     #[test]
     fn comes_back_and_notices_damage() {
         let config = PoolConfig::for_size(64 << 20, 3, 2);
-        let view = View::first(&config);
+        let filling = Filling { region: 1, node: NodeId(2), place: 3, upto: 4 };
+        let view = View { filling: Some(filling), ..View::first(&config) };
         let mut bytes = view.encode();
         assert_eq!(View::encoded_bytes(&bytes[..View::HEAD]).unwrap(), bytes.len());
         assert_eq!(View::decode(&bytes, &config).unwrap(), view);
@@ -242,7 +340,7 @@ mod tests {
         #[test]
         fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut bytes = bytes;
-            if bytes.len() > 40 {
+            if bytes.len() > HEAD {
                 bytes[..8].copy_from_slice(&MAGIC.to_le_bytes());
                 let sum = xxh3_64(&bytes[16..]);
                 bytes[8..16].copy_from_slice(&sum.to_le_bytes());

@@ -1,0 +1,122 @@
+//! What a client does at the gate: report a lost node, or hold still while the view changes.
+
+use artesian_bus::{GlobalAddr, NodeId};
+
+use super::master::{self, Seat};
+use super::{change, table, tick, views, watch, words};
+use crate::config::record;
+use crate::error::{PoolError, Result};
+use crate::fabric::Fabric;
+use crate::view::NodeState;
+
+/// How long a client waits for a change before it gives up, in leases: the time to find that the
+/// master is dead, and that clients are, twice.
+const PATIENCE_LEASES: u64 = 6;
+const FIRST_PAUSE_NS: u64 = 20_000;
+const LONGEST_PAUSE_NS: u64 = 5_000_000;
+
+/// A bounded wait for the master, who is replaced if he dies.
+struct Wait {
+    started: u64,
+    pause: u64,
+}
+
+impl Wait {
+    fn new(fabric: &Fabric) -> Wait {
+        Wait { started: fabric.verbs().now_ns(), pause: FIRST_PAUSE_NS }
+    }
+
+    /// The next pause's length, while the own lease is kept up.
+    fn next(&mut self, fabric: &Fabric, what: &str) -> Result<u64> {
+        tick::renew_if_due(fabric)?;
+        let waited = fabric.verbs().now_ns().saturating_sub(self.started);
+        if waited > watch::lease_ns(fabric) * PATIENCE_LEASES {
+            return Err(PoolError::Timeout { what: what.into(), waited_ms: waited / 1_000_000 });
+        }
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE_NS);
+        Ok(pause)
+    }
+
+    /// Whether the pauses have grown so far that the master is worth a look.
+    fn is_long(&self) -> bool {
+        self.pause >= LONGEST_PAUSE_NS
+    }
+}
+
+/// Tells the master that `node` does not answer and waits for the view without it.
+pub fn report_loss(fabric: &Fabric, node: NodeId) -> Result<()> {
+    let view = fabric.view();
+    if view.nodes.get(node.0 as usize).is_none_or(|&state| state == NodeState::Dead) {
+        return Err(PoolError::Lost(format!("memory node {} is not in the pool", node.0)));
+    }
+    let mut wait = Wait::new(fabric);
+    let mut told = false;
+    while fabric.epoch() == view.epoch {
+        if fabric.asked() > view.epoch * 2 + 1 {
+            return hold_still(fabric);
+        }
+        if fabric.verbs().nodes().iter().any(|(known, _)| *known == node) {
+            return Ok(());
+        }
+        if !told || wait.is_long() {
+            match master::seat(fabric)? {
+                Seat::Mine => return change::run(fabric, &mut change::nothing),
+                Seat::Theirs(other) => master::nudge(fabric, other)?,
+            }
+            told = true;
+        }
+        let pause = wait.next(fabric, "the master to take a lost memory node out of the pool")?;
+        fabric.verbs().relax(pause);
+    }
+    Ok(())
+}
+
+/// Obeys the mailbox: holds still until the master has changed the view, then adopts the new one.
+/// If the master dies meanwhile, this client may become the next and finish the change.
+pub fn hold_still(fabric: &Fabric) -> Result<()> {
+    let mut wait = Wait::new(fabric);
+    let mut acknowledged = 0;
+    loop {
+        let asked = fabric.asked();
+        if asked / 2 <= fabric.epoch() {
+            return obey_nudge(fabric, asked);
+        }
+        if asked.is_multiple_of(2) {
+            let view = views::newest_view(fabric.verbs(), fabric.config())?;
+            if view.epoch >= asked / 2 {
+                fabric.adopt(view);
+                return Ok(());
+            }
+        } else if asked > acknowledged {
+            let at = table::offset(fabric.me().index, record::ACK);
+            words::write(fabric, at, asked)?;
+            acknowledged = asked;
+        }
+        if wait.is_long() && master::seat(fabric)? == Seat::Mine {
+            return change::run(fabric, &mut change::nothing);
+        }
+        let pause = wait.next(fabric, "the master to finish a change of the membership")?;
+        sleep(fabric, pause);
+    }
+}
+
+/// Asked for the epoch that it already has, the master looks at the nodes; others need not.
+fn obey_nudge(fabric: &Fabric, asked: u64) -> Result<()> {
+    fabric.set_obeyed(asked.max(fabric.epoch() * 2));
+    if master::seat(fabric)? == Seat::Mine && change::is_due(fabric)? {
+        change::run(fabric, &mut change::nothing)?;
+    }
+    Ok(())
+}
+
+/// Sleeps until the mailbox changes, at most `pause`.
+fn sleep(fabric: &Fabric, pause: u64) {
+    let reached = fabric.verbs().nodes();
+    let copies = fabric.client_record(fabric.me().index, record::MAILBOX);
+    let here = |at: &&GlobalAddr| reached.iter().any(|(node, _)| *node == at.node());
+    match copies.iter().find(here) {
+        Some(&at) => fabric.verbs().wait_mailbox(at, fabric.verbs().mailbox(at), pause),
+        None => fabric.verbs().relax(pause),
+    }
+}

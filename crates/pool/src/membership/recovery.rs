@@ -1,0 +1,50 @@
+//! Finishing what the dead began.
+
+use super::death::{standing, Standing};
+use super::table::{self, Record};
+use super::words;
+use crate::address::ClientId;
+use crate::config::record;
+use crate::error::Result;
+use crate::fabric::Fabric;
+use crate::rtx;
+
+/// Recovers a client that was declared dead and frees its place, unless a live client is at it
+/// already. Returns whether that was done.
+pub(super) fn recover(fabric: &Fabric, dead: &Record) -> Result<bool> {
+    if !claim(fabric, dead.client)? {
+        return Ok(false);
+    }
+    let at = table::offset(dead.client.index, record::STATE);
+    let state = |state| record::state_word(state, dead.client);
+    words::swap(fabric, at, state(record::DEAD), state(record::RECOVERING))?;
+    finish(fabric, dead.client)?;
+    let freed = words::swap(fabric, at, state(record::RECOVERING), state(record::FREE))?;
+    if freed == state(record::RECOVERING) {
+        fabric.watch().count_recovery();
+    }
+    Ok(true)
+}
+
+/// Whether this client is the one to recover `dead`. The word names the repairer and the dead
+/// client's incarnation, so that it need not be cleared for the next client of the place.
+fn claim(fabric: &Fabric, dead: ClientId) -> Result<bool> {
+    let at = table::offset(dead.index, record::REPAIRER);
+    let tag = u64::from(dead.incarnation) << 32;
+    let mine = fabric.me().word() | tag;
+    let found = words::values(fabric, at)?[0].1;
+    let other = ClientId::from_word(found);
+    let stale = found >> 32 != tag >> 32 || found as u32 == 0;
+    if found == mine {
+        return Ok(true);
+    }
+    if !stale && standing(fabric, other)? == Standing::Live {
+        return Ok(false);
+    }
+    Ok(words::swap(fabric, at, found, mine)? == found)
+}
+
+/// Everything that a dead client may have left undone.
+fn finish(fabric: &Fabric, dead: ClientId) -> Result<()> {
+    rtx::repair_all(fabric, dead).map(drop)
+}

@@ -1,0 +1,41 @@
+//! What every client does now and then.
+
+use super::death::{judge, Standing};
+use super::master::{self, Seat};
+use super::{change, recovery, table, watch, words};
+use crate::config::record;
+use crate::error::{PoolError, Result};
+use crate::fabric::Fabric;
+
+/// Renews the lease, obeys the mailbox, and now and then looks after the others: declares the dead,
+/// recovers them, and as master changes the view when nodes are lost. To be called between
+/// operations, at least every quarter of a lease.
+pub fn tick(fabric: &Fabric) -> Result<()> {
+    fabric.watch().look(fabric);
+    renew_if_due(fabric)?;
+    match fabric.pass_gate() {
+        Ok(()) | Err(PoolError::ViewChanged) => {}
+        Err(error) => return Err(error),
+    }
+    if !fabric.watch().round_due(fabric) {
+        return Ok(());
+    }
+    for client in table::read_all(fabric)? {
+        if judge(fabric, &client)? == Standing::Dead {
+            recovery::recover(fabric, &client)?;
+        }
+    }
+    if master::seat(fabric)? == Seat::Mine && change::is_due(fabric)? {
+        change::run(fabric, &mut change::nothing)?;
+    }
+    Ok(())
+}
+
+/// Renews the own lease if a quarter of it has passed.
+pub(super) fn renew_if_due(fabric: &Fabric) -> Result<()> {
+    if !fabric.watch().renewal_due(fabric) {
+        return Ok(());
+    }
+    let until = fabric.verbs().now_ns() + watch::lease_ns(fabric);
+    words::write(fabric, table::offset(fabric.me().index, record::LEASE), until)
+}
