@@ -15,6 +15,8 @@ mod counters;
 mod error;
 pub mod heap;
 pub mod shm;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod verbs;
 
 pub use address::{GlobalAddr, NodeId};
