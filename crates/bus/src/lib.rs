@@ -11,6 +11,7 @@
 //! [`heap`] (one lock a node: the slow obvious twin of the others).
 
 mod address;
+pub mod conformance;
 mod counters;
 mod error;
 pub mod heap;

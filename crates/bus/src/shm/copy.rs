@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{fence, AtomicU64, AtomicU8, Ordering};
 
+use super::bulk;
+
 const WORD: usize = 8;
 
 /// Bytes from `at` to the next word.
@@ -28,20 +30,26 @@ unsafe fn load_bytes(from: *mut u8, into: &mut [u8]) {
 }
 
 /// Stores whole words at the aligned `to`.
+#[inline]
 unsafe fn store_words(to: *mut u8, from: &[[u8; WORD]]) {
+    // SAFETY: the caller has `from.len()` shared words at `to`, aligned.
+    let done = unsafe { bulk::copy(to, from.as_ptr().cast(), from.len()) };
     let to = to.cast::<u64>();
-    for (i, word) in from.iter().enumerate() {
-        // SAFETY: the caller has `from.len()` shared words at `to`, aligned.
+    for (i, word) in from.iter().enumerate().skip(done) {
+        // SAFETY: as above.
         unsafe { AtomicU64::from_ptr(to.add(i)) }
             .store(u64::from_ne_bytes(*word), Ordering::Relaxed);
     }
 }
 
 /// Loads whole words from the aligned `from`.
+#[inline]
 unsafe fn load_words(from: *mut u8, into: &mut [[u8; WORD]]) {
+    // SAFETY: the caller has `into.len()` shared words at `from`, aligned.
+    let done = unsafe { bulk::copy(into.as_mut_ptr().cast(), from, into.len()) };
     let from = from.cast::<u64>();
-    for (i, word) in into.iter_mut().enumerate() {
-        // SAFETY: the caller has `into.len()` shared words at `from`, aligned.
+    for (i, word) in into.iter_mut().enumerate().skip(done) {
+        // SAFETY: as above.
         let value = unsafe { AtomicU64::from_ptr(from.add(i)) }.load(Ordering::Relaxed);
         *word = value.to_ne_bytes();
     }

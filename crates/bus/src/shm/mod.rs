@@ -3,6 +3,7 @@
 //! Node n of a pool is a sparse file in `/dev/shm`, mapped by whoever uses it. A node number is
 //! used once in a pool's life: who has seen a node lost sees it lost for ever.
 
+mod bulk;
 mod copy;
 mod name;
 mod node;
