@@ -1,7 +1,6 @@
 //! Checks of clients in several threads.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::Barrier;
 
 use super::{at, word, MakeRig, Random, Rig};
 use crate::Verb;
@@ -145,33 +144,53 @@ fn batches_publish_in_order(rig: &dyn Rig) {
 /// Two clients each write their own word and read the other's, in one batch or in two: at least one
 /// sees the other.
 fn writes_are_seen_before_later_reads(rig: &dyn Rig) {
-    let start = Barrier::new(2);
-    let seen: Vec<Vec<u64>> = std::thread::scope(|scope| {
-        let client = |me: u64| {
-            let (rig, start) = (rig, &start);
-            move || {
-                let verbs = rig.connect();
-                let round = |round: u64| {
-                    let (mine, other) = (at(round * 128 + me * 64), at(round * 128 + 64 - me * 64));
-                    let (one, mut found) = (1_u64.to_le_bytes(), [0; 8]);
-                    start.wait();
-                    if round.is_multiple_of(2) {
-                        let mut batch = [Verb::write(mine, &one), Verb::read(other, &mut found)];
-                        verbs.batch(&mut batch).unwrap();
-                    } else {
-                        verbs.batch(&mut [Verb::write(mine, &one)]).unwrap();
-                        verbs.batch(&mut [Verb::read(other, &mut found)]).unwrap();
-                    }
-                    u64::from_le_bytes(found)
-                };
-                (0..400).map(round).collect()
-            }
-        };
+    const WORDS: u64 = 500;
+    let arrived = AtomicU64::new(0);
+    let client = |me: u64| {
+        let arrived = &arrived;
+        move || {
+            let verbs = rig.connect();
+            let mut random = Random(me + 1);
+            let round = |round: u64| {
+                let (place, value) = (round % WORDS * 128, (round / WORDS + 1).to_le_bytes());
+                let (mine, other) = (at(place + me * 64), at(place + 64 - me * 64));
+                let mut found = [0; 8];
+                meet(arrived, 2 * (round + 1));
+                // Neither shall always be the first.
+                for _ in 0..random.below(50) {
+                    std::hint::spin_loop();
+                }
+                if round.is_multiple_of(2) {
+                    let mut batch = [Verb::write(mine, &value), Verb::read(other, &mut found)];
+                    verbs.batch(&mut batch).unwrap();
+                } else {
+                    verbs.batch(&mut [Verb::write(mine, &value)]).unwrap();
+                    verbs.batch(&mut [Verb::read(other, &mut found)]).unwrap();
+                }
+                found == value
+            };
+            (0..ROUNDS * 2).map(round).collect::<Vec<bool>>()
+        }
+    };
+    let seen = std::thread::scope(|scope| {
         let threads = [scope.spawn(client(0)), scope.spawn(client(1))];
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        threads.map(|thread| thread.join().unwrap())
     });
-    let missed = (0..400).filter(|&i| seen[0][i] == 0 && seen[1][i] == 0).count();
+    let missed = seen[0].iter().zip(&seen[1]).filter(|&(one, other)| !one && !other).count();
     assert_eq!(missed, 0, "rounds in which a read overtook the write before it");
+}
+
+/// Waits until `all` have arrived, at first so busily that the threads go on at the same moment.
+fn meet(arrived: &AtomicU64, all: u64) {
+    arrived.fetch_add(1, Ordering::AcqRel);
+    for turn in 0_u64.. {
+        if arrived.load(Ordering::Acquire) >= all {
+            return;
+        }
+        if turn > 1000 {
+            std::thread::yield_now();
+        }
+    }
 }
 
 fn a_waiter_is_woken(rig: &dyn Rig) {
