@@ -14,6 +14,7 @@ mod address;
 pub mod conformance;
 mod counters;
 mod error;
+pub mod fault;
 pub mod heap;
 pub mod shm;
 #[cfg(feature = "sim")]
