@@ -80,6 +80,9 @@ test-rust: $(VENV)/.native
 	@cargo test --release --locked --quiet --workspace --exclude artesian-python
 
 test-all: $(VENV)/.test-model test-rust $(VENV)/.native $(VENV)/.dev $(VENV)/.model  ## all tests, also slow ones
+	$(say) "all interleavings of the bus's verbs"
+	@RUSTFLAGS="--cfg loom" cargo test --release --locked --quiet --target-dir target/loom \
+		-p artesian-bus --test loom
 	$(say) "all Python tests"
 	@$(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
 
