@@ -1,5 +1,7 @@
 //! What verbs on shared memory cost: nanoseconds a verb by kind and batch size, and the bandwidth
-//! of copies beside `memcpy`. Run: `cargo run --release -p artesian-bus --example bus_bench [delay]`
+//! of copies beside `memcpy`.
+//!
+//! Run: `cargo run --release -p artesian-bus --example bus_bench [delay]`,
 //! where `delay` is a modelled delay of every batch in nanoseconds.
 
 use std::hint::black_box;

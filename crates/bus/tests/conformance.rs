@@ -23,8 +23,8 @@ impl Rig for Heap {
     }
 }
 
-fn heap() -> Box<dyn Rig> {
-    Box::new(Heap(HeapNodes::new(2, NODE_BYTES as usize)))
+fn heap() -> Heap {
+    Heap(HeapNodes::new(2, NODE_BYTES as usize))
 }
 
 struct Shm(Arc<ShmNodes>);
@@ -45,32 +45,64 @@ impl Drop for Shm {
     }
 }
 
-fn shm() -> Box<dyn Rig> {
+fn shm() -> Shm {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let nodes = ShmNodes::open(&format!("conform-{}-{number}", std::process::id())).unwrap();
     let rig = Shm(nodes);
     for node in [NodeId(0), NodeId(1)] {
         rig.0.create_node(node, NODE_BYTES).unwrap();
     }
-    Box::new(rig)
+    rig
 }
 
 #[test]
 fn heap_alone() {
-    sequential(&heap);
+    sequential(heap);
 }
 
 #[test]
 fn heap_in_threads() {
-    concurrent(&heap);
+    concurrent(heap);
 }
 
 #[test]
 fn shm_alone() {
-    sequential(&shm);
+    sequential(shm);
 }
 
 #[test]
 fn shm_in_threads() {
-    concurrent(&shm);
+    concurrent(shm);
+}
+
+#[cfg(feature = "sim")]
+mod sim {
+    use std::cell::RefCell;
+
+    use artesian_bus::sim::{seeds, Config, World};
+
+    use super::*;
+
+    /// Verbs outside of the world's run act at once.
+    struct Sim(RefCell<World>);
+
+    impl Rig for Sim {
+        fn connect(&self) -> Box<dyn Verbs> {
+            let mut world = self.0.borrow_mut();
+            let process = world.process();
+            Box::new(world.verbs(process))
+        }
+
+        fn kill_node(&self, node: NodeId) {
+            self.0.borrow_mut().lose_node(node);
+        }
+    }
+
+    #[test]
+    fn sim_alone() {
+        for seed in seeds(0..3) {
+            let config = Config::new(seed, 2, NODE_BYTES as usize);
+            sequential(|| Sim(RefCell::new(World::new(&config))));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The bus's rules in all interleavings of a few threads.
 //!
-//! Run: `RUSTFLAGS="--cfg loom" cargo test -p artesian-bus --release --test loom`. The steps are those
-//! of the shared memory transport, on the model's words instead of mapped ones.
+//! Run: `RUSTFLAGS="--cfg loom" cargo test -p artesian-bus --release --test loom`. The steps are
+//! those of the shared memory transport, on the model's words instead of mapped ones.
 #![cfg(loom)]
 
 use loom::sync::atomic::{fence, AtomicU64, Ordering};

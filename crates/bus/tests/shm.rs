@@ -109,6 +109,8 @@ fn a_file_that_is_no_node_is_refused() {
     touch(0, 0o600);
     touch(8191, 0o600);
     touch(8192, 0o644);
+    // What cannot be somebody's node stays until its owner has looked at it.
+    assert!(pool.0.remove().unwrap_err().to_string().contains("100644"));
     touch(8192, 0o600);
     assert_eq!(pool.0.nodes().unwrap(), []);
     assert_eq!(pool.0.remove().unwrap(), 1);

@@ -2,15 +2,19 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{at, word, MakeRig, Random, Rig};
+use super::{at, word, Random, Rig};
+
 use crate::Verb;
 
 const THREADS: u64 = 3;
 const ROUNDS: u64 = 2_000;
 
-/// All checks that need threads.
-pub fn concurrent(make: MakeRig<'_>) {
-    let checks: [fn(&dyn Rig); 6] = [
+/// A rig whose clients are threads.
+type Threads = dyn Rig + Sync;
+
+/// All checks that need threads, each with a new rig.
+pub fn concurrent<R: Rig + Sync + 'static>(make: impl Fn() -> R) {
+    let checks: [fn(&Threads); 6] = [
         faa_loses_nothing,
         cas_has_one_winner,
         words_are_never_torn,
@@ -19,11 +23,11 @@ pub fn concurrent(make: MakeRig<'_>) {
         a_waiter_is_woken,
     ];
     for check in checks {
-        check(&*make());
+        check(&make());
     }
 }
 
-fn faa_loses_nothing(rig: &dyn Rig) {
+fn faa_loses_nothing(rig: &Threads) {
     let add = || {
         let verbs = rig.connect();
         let mut found = Vec::new();
@@ -44,7 +48,7 @@ fn faa_loses_nothing(rig: &dyn Rig) {
     assert_eq!(word(&*verbs, at(8)), (THREADS * ROUNDS).wrapping_neg());
 }
 
-fn cas_has_one_winner(rig: &dyn Rig) {
+fn cas_has_one_winner(rig: &Threads) {
     let wins = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for me in 0..THREADS {
@@ -76,7 +80,7 @@ fn cas_has_one_winner(rig: &dyn Rig) {
 
 /// A writer copies patterns whose words are all alike within; whole words must be whole anywhere
 /// in a copy, at every alignment of the private side.
-fn words_are_never_torn(rig: &dyn Rig) {
+fn words_are_never_torn(rig: &Threads) {
     const WORDS: usize = 300;
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -112,7 +116,7 @@ fn words_are_never_torn(rig: &dyn Rig) {
 }
 
 /// Who sees a later write of a batch sees the earlier ones.
-fn batches_publish_in_order(rig: &dyn Rig) {
+fn batches_publish_in_order(rig: &Threads) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let verbs = rig.connect();
@@ -143,7 +147,7 @@ fn batches_publish_in_order(rig: &dyn Rig) {
 
 /// Two clients each write their own word and read the other's, in one batch or in two: at least one
 /// sees the other.
-fn writes_are_seen_before_later_reads(rig: &dyn Rig) {
+fn writes_are_seen_before_later_reads(rig: &Threads) {
     const WORDS: u64 = 500;
     let arrived = AtomicU64::new(0);
     let client = |me: u64| {
@@ -193,7 +197,7 @@ fn meet(arrived: &AtomicU64, all: u64) {
     }
 }
 
-fn a_waiter_is_woken(rig: &dyn Rig) {
+fn a_waiter_is_woken(rig: &Threads) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let verbs = rig.connect();

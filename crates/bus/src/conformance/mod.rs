@@ -15,15 +15,12 @@ use crate::{GlobalAddr, NodeId, Verb, Verbs};
 pub const NODE_BYTES: u64 = 64 << 10;
 
 /// Two fresh memory nodes, 0 and 1, of one size.
-pub trait Rig: Sync {
+pub trait Rig {
     /// A new client's connection.
     fn connect(&self) -> Box<dyn Verbs>;
     /// Loses a node.
     fn kill_node(&self, node: NodeId);
 }
-
-/// Makes a rig for each check.
-pub type MakeRig<'a> = &'a dyn Fn() -> Box<dyn Rig>;
 
 fn at(offset: u64) -> GlobalAddr {
     GlobalAddr::new(NodeId(0), offset)

@@ -1,10 +1,10 @@
 //! Checks of one client at a time.
 
-use super::{at, word, MakeRig, Random, Rig, NODE_BYTES};
+use super::{at, word, Random, Rig, NODE_BYTES};
 use crate::{BusError, Fate, GlobalAddr, NodeId, Tally, Verb};
 
-/// All checks that need no threads.
-pub fn sequential(make: MakeRig<'_>) {
+/// All checks that need no threads, each with a new rig.
+pub fn sequential<R: Rig>(make: impl Fn() -> R) {
     let checks: [fn(&dyn Rig); 8] = [
         order_in_a_batch,
         words_wrap,
@@ -16,7 +16,7 @@ pub fn sequential(make: MakeRig<'_>) {
         mailboxes_and_time,
     ];
     for check in checks {
-        check(&*make());
+        check(&make());
     }
 }
 

@@ -13,8 +13,8 @@ const STRING_WORDS: usize = 128;
 /// Copies a number of words, at most `words`, and says how many.
 ///
 /// # Safety
-/// `words` words at `to` and at `from` are mapped. One of them is private, the other shared, aligned
-/// and accessed by atomics alone.
+/// `words` words at `to` and at `from` are mapped. One of them is private, the other shared,
+/// aligned and accessed by atomics alone.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub(super) unsafe fn copy(to: *mut u8, from: *const u8, words: usize) -> usize {

@@ -60,15 +60,12 @@ impl ShmNodes {
     /// Declares a node dead: verbs on it fail in every process from now on, and its memory is
     /// given back. Its file stays, as the mark of the number's use.
     pub fn kill_node(&self, node: NodeId) -> Result<(), BusError> {
-        self.find(node)?.kill(&self.name, node)
+        node::kill(&self.name, node)
     }
 
     /// Declares a node dead and removes its file.
     pub fn remove_node(&self, node: NodeId) -> Result<(), BusError> {
-        // A file that cannot be mapped is no node that anybody could be using.
-        if let Ok(mapped) = self.find(node) {
-            mapped.kill(&self.name, node)?;
-        }
+        node::kill(&self.name, node)?;
         node::unlink(&self.name, node)
     }
 

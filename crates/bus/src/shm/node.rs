@@ -18,6 +18,8 @@ use crate::{BusError, GlobalAddr, NodeId};
 
 const PAGE: u64 = 4096;
 const MAGIC: u64 = u64::from_le_bytes(*b"ARTNODE1");
+/// Which word of the last page declares the node dead, if it is not 0.
+const DEAD_WORD: usize = 2;
 
 pub(super) fn refused(what: &str, path: &Path, errno: Errno) -> BusError {
     BusError::System(format!("cannot {what} {}: {errno}", path.display()))
@@ -78,6 +80,16 @@ fn check_room(bytes: u64) -> Result<(), BusError> {
         )));
     }
     Ok(())
+}
+
+/// Declares the node dead for all processes, then gives its memory back. Needs no mapping.
+pub(super) fn kill(pool: &str, node: NodeId) -> Result<(), BusError> {
+    let path = name::path(pool, node);
+    let (file, bytes) = open_file(&path)?.ok_or(BusError::NodeLost(node))?;
+    let dead = bytes + 8 * DEAD_WORD as u64;
+    rustix::io::pwrite(&file, &1_u64.to_le_bytes(), dead).map_err(|e| refused("mark", &path, e))?;
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    fs::fallocate(&file, punch, 0, bytes).map_err(|e| refused("empty", &path, e))
 }
 
 /// Takes the node's name away. Mappings stay, so declare it dead first.
@@ -163,16 +175,7 @@ impl Node {
     pub(super) fn is_dead(&self) -> bool {
         // What was read before must not be poison that this look does not know of.
         fence(Ordering::Acquire);
-        self.trailer(2).load(Ordering::Acquire) != 0
-    }
-
-    /// Declares the node dead for all processes, then gives its memory back.
-    pub(super) fn kill(&self, pool: &str, node: NodeId) -> Result<(), BusError> {
-        self.trailer(2).store(1, Ordering::SeqCst);
-        let path = name::path(pool, node);
-        let Some((file, bytes)) = open_file(&path)? else { return Ok(()) };
-        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        fs::fallocate(&file, punch, 0, bytes).map_err(|e| refused("empty", &path, e))
+        self.trailer(DEAD_WORD).load(Ordering::Acquire) != 0
     }
 }
 
