@@ -5,6 +5,8 @@
 //! the winner ([`rules`]), and anybody can work it out and finish the round for a writer that died.
 //! The primary changes last: readers read it alone. `README.md` of this crate has the rules.
 
+#[cfg(test)]
+mod model;
 mod reconcile;
 mod round;
 pub mod rules;

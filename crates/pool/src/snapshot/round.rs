@@ -15,7 +15,7 @@ pub(super) const POLLS: u32 = 8;
 const FIRST_PAUSE_NS: u64 = 250;
 
 /// How a round ended for its writer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// `new` was in the primary; the rule says how it came there. The writer frees the old object.
     Won(Rule),
@@ -32,7 +32,7 @@ pub enum Outcome {
 
 /// A lock word that is given back in the same batch as the primary slot changes. It must lie on
 /// the node of the slot's primary copy, so that it is free only after the slot has changed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Unlock {
     /// The word; its primary copy counts.
     pub word: PoolAddr,
@@ -43,7 +43,7 @@ pub struct Unlock {
 }
 
 /// What the next batch does for a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
     /// Nothing yet: where the copies lie decides what comes.
     Start,
@@ -82,7 +82,7 @@ pub(super) enum Phase {
 }
 
 /// A slot's change from `old` to `new`, and how far it is.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Round {
     /// The slot.
     pub slot: PoolAddr,

@@ -148,7 +148,7 @@ impl Round {
             Phase::LogSwap => self.swapped(found[self.logs.len()]),
             Phase::Swap => self.swapped(found[0]),
             Phase::Wait => self.waited(seen),
-            Phase::Own => self.end(self.decided_here().then_some(Rule::Helped), seen),
+            Phase::Own => self.end(self.decided_here().then_some(Rule::Helped), self.current),
             Phase::Again => self.look_again(fabric, seen)?,
             Phase::Erase => self.phase = Phase::Start,
             Phase::Walk => {
@@ -248,7 +248,7 @@ impl Round {
         } else if seen == self.new {
             self.end(Some(Rule::Helped), seen);
         } else {
-            self.phase = Phase::Own;
+            (self.current, self.phase) = (seen, Phase::Own);
         }
     }
 
