@@ -32,12 +32,13 @@ pub fn winner(held: &[u64]) -> u64 {
 /// What a writer of `new` knows from `held`, what its proposals left on the backups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Its value wins, whatever the primary says.
-    Won(Rule),
+    /// All backups hold it: it wins, whatever the primary says.
+    Won,
     /// No backup took its value: it cannot win any more.
     Lost,
-    /// The winner is named by [`winner`], provided that the round is still open: the primary, read
-    /// after `held`, is still the old value.
+    /// [`winner`] names the winner and the rule, provided that the round is still open: the
+    /// primary, read after `held`, is still the old value. Not even a majority can do without:
+    /// a helper may have finished the round, so that the minority is of the next one.
     IfOpen,
 }
 
@@ -45,13 +46,23 @@ pub enum Verdict {
 pub fn verdict(held: &[u64], new: u64) -> Verdict {
     let mine = held.iter().filter(|&&value| value == new).count();
     if mine == held.len() {
-        Verdict::Won(Rule::One)
-    } else if mine * 2 > held.len() {
-        Verdict::Won(Rule::Two)
+        Verdict::Won
     } else if mine == 0 {
         Verdict::Lost
     } else {
         Verdict::IfOpen
+    }
+}
+
+/// The rule by which `new` wins if it is the [`winner`] among `held`.
+pub fn rule(held: &[u64], new: u64) -> Rule {
+    let mine = held.iter().filter(|&&value| value == new).count();
+    if mine == held.len() {
+        Rule::One
+    } else if mine * 2 > held.len() {
+        Rule::Two
+    } else {
+        Rule::Three
     }
 }
 
@@ -95,8 +106,10 @@ mod tests {
 
     #[test]
     fn verdicts_and_help_agree_with_the_winner() {
-        assert_eq!(verdict(&[5], 5), Verdict::Won(Rule::One));
-        assert_eq!(verdict(&[5, 5, 6], 5), Verdict::Won(Rule::Two));
+        assert_eq!(verdict(&[5], 5), Verdict::Won);
+        assert_eq!(verdict(&[5, 5, 6], 5), Verdict::IfOpen);
+        assert_eq!((rule(&[5, 5, 6], 5), rule(&[5, 5], 5)), (Rule::Two, Rule::One));
+        assert_eq!(rule(&[5, 6], 5), Rule::Three);
         assert_eq!(verdict(&[5, 7], 7), Verdict::IfOpen);
         assert_eq!(verdict(&[5, 7], 8), Verdict::Lost);
         assert_eq!((winner(&[5, 7]), winner(&[9, 7, 9])), (5, 9));

@@ -166,9 +166,9 @@ impl Round {
             *held = if found == self.old.0 { self.new.0 } else { found };
         }
         match rules::verdict(self.held(), self.new.0) {
-            Verdict::Won(rule) => {
-                self.rule = rule;
-                self.go_fix();
+            Verdict::Won => {
+                self.rule = Rule::One;
+                self.go_log();
             }
             Verdict::Lost => (self.lost, self.phase) = (true, Phase::Wait),
             Verdict::IfOpen => {
@@ -231,7 +231,7 @@ impl Round {
                 self.go_fix();
             }
         } else if self.winner == self.new.0 {
-            self.rule = Rule::Three;
+            self.rule = rules::rule(self.held(), self.new.0);
             self.go_fix();
         } else {
             (self.lost, self.known, self.phase) = (true, self.winner, Phase::Wait);
