@@ -410,11 +410,6 @@ fn three_writers_two_copies_with_one_crash() {
 }
 
 #[test]
-fn three_writers_three_copies_with_one_crash() {
-    explore(3, 2, 1);
-}
-
-#[test]
 #[ignore = "slow: three writers on three backups"]
 fn three_writers_four_copies_with_one_crash() {
     explore(3, 3, 1);
