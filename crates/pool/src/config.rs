@@ -215,6 +215,8 @@ pub mod record {
     pub const ACK: u64 = 56;
     /// Who recovers this client once it is dead (a lock word).
     pub const REPAIRER: u64 = 64;
+    /// How many hazard words of the client's area are in use.
+    pub const PINNED: u64 = 72;
 }
 
 /// Where things lie in a client's area, in bytes from its start.

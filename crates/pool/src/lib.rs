@@ -13,6 +13,7 @@ pub mod lifecycle;
 pub mod membership;
 pub mod object;
 pub mod rtx;
+pub mod pin;
 pub mod slot;
 pub mod snapshot;
 pub mod view;

@@ -1,6 +1,128 @@
 //! Allocation on two levels: nodes' regions are cut into blocks, which clients take through the
 //! regions' block tables; a client cuts its blocks into objects of one size class.
+//!
+//! The rules of this directory (grace period, announcements, who may change a bit) stand in the
+//! crate's README. Moments matter: [`Allocator::quiesce`], [`Allocator::make_room`],
+//! [`Allocator::idle`] and [`Allocator::give_back`] are for moments at which the client is in no
+//! operation and holds no address that it has read; `allocate` may be called at any time.
 
+mod block;
+mod frees;
 pub mod geometry;
+mod orphan;
+mod quiesce;
+mod ring;
+mod supply;
+pub mod table;
+#[cfg(test)]
+mod tests;
 
+pub use frees::free_once;
 pub use geometry::{Geometry, Place, Shape};
+pub use orphan::{abandon_blocks, Liveness};
+pub use ring::{announced, Announced};
+
+use frees::Frees;
+use quiesce::Pace;
+use ring::Ring;
+use supply::Supply;
+
+use crate::address::PoolAddr;
+use crate::class::SizeClass;
+use crate::error::{PoolError, Result};
+use crate::fabric::Fabric;
+
+/// Room for one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allocation {
+    /// Where.
+    pub addr: PoolAddr,
+    /// The class: its bytes are the caller's.
+    pub class: SizeClass,
+    /// The operation number that belongs into its log entry.
+    pub sequence: u64,
+}
+
+/// One client's allocator.
+pub struct Allocator {
+    geometry: Geometry,
+    supply: Supply,
+    ring: Ring,
+    frees: Frees,
+    pace: Pace,
+}
+
+impl Allocator {
+    /// The allocator of the client of `fabric`, which has just joined and has no other.
+    pub fn new(fabric: &Fabric) -> Result<Allocator> {
+        let mut allocator = Allocator {
+            geometry: Geometry::of(fabric.config()),
+            supply: Supply::new(fabric),
+            ring: Ring::new(),
+            frees: Frees::default(),
+            pace: Pace::new(),
+        };
+        allocator.resume(fabric)?;
+        Ok(allocator)
+    }
+
+    /// The most bytes of one object; larger values are cut in pieces.
+    pub fn max_object_bytes(&self) -> usize {
+        self.geometry.largest().bytes()
+    }
+
+    /// The object size that suits the pieces of large values best.
+    pub fn piece_bytes(&self) -> usize {
+        self.geometry.piece().bytes()
+    }
+
+    /// Room for an object of `bytes` bytes, log entry included.
+    ///
+    /// [`PoolError::Full`]: end the operation and let [`Allocator::make_room`] try.
+    /// [`PoolError::ViewChanged`]: as for any batch; call again.
+    #[inline]
+    pub fn allocate(&mut self, fabric: &Fabric, bytes: usize) -> Result<Allocation> {
+        debug_assert!(!self.is_idle(), "resume before the next operation");
+        let class = self.class_for(bytes)?;
+        if let Some((addr, sequence)) = self.supply.pop(class) {
+            return Ok(Allocation { addr, class, sequence });
+        }
+        self.refill(fabric, class, bytes)?;
+        match self.supply.pop(class) {
+            Some((addr, sequence)) => Ok(Allocation { addr, class, sequence }),
+            None => Err(PoolError::Full { bytes }),
+        }
+    }
+
+    #[inline]
+    fn class_for(&self, bytes: usize) -> Result<SizeClass> {
+        match SizeClass::for_bytes(bytes) {
+            Some(class) if self.geometry.shape(class).is_some() => Ok(class),
+            _ => {
+                let limit = self.max_object_bytes();
+                Err(PoolError::TooLarge { what: "object", size: bytes, limit })
+            }
+        }
+    }
+
+    /// Takes back room that no other client can have seen the address of. Its number is not
+    /// [completed](Allocator::complete): it goes with the room to the next operation.
+    #[inline]
+    pub fn recycle(&mut self, allocation: Allocation) {
+        self.supply.push(allocation.class, allocation.addr, allocation.sequence);
+    }
+
+    /// Gives up an object that others may have seen, after it was unlinked: exactly once, by the
+    /// owner of the operation that unlinked it.
+    #[inline]
+    pub fn free(&mut self, addr: PoolAddr, class: SizeClass) {
+        self.frees.push(addr, class);
+        self.pace.owe(class.bytes());
+    }
+
+    /// The operation with that number is over, and what it had to free has been freed.
+    #[inline]
+    pub fn complete(&mut self, sequence: u64) {
+        self.ring.complete(sequence);
+    }
+}

@@ -193,6 +193,7 @@ fn write_record(fabric: &Fabric) -> Result<()> {
     words[8..16].copy_from_slice(&identity.started.to_le_bytes());
     words[16..24].copy_from_slice(&lease.to_le_bytes());
     words[24..32].copy_from_slice(&epoch);
+    const { assert!(record::PINNED == record::REPAIRER + 8) };
     const { assert!(record::PID == 8 && record::FLUSHED == 40 && record::REPORTED == 32) };
     let asked = fabric.view().epoch * 2;
     for copy in fabric.client_record(fabric.me().index, 0) {
@@ -200,7 +201,7 @@ fn write_record(fabric: &Fabric) -> Result<()> {
         let at = copy.add(record::MAILBOX);
         let mut batch = [
             Verb::write(copy.add(record::PID), &words),
-            Verb::write(copy.add(record::REPAIRER), &[0; 8]),
+            Verb::write(copy.add(record::REPAIRER), &[0; 16]),
             Verb::read(at, &mut old),
         ];
         verbs.batch(&mut batch)?;

@@ -6,10 +6,12 @@ use crate::config::record;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
 
-/// Gives the client's place back. Its blocks must have been given away before (see
-/// [`crate::alloc::Allocator::give_back`]), and it must be in no operation.
+/// Gives the client's place back. It must be in no operation, and its allocator is to
+/// [give back](crate::alloc::Allocator::give_back) its blocks before: any that are left have to be
+/// searched for what is free, as those of a dead client.
 pub fn leave(fabric: Fabric) -> Result<()> {
     let me = fabric.me();
+    crate::alloc::abandon_blocks(&fabric, me)?;
     let live = record::state_word(record::LIVE, me);
     let free = record::state_word(record::FREE, me);
     // The change of a view in between may bring other copies: then everything once more.

@@ -1,0 +1,184 @@
+//! Blocks that lost their owner.
+//!
+//! A client that leaves marks everything that is free, so its blocks can be taken over by their
+//! bits alone. Of a dead client's block ("wreck") nobody knows which objects it had not handed
+//! out yet. Whoever adopts it asks the index about every object, and waits for the grace period:
+//! what was not in use then, and has been flushed by all who may have unlinked it, is free,
+//! whatever its bit says.
+
+use artesian_bus::Verb;
+
+use super::block::Block;
+use super::frees::bitmap;
+use super::geometry::Shape;
+use super::quiesce::{read_epoch, steadily, Census};
+use super::table::{self, BlockState, BlockWord};
+use super::Allocator;
+use crate::address::{ClientId, PoolAddr};
+use crate::class::SizeClass;
+use crate::error::{PoolError, Result};
+use crate::fabric::Fabric;
+use crate::object::word;
+
+/// Tells whether an object is in use: referred to by an index, a manifest, an intent, or being
+/// a part of an index.
+pub trait Liveness {
+    /// Whether the object of `class` at `addr` is in use. Its bytes may be anything.
+    fn is_live(&self, fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool>;
+}
+
+/// A wreck whose objects have been looked up.
+pub(super) struct Inspection {
+    /// The block.
+    pub(super) id: u32,
+    /// Objects that are in use, by word of the bitmap.
+    live: Vec<u64>,
+    /// The epoch after the last look.
+    epoch: u64,
+}
+
+/// Declares all blocks of `dead` wrecks and returns how many there were: the last step of its
+/// recovery. May be done again.
+pub fn abandon_blocks(fabric: &Fabric, dead: ClientId) -> Result<u64> {
+    let mut count = 0;
+    for region in 0..fabric.view().regions.len() {
+        let blocks = match steadily(|| table::read_region(fabric, region)) {
+            Err(PoolError::Lost(_)) => continue,
+            blocks => blocks?,
+        };
+        for (addr, found) in blocks {
+            if found.state == BlockState::Owned && found.owner == dead {
+                let owner = ClientId::NOBODY;
+                let wreck = BlockWord { state: BlockState::Wreck, owner, ..found };
+                count += u64::from(table::change(fabric, addr, found, wreck)?);
+            }
+        }
+    }
+    Ok(count)
+}
+
+impl Allocator {
+    /// Takes over a block of a client that left, preferably one of `class`; false: there is none.
+    pub(super) fn adopt(&mut self, fabric: &Fabric, class: SizeClass) -> Result<bool> {
+        let of_class = |word: BlockWord| word.state == BlockState::Orphan && word.class == class;
+        let any = |word: BlockWord| word.state == BlockState::Orphan;
+        Ok(self.take_over(fabric, of_class)?.is_some() || self.take_over(fabric, any)?.is_some())
+    }
+
+    /// Takes over a wreck and looks its objects up, if there is one and none is being looked at.
+    /// Its free objects come back after the grace period, with the turns of
+    /// [`Allocator::quiesce`]. Between operations.
+    pub fn inspect(&mut self, fabric: &Fabric, live: &dyn Liveness) -> Result<bool> {
+        if self.pace.inspection.is_some() {
+            return Ok(false);
+        }
+        let wreck = |word: BlockWord| word.state == BlockState::Wreck;
+        let Some(id) = self.take_over(fabric, wreck)? else { return Ok(false) };
+        let Some(block) = self.supply.block(id) else { return Ok(false) };
+        let (addr, class, shape) = (block.addr, block.class, block.shape);
+        match self.look_up(fabric, live, addr, class, shape) {
+            Ok(live) => {
+                let epoch = steadily(|| read_epoch(fabric))?;
+                self.pace.inspection = Some(Inspection { id, live, epoch });
+                Ok(true)
+            }
+            Err(error) => {
+                self.supply.remove(id);
+                let owned = BlockWord { state: BlockState::Owned, class, owner: fabric.me() };
+                let owner = ClientId::NOBODY;
+                let wreck = BlockWord { state: BlockState::Wreck, owner, ..owned };
+                table::change(fabric, addr, owned, wreck)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The objects of a block that are in use, by word of its bitmap.
+    fn look_up(
+        &self,
+        fabric: &Fabric,
+        live: &dyn Liveness,
+        block: PoolAddr,
+        class: SizeClass,
+        shape: Shape,
+    ) -> Result<Vec<u64>> {
+        let mut in_use = vec![0; shape.words()];
+        for index in 0..shape.objects {
+            let addr = self.geometry.object(block, shape, index);
+            if steadily(|| live.is_live(fabric, addr, class))? {
+                in_use[index as usize / 64] |= 1 << (index % 64);
+            }
+        }
+        Ok(in_use)
+    }
+
+    fn take_over(
+        &mut self,
+        fabric: &Fabric,
+        wanted: impl Fn(BlockWord) -> bool,
+    ) -> Result<Option<u32>> {
+        for region in 0..fabric.view().regions.len() {
+            let blocks = match steadily(|| table::read_region(fabric, region)) {
+                Err(PoolError::Lost(_)) => continue,
+                blocks => blocks?,
+            };
+            for (addr, found) in blocks {
+                let Some(shape) = self.geometry.shape(found.class) else { continue };
+                if wanted(found) && table::take(fabric, addr, found, found.class, 0)? {
+                    return Ok(Some(self.supply.add(Block::adopted(addr, found.class, shape))));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Frees what an inspection found unused, once the grace period is over.
+    pub(super) fn finish_inspection(&mut self, fabric: &Fabric, census: &Census) -> Result<()> {
+        let ripe = |inspection: &mut Inspection| census.epoch >= inspection.epoch + 2;
+        let Some(inspection) = self.pace.inspection.take_if(ripe) else { return Ok(()) };
+        let pinned = self.pinned(fabric, census)?;
+        let Some(block) = self.supply.block(inspection.id) else { return Ok(()) };
+        let mut free = Vec::new();
+        for (at, &live) in inspection.live.iter().enumerate() {
+            let unused = !live & block.shape.mask(at);
+            if unused != 0 {
+                free.push((at, unused));
+            }
+        }
+        let held = block.held(&free, &pinned);
+        settle_bits(fabric, block.addr, &free, &held)?;
+        for (at, unused) in &mut free {
+            *unused &= !held[*at];
+        }
+        block.release_unseen(&free);
+        self.supply.offer(inspection.id);
+        Ok(())
+    }
+}
+
+/// Makes the bits of unused objects the same on all copies, as the dead owner may have changed
+/// some of them only: set where somebody `held` the object, for the owner to collect them later,
+/// clear otherwise. Nobody else changes bits of unused objects.
+fn settle_bits(
+    fabric: &Fabric,
+    block: PoolAddr,
+    unused: &[(usize, u64)],
+    held: &[u64],
+) -> Result<()> {
+    for &(at, unused) in unused {
+        let copies = fabric.copies(bitmap(block).add(at as u64 * 8));
+        for copy in copies {
+            let mut bytes = [0; 8];
+            steadily(|| fabric.batch(&mut [Verb::read(copy, &mut bytes)]))?;
+            let found = word(&bytes, 0);
+            let (set, clear) = (held[at] & !found, unused & !held[at] & found);
+            if set | clear != 0 {
+                match fabric.batch(&mut [Verb::faa(copy, set.wrapping_sub(clear))]) {
+                    Ok(()) | Err(PoolError::ViewChanged) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+    Ok(())
+}

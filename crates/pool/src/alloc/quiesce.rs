@@ -1,0 +1,383 @@
+//! What happens between operations: frees are flushed, quiescence is reported, the epoch moves,
+//! free bits are collected and ripen.
+//!
+//! Why a bit seen at epoch e may be reused at e + 2: whoever can still hold the object's address
+//! began its operation before the bit was set, and has not reported since. Its last report r was
+//! made at an epoch <= e, and the epoch does not go beyond r + 1 before it reports again. For the
+//! same reason a dead client keeps all bits that it set after its last report from being cleared,
+//! so that its recovery can tell from them what was done.
+
+use artesian_bus::{GlobalAddr, Verb};
+use smallvec::SmallVec;
+
+use super::frees::{bitmap, change_bits};
+use super::orphan::Inspection;
+use super::table::{self, BlockState, BlockWord};
+use super::Allocator;
+use crate::address::PoolAddr;
+use crate::class::SizeClass;
+use crate::config::{meta, record};
+use crate::error::{PoolError, Result};
+use crate::fabric::Fabric;
+use crate::object::word;
+
+/// Quiescent moments, freed bytes and time after which the work is done.
+const CALLS: u32 = 64;
+const OWED: usize = 256 << 10;
+const NANOSECONDS: u64 = 2_000_000;
+/// Blocks and bytes of bitmaps looked at in one turn.
+const BLOCKS: usize = 32;
+const BITMAPS: usize = 8 << 10;
+/// Waits for the grace period in [`Allocator::make_room`]; most are of about a millisecond.
+const WAITS: u32 = 48;
+/// How often work is begun anew because the membership changed.
+const ATTEMPTS: u32 = 16;
+
+/// When the next turn is due, and what was reported.
+pub(super) struct Pace {
+    calls: u32,
+    owed: usize,
+    since: u64,
+    idle: bool,
+    /// The block at which the next turn goes on collecting.
+    cursor: u32,
+    /// Blocks whose bits wait.
+    waiting: Vec<u32>,
+    pub(super) inspection: Option<Inspection>,
+    scratch: Vec<u8>,
+}
+
+impl Pace {
+    pub(super) fn new() -> Pace {
+        let (waiting, scratch) = (Vec::new(), Vec::new());
+        let (calls, owed, since, cursor) = (0, 0, 0, 0);
+        Pace { calls, owed, since, idle: true, cursor, waiting, inspection: None, scratch }
+    }
+
+    /// Some bytes were freed.
+    #[inline]
+    pub(super) fn owe(&mut self, bytes: usize) {
+        self.owed += bytes;
+    }
+}
+
+/// What the client table says about the grace period.
+pub(super) struct Census {
+    /// The epoch, read before the table.
+    pub(super) epoch: u64,
+    /// Every client has reported that epoch.
+    all_reported: bool,
+    /// Clients that pin something.
+    pinning: SmallVec<[u16; 8]>,
+}
+
+impl Allocator {
+    /// To be called between operations, after each of them: most calls only count.
+    #[inline]
+    pub fn quiesce(&mut self, fabric: &Fabric) -> Result<()> {
+        self.pace.calls += 1;
+        if self.pace.calls < CALLS && self.pace.owed < OWED {
+            if !self.pace.calls.is_multiple_of(8) {
+                return Ok(());
+            }
+            if fabric.verbs().now_ns().saturating_sub(self.pace.since) < NANOSECONDS {
+                return Ok(());
+            }
+        }
+        self.turn(fabric, None)
+    }
+
+    /// Says that this client will do nothing for a while: nobody waits for it.
+    /// [`Allocator::resume`] comes before its next operation.
+    pub fn idle(&mut self, fabric: &Fabric) -> Result<()> {
+        if self.pace.idle {
+            return Ok(());
+        }
+        self.turn(fabric, None)?;
+        steadily(|| report(fabric, u64::MAX, None))?;
+        self.pace.idle = true;
+        Ok(())
+    }
+
+    /// Whether the client said that it does nothing.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        self.pace.idle
+    }
+
+    /// Ends [`Allocator::idle`].
+    pub fn resume(&mut self, fabric: &Fabric) -> Result<()> {
+        if !self.pace.idle {
+            return Ok(());
+        }
+        let mut seen = steadily(|| read_epoch(fabric))?;
+        // Until the report is there, the epoch moves on without this client; then by one at most.
+        for _ in 0..ATTEMPTS {
+            steadily(|| report(fabric, seen, None))?;
+            let now = steadily(|| read_epoch(fabric))?;
+            if now == seen {
+                self.pace.idle = false;
+                return Ok(());
+            }
+            seen = now;
+        }
+        Err(PoolError::Timeout { what: "the reclamation epoch to stand".into(), waited_ms: 0 })
+    }
+
+    /// Reclaims all it can for an object of `bytes`, waiting for the grace period in bounds;
+    /// [`PoolError::Full`] if that is not enough.
+    pub fn make_room(
+        &mut self,
+        fabric: &Fabric,
+        bytes: usize,
+        live: &dyn super::Liveness,
+    ) -> Result<()> {
+        let class = self.class_for(bytes)?;
+        let mut waits = 0;
+        while waits < WAITS {
+            self.turn(fabric, Some(class))?;
+            let before = self.supply.num_blocks();
+            if self.supply.has(class) || steadily(|| self.take_block(fabric, class))? {
+                return Ok(());
+            }
+            // The search may have taken over an orphan on its way.
+            let adopted = self.supply.num_blocks() > before || self.adopt(fabric, class)?;
+            if adopted || self.inspect(fabric, live)? {
+                continue;
+            }
+            if self.pace.waiting.is_empty() && self.pace.inspection.is_none() {
+                break;
+            }
+            fabric.verbs().relax(1_000 << waits.min(10));
+            waits += 1;
+        }
+        Err(PoolError::Full { bytes })
+    }
+
+    /// One turn of the work; with `urgent`, over all blocks, and every block that is all free is
+    /// given away unless it is of that class.
+    fn turn(&mut self, fabric: &Fabric, urgent: Option<SizeClass>) -> Result<()> {
+        if self.pace.idle {
+            return Ok(());
+        }
+        (self.pace.calls, self.pace.owed) = (0, 0);
+        self.pace.since = fabric.verbs().now_ns();
+        self.drop_lost(fabric);
+        let outcome = self.frees.flush(fabric, &self.geometry);
+        let numbers = self.supply.numbers() as usize;
+        let (most, bytes) = match urgent {
+            None => (BLOCKS.min(numbers), BITMAPS),
+            Some(_) => (numbers, usize::MAX),
+        };
+        let (seen, collected) = self.collect(fabric, most, bytes);
+        let epoch = steadily(|| read_epoch(fabric))?;
+        let finished = self.ring.finished();
+        steadily(|| report(fabric, epoch, Some(finished)))?;
+        self.ring.set_flushed(finished);
+        for id in seen {
+            if let Some(block) = self.supply.block(id) {
+                block.seen_at(epoch);
+                self.pace.waiting.push(id);
+            }
+        }
+        if !self.pace.waiting.is_empty() || self.pace.inspection.is_some() {
+            let census = steadily(|| self.census(fabric))?;
+            self.ripen(fabric, &census, urgent)?;
+            self.finish_inspection(fabric, &census)?;
+            if census.all_reported {
+                steadily(|| advance(fabric, census.epoch))?;
+            }
+        }
+        if self.ring.room() < 1024 {
+            self.withdraw(512);
+        }
+        outcome.and(collected)
+    }
+
+    /// Reads bitmaps of some blocks, round robin. Returns the blocks with new bits. A block whose
+    /// bits cannot be is set aside, and the error tells.
+    fn collect(&mut self, fabric: &Fabric, most: usize, bytes: usize) -> (Vec<u32>, Result<()>) {
+        let (mut seen, mut outcome, mut left) = (Vec::new(), Ok(()), bytes);
+        let inspected = self.pace.inspection.as_ref().map(|inspection| inspection.id);
+        for _ in 0..most {
+            let numbers = self.supply.numbers();
+            let id = self.pace.cursor % numbers.max(1);
+            self.pace.cursor = id + 1;
+            let Some(block) = self.supply.block(id) else { continue };
+            if block.is_waiting() || block.is_all_free() || inspected == Some(id) {
+                continue;
+            }
+            let length = block.shape.words() * 8;
+            let bits = &mut self.pace.scratch;
+            bits.resize(length, 0);
+            match steadily(|| fabric.read(bitmap(block.addr), bits)) {
+                Ok(()) => {}
+                Err(PoolError::Lost(_)) => continue,
+                Err(error) => return (seen, Err(error)),
+            }
+            match block.see(bits) {
+                Ok(false) => {}
+                Ok(true) => seen.push(id),
+                Err(wrong) => {
+                    let text = format!("free bits {wrong:#x} of the block {:?}", block.addr);
+                    outcome = Err(PoolError::Corrupt(text));
+                    self.supply.remove(id);
+                }
+            }
+            left = left.saturating_sub(length);
+            if left == 0 {
+                break;
+            }
+        }
+        (seen, outcome)
+    }
+
+    /// Who is in the pool and what each has reported.
+    fn census(&mut self, fabric: &Fabric) -> Result<Census> {
+        let bytes = usize::from(fabric.config().max_clients) * meta::CLIENT_RECORD as usize;
+        let records = &mut self.pace.scratch;
+        records.resize(bytes, 0);
+        let mut epoch = [0; 8];
+        let mut verbs = [
+            Verb::read(fabric.meta(meta::EPOCH)[0], &mut epoch),
+            Verb::read(fabric.client_record(0, 0)[0], records),
+        ];
+        fabric.batch(&mut verbs)?;
+        let epoch = u64::from_le_bytes(epoch);
+        let mut census = Census { epoch, all_reported: true, pinning: SmallVec::new() };
+        let places = records.chunks_exact(meta::CLIENT_RECORD as usize);
+        for (index, place) in places.enumerate().skip(1) {
+            // Whoever is joining has not begun to work.
+            if matches!(place[7], record::FREE | record::JOINING) {
+                continue;
+            }
+            census.all_reported &= word(place, record::REPORTED as usize) >= epoch;
+            if word(place, record::PINNED as usize) > 0 {
+                census.pinning.push(index as u16);
+            }
+        }
+        Ok(census)
+    }
+
+    /// Addresses that are pinned now, sorted.
+    pub(super) fn pinned(&self, fabric: &Fabric, census: &Census) -> Result<Vec<PoolAddr>> {
+        steadily(|| crate::pin::pinned_by(fabric, &census.pinning))
+    }
+
+    /// Hands out again what has waited long enough and is not pinned.
+    fn ripen(&mut self, fabric: &Fabric, census: &Census, urgent: Option<SizeClass>) -> Result<()> {
+        let mut pinned = None;
+        for id in std::mem::take(&mut self.pace.waiting) {
+            let Some(block) = self.supply.block(id) else { continue };
+            if block.is_ripe(census.epoch) {
+                if pinned.is_none() {
+                    pinned = Some(steadily(|| crate::pin::pinned_by(fabric, &census.pinning))?);
+                }
+                let words = block.ripe(pinned.as_deref().unwrap_or_default());
+                change_bits(fabric, block.addr, &words, false)?;
+                block.release(&words);
+            }
+            if block.is_waiting() {
+                self.pace.waiting.push(id);
+            }
+            self.supply.offer(id);
+            self.give_away_if_free(fabric, id, urgent)?;
+        }
+        if urgent.is_some() {
+            for id in 0..self.supply.numbers() {
+                self.give_away_if_free(fabric, id, urgent)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a block that is all free back to its table, if the client has enough without it.
+    fn give_away_if_free(
+        &mut self,
+        fabric: &Fabric,
+        id: u32,
+        urgent: Option<SizeClass>,
+    ) -> Result<()> {
+        let Some(block) = self.supply.block(id) else { return Ok(()) };
+        let (addr, class) = (block.addr, block.class);
+        let enough = match urgent {
+            None => self.supply.sources(class) > 1,
+            Some(wanted) => wanted != class,
+        };
+        if !enough || !self.supply.block(id).is_some_and(|block| block.is_all_free()) {
+            return Ok(());
+        }
+        self.supply.remove(id);
+        let owned = BlockWord { state: BlockState::Owned, class, owner: fabric.me() };
+        table::change(fabric, addr, owned, BlockWord::FREE)?;
+        Ok(())
+    }
+
+    /// Gives all blocks away: what is free in them is marked, so that anybody can adopt them.
+    /// Before leaving the pool, or before a long sleep.
+    pub fn give_back(&mut self, fabric: &Fabric) -> Result<()> {
+        self.resume(fabric)?;
+        self.withdraw(0);
+        self.turn(fabric, None)?;
+        for id in 0..self.supply.numbers() {
+            let Some(block) = self.supply.remove(id) else { continue };
+            let owned =
+                BlockWord { state: BlockState::Owned, class: block.class, owner: fabric.me() };
+            let mut next = BlockWord::FREE;
+            let inspected = self.pace.inspection.as_ref().is_some_and(|now| now.id == id);
+            if inspected || !block.is_all_free() {
+                let words: Vec<(usize, u64)> =
+                    block.free_words().iter().copied().enumerate().filter(|w| w.1 != 0).collect();
+                change_bits(fabric, block.addr, &words, true)?;
+                let state = if inspected { BlockState::Wreck } else { BlockState::Orphan };
+                next = BlockWord { state, owner: crate::ClientId::NOBODY, ..owned };
+            }
+            table::change(fabric, block.addr, owned, next)?;
+        }
+        self.pace.inspection = None;
+        Ok(())
+    }
+}
+
+/// Does `work` again while the membership changes: for work that holds no addresses.
+pub(super) fn steadily<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    for _ in 0..ATTEMPTS {
+        match work() {
+            Err(PoolError::ViewChanged) => {}
+            outcome => return outcome,
+        }
+    }
+    Err(PoolError::Timeout { what: "a membership that stays".into(), waited_ms: 0 })
+}
+
+pub(super) fn read_epoch(fabric: &Fabric) -> Result<u64> {
+    let epoch = fabric.read_word(fabric.meta(meta::EPOCH)[0])?;
+    if epoch == 0 || epoch >= 1 << 62 {
+        return Err(PoolError::Corrupt(format!("the reclamation epoch is {epoch}")));
+    }
+    Ok(epoch)
+}
+
+/// Writes REPORTED and, behind it, FLUSHED.
+fn report(fabric: &Fabric, epoch: u64, flushed: Option<u64>) -> Result<()> {
+    const { assert!(record::FLUSHED == record::REPORTED + 8) };
+    let mut words = [0; 16];
+    words[..8].copy_from_slice(&epoch.to_le_bytes());
+    words[8..].copy_from_slice(&flushed.unwrap_or(0).to_le_bytes());
+    let words = &words[..if flushed.is_some() { 16 } else { 8 }];
+    let copies = fabric.client_record(fabric.me().index, record::REPORTED);
+    let mut verbs: SmallVec<[Verb<'_>; 3]> =
+        copies.iter().map(|&copy| Verb::write(copy, words)).collect();
+    fabric.batch(&mut verbs)
+}
+
+/// Moves the epoch on from `epoch`: the primary last, so that no copy lies behind it.
+fn advance(fabric: &Fabric, epoch: u64) -> Result<()> {
+    let copies = fabric.meta(meta::EPOCH);
+    let step = |copy: &GlobalAddr| Verb::cas(*copy, epoch, epoch + 1);
+    let mut verbs: SmallVec<[Verb<'_>; 3]> = copies.iter().skip(1).map(step).collect();
+    if !verbs.is_empty() {
+        fabric.batch(&mut verbs)?;
+    }
+    fabric.batch(&mut [step(&copies[0])])
+}
