@@ -115,3 +115,44 @@ fn a_file_that_is_no_node_is_refused() {
     assert_eq!(pool.0.nodes().unwrap(), []);
     assert_eq!(pool.0.remove().unwrap(), 1);
 }
+
+#[test]
+fn a_waiter_notices_that_its_node_died() {
+    let pool = Pool::new("waiter");
+    pool.0.create_node(NodeId(0), 4096).unwrap();
+    let word = GlobalAddr::new(NodeId(0), 8);
+    std::thread::scope(|scope| {
+        // An hour: only the node's death ends it.
+        scope.spawn(|| pool.0.connect().wait_mailbox(word, 0, 3_600_000_000_000));
+        pool.0.connect().relax(5_000_000);
+        pool.0.kill_node(NodeId(0)).unwrap();
+    });
+}
+
+#[test]
+fn a_modelled_delay_lengthens_every_batch() {
+    let pool = Pool::new("delay");
+    pool.0.create_node(NodeId(0), 4096).unwrap();
+    let verbs = pool.0.connect().with_delay(20_000);
+    let start = verbs.now_ns();
+    for _ in 0..5 {
+        verbs.batch(&mut [Verb::faa(GlobalAddr::new(NodeId(0), 0), 1)]).unwrap();
+    }
+    assert!(verbs.now_ns() - start >= 100_000);
+}
+
+#[test]
+fn large_copies_arrive_whole_at_any_alignment() {
+    let pool = Pool::new("large");
+    pool.0.create_node(NodeId(0), 3 << 20).unwrap();
+    let verbs = pool.0.connect();
+    let from: Vec<u8> =
+        (0..2_u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    for (skew, offset) in [(0, 0), (0, 64), (3, 3), (1, 6), (8, 5)] {
+        let addr = GlobalAddr::new(NodeId(0), 4096 + offset);
+        let mut into = vec![0; from.len()];
+        let mut batch = [Verb::write(addr, &from[skew..]), Verb::read(addr, &mut into[skew..])];
+        verbs.batch(&mut batch).unwrap();
+        assert!(into[skew..] == from[skew..], "{skew} {offset}");
+    }
+}

@@ -61,8 +61,8 @@ fn copies_equal_a_model(rig: &dyn Rig) {
     let verbs = rig.connect();
     let mut random = Random(1);
     let mut model = vec![0_u8; 4096];
-    let long = [255, 256, 511, 1023, 1024, 1025, 1040, 1500, 2047];
-    for len in (0..200).chain(long) {
+    let long = [255, 256, 511, 1023, 1024, 1025, 1040, 1500, 2047, 3000].repeat(4);
+    for len in (0..=200).chain(long) {
         for shift in 0..8 {
             let start = random.below(128) * 8 + shift;
             // The private side is misaligned in all ways too.
