@@ -14,18 +14,23 @@ const NODE: NodeId = NodeId(0);
 const ROUNDS: usize = 7;
 const NODE_BYTES: u64 = 64 << 20;
 
-/// Nanoseconds of one call: the median of a few rounds.
-fn time(calls: usize, mut call: impl FnMut()) -> f64 {
-    let mut rounds = [0.0; ROUNDS];
-    for round in &mut rounds {
-        let start = Instant::now();
-        for _ in 0..calls {
-            call();
+/// Nanoseconds of one call of each: the medians of a few rounds that take turns, so that what else
+/// the machine does meets all of them alike.
+fn time<const N: usize>(calls: usize, run: &mut dyn FnMut(usize)) -> [f64; N] {
+    let mut rounds = [[0.0; ROUNDS]; N];
+    for round in 0..ROUNDS {
+        for (which, times) in rounds.iter_mut().enumerate() {
+            let start = Instant::now();
+            for _ in 0..calls {
+                run(which);
+            }
+            times[round] = start.elapsed().as_nanos() as f64 / calls as f64;
         }
-        *round = start.elapsed().as_nanos() as f64 / calls as f64;
     }
-    rounds.sort_by(f64::total_cmp);
-    rounds[ROUNDS / 2]
+    rounds.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[ROUNDS / 2]
+    })
 }
 
 fn verbs_table(verbs: &dyn Verbs) {
@@ -35,7 +40,7 @@ fn verbs_table(verbs: &dyn Verbs) {
         let cells = [1, 2, 4, 8, 16].map(|size| {
             let bytes = [7; 100];
             let mut buffers = [[0; 100]; 16];
-            time(20_000, || {
+            let [ns] = time(20_000, &mut |_| {
                 let mut batch: Vec<Verb<'_>> = Vec::with_capacity(16);
                 for (i, into) in buffers[..size].iter_mut().enumerate() {
                     batch.push(match kind {
@@ -48,7 +53,8 @@ fn verbs_table(verbs: &dyn Verbs) {
                     });
                 }
                 verbs.batch(black_box(&mut batch)).expect("the node is there");
-            }) / size as f64
+            });
+            ns / size as f64
         });
         let cells: String = cells.iter().map(|ns| format!("{ns:>10.1}")).collect();
         println!("{kind:<18}{cells}");
@@ -58,18 +64,15 @@ fn verbs_table(verbs: &dyn Verbs) {
 fn copies_table(verbs: &dyn Verbs) {
     println!("\ncopy bytes       memcpy GB/s        read       write   (times memcpy)");
     for bytes in [256, 4096, 65_536, 1 << 20, 4 << 20, 32 << 20] {
-        let calls = ((256 << 20) / bytes).min(100_000);
-        let calls = if bytes < 4 << 20 { calls / 4 } else { calls / 2 };
+        let calls = ((128 << 20) / bytes).min(20_000);
         let (mut into, from) = (vec![1_u8; bytes], vec![2_u8; bytes]);
-        let gb = |ns: f64| bytes as f64 / ns;
-        let plain = gb(time(calls, || black_box(&mut into).copy_from_slice(black_box(&from))));
         let at = GlobalAddr::new(NODE, 0);
-        let write = gb(time(calls, || {
-            verbs.batch(&mut [Verb::write(at, black_box(&from))]).expect("the node is there");
-        }));
-        let read = gb(time(calls, || {
-            verbs.batch(&mut [Verb::read(at, black_box(&mut into))]).expect("the node is there");
-        }));
+        let times: [f64; 3] = time(calls, &mut |which| match which {
+            0 => black_box(&mut into).copy_from_slice(black_box(&from)),
+            1 => verbs.batch(&mut [Verb::read(at, black_box(&mut into))]).expect("is there"),
+            _ => verbs.batch(&mut [Verb::write(at, black_box(&from))]).expect("is there"),
+        });
+        let [plain, read, write] = times.map(|ns| bytes as f64 / ns);
         println!(
             "{bytes:<17}{plain:>11.1}{read:>12.1}{write:>12.1}   ({:.2}, {:.2})",
             read / plain,
