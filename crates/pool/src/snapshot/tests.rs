@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use artesian_bus::heap::{HeapNodes, HeapVerbs};
-use artesian_bus::{BusError, Fate, GlobalAddr, Identity, NodeId, Tally, Verb, Verbs};
+use artesian_bus::fault::{Death, FaultPlan, Faulty};
+use artesian_bus::heap::HeapNodes;
 
 use super::*;
 use crate::address::ClientId;
@@ -15,60 +15,6 @@ use crate::object::{log_addr, LogEntry, Op, LOG_BYTES};
 use crate::view::View;
 
 const BYTES: u64 = 16 << 20;
-
-/// A transport whose client dies after some verbs.
-struct Mortal {
-    inner: HeapVerbs,
-    left: Cell<u64>,
-}
-
-impl Verbs for Mortal {
-    fn batch(&self, verbs: &mut [Verb<'_>]) -> std::result::Result<(), BusError> {
-        let left = self.left.get();
-        let num = verbs.len().min(left as usize);
-        self.left.set(left - num as u64);
-        let whole = num == verbs.len();
-        let done = self.inner.batch(&mut verbs[..num]);
-        if whole {
-            done
-        } else {
-            Err(BusError::Fenced)
-        }
-    }
-    fn mailbox(&self, addr: GlobalAddr) -> u64 {
-        self.inner.mailbox(addr)
-    }
-    fn wait_mailbox(&self, addr: GlobalAddr, seen: u64, timeout_ns: u64) {
-        self.inner.wait_mailbox(addr, seen, timeout_ns);
-    }
-    fn wake_mailbox(&self, addr: GlobalAddr) {
-        self.inner.wake_mailbox(addr);
-    }
-    fn now_ns(&self) -> u64 {
-        self.inner.now_ns()
-    }
-    fn relax(&self, ns: u64) {
-        self.inner.relax(ns);
-    }
-    fn identity(&self) -> Identity {
-        self.inner.identity()
-    }
-    fn is_alive(&self, client: Identity) -> bool {
-        self.inner.is_alive(client)
-    }
-    fn fence(&self, client: Identity) -> Fate {
-        self.inner.fence(client)
-    }
-    fn map(&self, addr: GlobalAddr, len: usize) -> Option<*const u8> {
-        self.inner.map(addr, len)
-    }
-    fn nodes(&self) -> Vec<(NodeId, u64)> {
-        self.inner.nodes()
-    }
-    fn tally(&self) -> Tally {
-        self.inner.tally()
-    }
-}
 
 /// A client with a bump allocator of its own.
 struct Client {
@@ -90,7 +36,8 @@ impl Pool {
 
     fn client(&self, index: u16, lives: u64) -> Client {
         let verbs = self.nodes.connect(u32::from(index));
-        let verbs = Box::new(Mortal { inner: verbs, left: Cell::new(lives) });
+        let plan = FaultPlan { after: lives, torn_words: 0, death: Death::Connection };
+        let verbs = Box::new(Faulty::new(verbs, plan));
         let me = ClientId { index, incarnation: 1 };
         let fabric = Fabric::new(verbs, self.config, View::first(&self.config), me);
         // Each client has a region of its own for its objects.

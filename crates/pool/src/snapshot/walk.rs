@@ -22,26 +22,34 @@ pub enum Fate {
     Unknown,
 }
 
-/// Whether `new` ever replaced `old` in `slot`, which holds `current` now and held `old` within
-/// this or a not yet recovered client's operation (so that no object since can have been reused).
+/// Whether the proposal whose object lies at `object` ever replaced `old` in `slot`, which holds
+/// `current` now and held `old` within the operation of this or of a not yet recovered client (so
+/// that no object since can have been reused). `known` are links that need not be read.
 pub fn walk(
     fabric: &Fabric,
     slot: PoolAddr,
     current: Slot,
-    (old, new): (Slot, Slot),
+    (old, object): (Slot, PoolAddr),
+    known: impl Fn(Slot) -> Option<(PoolAddr, Slot)>,
 ) -> Result<Fate> {
     let mut at = current;
     for _ in 0..MAX_LINKS {
-        if at == new {
-            return Ok(Fate::Won);
-        }
         if at == old {
             return Ok(Fate::Lost);
         }
         let Some(log) = at.log() else { return Ok(Fate::Unknown) };
-        let mut bytes = [0; LOG_BYTES];
-        fabric.batch(&mut [Verb::read(fabric.primary(log)?, &mut bytes)])?;
-        match proposal(&bytes) {
+        if at.addr() == object {
+            return Ok(Fate::Won);
+        }
+        let link = match known(at) {
+            Some(link) => Some(link),
+            None => {
+                let mut bytes = [0; LOG_BYTES];
+                fabric.batch(&mut [Verb::read(fabric.primary(log)?, &mut bytes)])?;
+                proposal(&bytes)
+            }
+        };
+        match link {
             Some((place, before)) if place == slot && before != at => at = before,
             _ => return Ok(Fate::Unknown),
         }

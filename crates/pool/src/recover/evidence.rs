@@ -1,0 +1,244 @@
+//! What a dead client's objects, their log entries and the slots say about its operations.
+
+use std::collections::HashMap;
+
+use artesian_bus::{GlobalAddr, Verb};
+
+use super::Index;
+use crate::address::{ClientId, PoolAddr};
+use crate::alloc::Announced;
+use crate::class::SizeClass;
+use crate::config::MAX_REPLICAS;
+use crate::error::Result;
+use crate::fabric::Fabric;
+use crate::object::MAX_KEY_BYTES;
+use crate::object::{log_addr, proposal, word, Header, LogEntry, Op, HEADER_BYTES, LOG_BYTES};
+use crate::slot::{tag, Slot};
+use crate::snapshot::{settle_many, walk, Fate};
+
+/// Verbs and rounds of one batch at most.
+pub(super) const AT_ONCE: usize = 512;
+/// Bytes of a bucket, header word and slots.
+const BUCKET: usize = 64;
+
+/// Whether an operation took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It did, over an object that is to be freed, if known and if there was one.
+    Won { replaced: Option<(PoolAddr, SizeClass)> },
+    /// It did not and never will.
+    Lost,
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// An operation that may be unfinished.
+pub(super) struct Operation {
+    pub(super) object: PoolAddr,
+    class: SizeClass,
+    entry: LogEntry,
+    /// Slot and old value, as the log entry has them.
+    link: Option<(PoolAddr, Slot)>,
+    slot: Option<PoolAddr>,
+    current: Slot,
+    pub(super) fate: Verdict,
+}
+
+impl Operation {
+    /// Pieces of large values and memory of indexes have no slot of their own.
+    pub(super) fn is_for_slot(&self) -> bool {
+        self.entry.op != Op::Part
+    }
+}
+
+/// Posts many reads in batches of [`AT_ONCE`].
+pub(super) fn read_many(fabric: &Fabric, mut reads: Vec<Verb<'_>>) -> Result<()> {
+    for some in reads.chunks_mut(AT_ONCE) {
+        fabric.batch(some)?;
+    }
+    Ok(())
+}
+
+/// The operations for which `dead` has written the announced objects.
+pub(super) fn read(
+    fabric: &Fabric,
+    dead: ClientId,
+    objects: &[Announced],
+) -> Result<Vec<Operation>> {
+    let mut entries = vec![[0; LOG_BYTES]; objects.len()];
+    let at = |object: &Announced| fabric.copy(log_addr(object.addr, object.class), 0).ok();
+    let reads = objects.iter().zip(&mut entries);
+    let reads = reads.filter_map(|(object, into)| Some(Verb::read(at(object)?, into)));
+    read_many(fabric, reads.collect())?;
+    let operation = |(object, bytes): (&Announced, &[u8; LOG_BYTES])| {
+        let entry = LogEntry::decode(bytes)?;
+        let link = proposal(bytes).filter(|(slot, _)| is_slot(fabric, *slot));
+        let used = entry.client == dead && entry.sequence == object.sequence;
+        used.then_some(Operation {
+            object: object.addr,
+            class: object.class,
+            entry,
+            link,
+            slot: link.map(|(slot, _)| slot),
+            current: Slot::EMPTY,
+            fate: Verdict::Lost,
+        })
+    };
+    Ok(objects.iter().zip(&entries).filter_map(operation).collect())
+}
+
+/// Whether a slot can lie at an address that was found in memory.
+fn is_slot(fabric: &Fabric, addr: PoolAddr) -> bool {
+    addr.0.is_multiple_of(8) && !fabric.copies(addr).is_empty()
+}
+
+/// Finds the slots of operations whose log entry names none: that hold their object in some copy.
+/// Returns insert locks that `dead` holds on the way, with what they shall become.
+pub(super) fn trace(
+    fabric: &Fabric,
+    index: &mut dyn Index,
+    dead: ClientId,
+    operations: &mut [Operation],
+) -> Result<Vec<(GlobalAddr, u64, u64)>> {
+    let wanted =
+        |operation: &&mut Operation| operation.slot.is_none() || operation.entry.op == Op::Insert;
+    let mut traced: Vec<&mut Operation> = operations.iter_mut().filter(wanted).collect();
+    let mut locks = Vec::new();
+    for some in traced.chunks_mut(AT_ONCE / (4 * MAX_REPLICAS)) {
+        let keys = read_keys(fabric, some)?;
+        let mut buckets = Vec::new();
+        for (number, key) in keys.iter().enumerate() {
+            let Some((namespace, key)) = key else { continue };
+            for bucket in buckets_of(&index.candidates(fabric, *namespace, key)?) {
+                let copies = fabric.copies(bucket);
+                buckets.extend(copies.into_iter().enumerate().map(|at| (number, bucket, at)));
+            }
+        }
+        let mut bytes = vec![[0; BUCKET]; buckets.len()];
+        let reads = buckets.iter().zip(&mut bytes);
+        read_many(fabric, reads.map(|(bucket, into)| Verb::read(bucket.2 .1, into)).collect())?;
+        for ((number, bucket, (copy, at)), bytes) in buckets.iter().zip(&bytes) {
+            let header = word(bytes, 0);
+            if *copy == 0 && ClientId::from_word(header) == dead {
+                locks.push((*at, header, header & !(u64::from(u32::MAX))));
+            }
+            let operation = &mut *some[*number];
+            let mine = |slot: &usize| names(Slot(word(bytes, slot * 8)), operation.object);
+            if let Some(slot) = (1..BUCKET / 8).find(mine) {
+                operation.slot.get_or_insert(bucket.add(slot as u64 * 8));
+            }
+        }
+    }
+    Ok(locks)
+}
+
+/// Whether a slot's value is of the operation that wrote the object at `object`.
+fn names(value: Slot, object: PoolAddr) -> bool {
+    value.0 != 0 && value.kind() != tag::HISTORY && value.addr() == object
+}
+
+/// The buckets to which slots belong.
+fn buckets_of(slots: &[PoolAddr]) -> Vec<PoolAddr> {
+    let starts = slots.iter().map(|slot| PoolAddr(slot.0 & !(BUCKET as u64 - 1)));
+    let mut buckets: Vec<PoolAddr> = starts.collect();
+    buckets.sort_unstable();
+    buckets.dedup();
+    buckets
+}
+
+/// Namespace and key.
+type Key = (u16, Vec<u8>);
+
+/// Namespaces and keys of the operations' objects; `None` for objects that are not whole.
+fn read_keys(fabric: &Fabric, of: &[&mut Operation]) -> Result<Vec<Option<Key>>> {
+    let mut heads: Vec<Vec<u8>> = Vec::new();
+    for operation in of.iter() {
+        let most = operation.class.bytes() - LOG_BYTES;
+        heads.push(vec![0; most.min(HEADER_BYTES + MAX_KEY_BYTES)]);
+    }
+    let reads = of.iter().zip(&mut heads);
+    let reads = reads.filter_map(|(operation, into)| {
+        Some(Verb::read(fabric.copy(operation.object, 0).ok()?, into.as_mut_slice()))
+    });
+    read_many(fabric, reads.collect())?;
+    let key = |(operation, bytes): (&&mut Operation, &Vec<u8>)| {
+        let header = Header::decode(bytes, operation.class).ok()?;
+        let key = bytes.get(HEADER_BYTES..HEADER_BYTES + header.key_len as usize)?;
+        Some((header.namespace, key.to_vec()))
+    };
+    Ok(of.iter().zip(&heads).map(key).collect())
+}
+
+/// Ends all rounds that may be open in the operations' slots, and reads what the log entries say
+/// after that.
+pub(super) fn settle(fabric: &Fabric, operations: &mut [Operation]) -> Result<()> {
+    let mut slots: Vec<PoolAddr> = operations.iter().filter_map(|op| op.slot).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    let mut current = HashMap::new();
+    for some in slots.chunks(AT_ONCE / MAX_REPLICAS) {
+        current.extend(some.iter().copied().zip(settle_many(fabric, some)?));
+    }
+    let mut entries = vec![[0; LOG_BYTES]; operations.len()];
+    let reads = operations.iter().zip(&mut entries);
+    let reads = reads.filter(|(operation, _)| operation.slot.is_some());
+    let reads = reads.filter_map(|(operation, into)| {
+        let log = log_addr(operation.object, operation.class);
+        Some(Verb::read(fabric.copy(log, 0).ok()?, into))
+    });
+    read_many(fabric, reads.collect())?;
+    for (operation, bytes) in operations.iter_mut().zip(&entries) {
+        let Some(slot) = operation.slot else { continue };
+        operation.current = current.get(&slot).copied().unwrap_or(Slot::EMPTY);
+        if let Some(entry) = LogEntry::decode(bytes) {
+            operation.entry = entry;
+            operation.link = proposal(bytes).filter(|link| link.0 == slot);
+        }
+    }
+    Ok(())
+}
+
+/// Decides every operation.
+pub(super) fn judge(fabric: &Fabric, operations: &mut [Operation]) -> Result<()> {
+    let links = operations.iter().filter_map(|op| Some((op.object, op.link?)));
+    let links: HashMap<PoolAddr, (PoolAddr, Slot)> = links.collect();
+    for operation in operations.iter_mut() {
+        let Some(slot) = operation.slot else { continue };
+        let held = names(operation.current, operation.object);
+        let fate = if held || operation.entry.decided.is_some() {
+            Fate::Won
+        } else if let Some((_, old)) = operation.link {
+            let known = |value: Slot| links.get(&value.addr()).copied();
+            walk(fabric, slot, operation.current, (old, operation.object), known)?
+        } else {
+            Fate::Lost
+        };
+        operation.fate = match fate {
+            Fate::Won => Verdict::Won { replaced: operation.replaced() },
+            Fate::Lost => Verdict::Lost,
+            Fate::Unknown => Verdict::Unknown,
+        };
+    }
+    Ok(())
+}
+
+impl Operation {
+    /// The object that the operation's winning gave up.
+    fn replaced(&self) -> Option<(PoolAddr, SizeClass)> {
+        let (_, old) = self.link?;
+        let class = old.logged_class()?;
+        (old.0 != 0 && !old.addr().is_null()).then_some((old.addr(), class))
+    }
+}
+
+/// Frees insert locks; after the slots under them are settled.
+pub(super) fn release(fabric: &Fabric, locks: &[(GlobalAddr, u64, u64)]) -> Result<usize> {
+    let mut released = 0;
+    for some in locks.chunks(AT_ONCE) {
+        let swap = |lock: &(GlobalAddr, u64, u64)| Verb::cas(lock.0, lock.1, lock.2);
+        let mut swaps: Vec<Verb<'_>> = some.iter().map(swap).collect();
+        fabric.batch(&mut swaps)?;
+        released += swaps.iter().zip(some).filter(|(swap, lock)| swap.found() == lock.1).count();
+    }
+    Ok(released)
+}
