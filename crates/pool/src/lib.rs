@@ -11,6 +11,7 @@ pub mod error;
 pub mod fabric;
 pub mod lifecycle;
 pub mod membership;
+pub mod namespace;
 pub mod object;
 pub mod rtx;
 pub mod pin;

@@ -112,3 +112,40 @@ pub(crate) fn pinned_by(fabric: &Fabric, places: &[u16]) -> Result<Vec<PoolAddr>
     found.dedup();
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use artesian_bus::heap::HeapNodes;
+
+    use super::*;
+    use crate::lifecycle::{format, join};
+    use crate::PoolConfig;
+
+    #[test]
+    fn pins_are_seen_by_all_until_they_are_let_go() {
+        let memory = HeapNodes::new(3, 16 << 20);
+        format(&memory.connect(900), &PoolConfig::for_size(16 << 20, 3, 2)).unwrap();
+        let one = join(Box::new(memory.connect(1))).unwrap();
+        let two = join(Box::new(memory.connect(2))).unwrap();
+        let mut pins = Pins::default();
+        let held: Vec<Pin> =
+            (1..=512).rev().map(|at| pins.pin(&one, PoolAddr(at * 64)).unwrap()).collect();
+        let text = pins.pin(&one, PoolAddr(64)).unwrap_err().to_string();
+        assert!(text.contains("512 views of pool memory"), "{text}");
+        let all: Vec<PoolAddr> = (1..=512).map(|at| PoolAddr(at * 64)).collect();
+        assert_eq!(pinned(&two).unwrap(), all);
+        for (at, pin) in held.into_iter().enumerate() {
+            if at != 100 {
+                pins.unpin(&one, pin).unwrap();
+            }
+        }
+        assert_eq!(pinned(&two).unwrap(), [PoolAddr(412 * 64)]);
+        let twice = pins.pin(&one, PoolAddr(412 * 64)).unwrap();
+        assert_eq!((pinned(&two).unwrap().len(), pins.count()), (1, 2));
+        pins.unpin(&one, twice).unwrap();
+        crate::lifecycle::leave(one).unwrap();
+        assert!(pinned(&two).unwrap().is_empty());
+        let again = join(Box::new(memory.connect(1))).unwrap();
+        assert_eq!((again.me().index, pinned(&two).unwrap().len()), (1, 0));
+    }
+}

@@ -1,0 +1,152 @@
+//! Namespaces: up to 256 named key spaces of a pool, with quotas.
+//!
+//! The table lies in the meta area and is changed under a lock that names its owner; every record
+//! carries a check, so that readers need no lock. How many bytes a namespace uses is its base plus
+//! the signed counters of all client places: each client writes only its own.
+
+mod lock;
+mod meter;
+mod record;
+#[cfg(test)]
+mod tests;
+
+pub use meter::{recount, used, Meter};
+pub use record::{Kind, Limits, Namespace, MAX_NAME_BYTES, SPARE_WORDS};
+
+use artesian_bus::{GlobalAddr, Verb};
+use smallvec::SmallVec;
+
+use crate::config::{meta, META_REPLICAS};
+use crate::error::{PoolError, Result};
+use crate::fabric::Fabric;
+use record::Record;
+
+const COUNT: u64 = meta::NUM_NAMESPACES;
+/// How often a record that is just being written is read again.
+const ATTEMPTS: u32 = 32;
+
+/// Makes a namespace; refused if there is one of that name.
+pub fn create(fabric: &Fabric, name: &str, kind: Kind, limits: Limits) -> Result<Namespace> {
+    record::check_name(name)?;
+    lock::locked(fabric, || {
+        let table = read_table(fabric)?;
+        let mut free = None;
+        for (id, bytes) in table.iter().enumerate().rev() {
+            match record::decode(id as u16, bytes) {
+                Ok(Some(known)) if known.name == name => {
+                    let text = format!("there is a namespace {name:?} already: open it");
+                    return Err(PoolError::Invalid(text));
+                }
+                Ok(None) => free = Some(id),
+                // A damaged record keeps its place until it is looked at.
+                Ok(Some(_)) | Err(_) => {}
+            }
+        }
+        let Some(id) = free else {
+            let text = format!("all {COUNT} namespaces of the pool exist already: drop one");
+            return Err(PoolError::Invalid(text));
+        };
+        let generation = record::generation(&table[id]).wrapping_add(1);
+        let new = Namespace { id: id as u16, generation, name: name.into(), kind, limits };
+        let counted = meter::counted(fabric, new.id)?;
+        write(fabric, new.id, &record::encode(&new, counted.wrapping_neg()))?;
+        Ok(new)
+    })
+}
+
+/// The namespace of that name, if there is one.
+pub fn open(fabric: &Fabric, name: &str) -> Result<Option<Namespace>> {
+    record::check_name(name)?;
+    Ok(list(fabric)?.into_iter().find(|known| known.name == name))
+}
+
+/// All namespaces.
+pub fn list(fabric: &Fabric) -> Result<Vec<Namespace>> {
+    let mut outcome = Ok(Vec::new());
+    for attempt in 0..ATTEMPTS {
+        let table = steady(|| read_table(fabric))?;
+        let decoded = table.iter().enumerate().map(|(id, bytes)| record::decode(id as u16, bytes));
+        outcome = decoded.filter_map(Result::transpose).collect();
+        if outcome.is_ok() {
+            break;
+        }
+        fabric.verbs().relax(500 << attempt.min(10));
+    }
+    outcome
+}
+
+/// Changes the limits of a namespace.
+pub fn set_limits(fabric: &Fabric, name: &str, limits: Limits) -> Result<Namespace> {
+    lock::locked(fabric, || {
+        let (mut known, mut bytes) = find(fabric, name)?;
+        known.limits = limits;
+        record::update(&known, &mut bytes);
+        // Base and spare words are others' to change.
+        write(fabric, known.id, &bytes[..record::BASE as usize])?;
+        Ok(known)
+    })
+}
+
+/// Forgets a namespace. Its keys are the caller's to delete before; its number is used again.
+pub fn drop(fabric: &Fabric, name: &str) -> Result<()> {
+    lock::locked(fabric, || {
+        let (known, _) = find(fabric, name)?;
+        write(fabric, known.id, &record::vacant(known.generation))
+    })
+}
+
+/// All copies of a word of the namespace's record that its kind may use as it likes (a table's
+/// or a root's place), the primary first. Zero in a new namespace.
+pub fn spare(
+    fabric: &Fabric,
+    namespace: &Namespace,
+    index: u64,
+) -> SmallVec<[GlobalAddr; META_REPLICAS]> {
+    debug_assert!(index < SPARE_WORDS);
+    fabric.meta(record_offset(namespace.id) + record::SPARE + index * 8)
+}
+
+fn record_offset(id: u16) -> u64 {
+    meta::NAMESPACE_TABLE + u64::from(id) * meta::NAMESPACE_RECORD
+}
+
+fn find(fabric: &Fabric, name: &str) -> Result<(Namespace, Record)> {
+    for (id, bytes) in read_table(fabric)?.into_iter().enumerate() {
+        if let Ok(Some(known)) = record::decode(id as u16, &bytes) {
+            if known.name == name {
+                return Ok((known, bytes));
+            }
+        }
+    }
+    Err(PoolError::Invalid(format!("there is no namespace {name:?}")))
+}
+
+fn read_table(fabric: &Fabric) -> Result<Vec<Record>> {
+    let mut bytes = vec![0; (COUNT * meta::NAMESPACE_RECORD) as usize];
+    fabric.batch(&mut [Verb::read(fabric.meta(meta::NAMESPACE_TABLE)[0], &mut bytes)])?;
+    let record = |bytes: &[u8]| {
+        let mut record = [0; meta::NAMESPACE_RECORD as usize];
+        record.copy_from_slice(bytes);
+        record
+    };
+    Ok(bytes.chunks_exact(meta::NAMESPACE_RECORD as usize).map(record).collect())
+}
+
+/// Writes the first bytes of a record to all copies.
+fn write(fabric: &Fabric, id: u16, bytes: &[u8]) -> Result<()> {
+    let copies = fabric.meta(record_offset(id));
+    let mut verbs: SmallVec<[Verb<'_>; META_REPLICAS]> =
+        copies.iter().map(|&copy| Verb::write(copy, bytes)).collect();
+    fabric.batch(&mut verbs)
+}
+
+/// Does `work` again while the membership changes.
+fn steady<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    for _ in 0..ATTEMPTS {
+        match work() {
+            Err(PoolError::ViewChanged) => {}
+            outcome => return outcome,
+        }
+    }
+    Err(PoolError::Timeout { what: "a membership that stays".into(), waited_ms: 0 })
+}

@@ -1,0 +1,137 @@
+//! A record of the namespace table.
+//!
+//! ```text
+//! 0 kind u8 | 1 name bytes u8 | 2 generation u16 | 4 0 u32 | 8 quota | 16 floor | 24 TTL ms
+//! 32 check u64 over 0..32 and the name | 40 base i64 | 48 0 | 64 name (64) | 128 spare words (16)
+//! ```
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::config::meta;
+use crate::error::{PoolError, Result};
+use crate::object::word;
+
+/// Longest name in bytes.
+pub const MAX_NAME_BYTES: usize = 64;
+/// Words of a record that a namespace's kind may use as it likes.
+pub const SPARE_WORDS: u64 = 16;
+/// Where they lie.
+pub(super) const SPARE: u64 = 128;
+/// Where the base of the usage lies.
+pub(super) const BASE: u64 = 40;
+const CHECK: usize = 32;
+const NAME: usize = 64;
+/// The bytes of a record.
+pub(super) type Record = [u8; meta::NAMESPACE_RECORD as usize];
+const _: () = assert!(SPARE + SPARE_WORDS * 8 == meta::NAMESPACE_RECORD);
+
+/// What a namespace holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Keys by hash.
+    Store = 1,
+    /// Keys by hash that may be evicted.
+    Cache = 2,
+    /// Keys in order.
+    Tree = 3,
+}
+
+/// Limits and habits of a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of objects; 0 for no limit.
+    pub quota: u64,
+    /// Bytes that others' growth shall leave to it.
+    pub floor: u64,
+    /// Milliseconds after which a value is gone if its writer says nothing; 0 for never.
+    pub default_ttl_ms: u64,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its number: part of every object.
+    pub id: u16,
+    /// Goes up each time the number is given away.
+    pub generation: u16,
+    /// Its name.
+    pub name: String,
+    /// What it holds.
+    pub kind: Kind,
+    /// Its limits.
+    pub limits: Limits,
+}
+
+/// Refuses names that cannot be stored.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > MAX_NAME_BYTES {
+        return Err(PoolError::Invalid(format!(
+            "a namespace's name has 1 to {MAX_NAME_BYTES} bytes; {name:?} has {}",
+            name.len()
+        )));
+    }
+    Ok(())
+}
+
+fn check(bytes: &Record, id: u16) -> u64 {
+    let head = xxh3_64_with_seed(&bytes[..CHECK], u64::from(id));
+    xxh3_64_with_seed(&bytes[NAME..SPARE as usize], head)
+}
+
+/// The record of a new namespace.
+pub(super) fn encode(namespace: &Namespace, base: i64) -> Record {
+    let mut bytes = [0; meta::NAMESPACE_RECORD as usize];
+    bytes[BASE as usize..BASE as usize + 8].copy_from_slice(&base.to_le_bytes());
+    let name = namespace.name.as_bytes();
+    bytes[NAME..NAME + name.len()].copy_from_slice(name);
+    update(namespace, &mut bytes);
+    bytes
+}
+
+/// Puts kind and limits into a record.
+pub(super) fn update(namespace: &Namespace, bytes: &mut Record) {
+    bytes[0] = namespace.kind as u8;
+    bytes[1] = namespace.name.len() as u8;
+    bytes[2..4].copy_from_slice(&namespace.generation.to_le_bytes());
+    let Limits { quota, floor, default_ttl_ms } = namespace.limits;
+    for (at, number) in [quota, floor, default_ttl_ms].into_iter().enumerate() {
+        bytes[8 + at * 8..16 + at * 8].copy_from_slice(&number.to_le_bytes());
+    }
+    let sum = check(bytes, namespace.id);
+    bytes[CHECK..CHECK + 8].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// The record of a number that is free again.
+pub(super) fn vacant(generation: u16) -> Record {
+    let mut bytes = [0; meta::NAMESPACE_RECORD as usize];
+    bytes[2..4].copy_from_slice(&generation.to_le_bytes());
+    bytes
+}
+
+/// How often the number has been given away.
+pub(super) fn generation(bytes: &Record) -> u16 {
+    u16::from_le_bytes([bytes[2], bytes[3]])
+}
+
+/// The namespace in a record; `None` if its number is free.
+pub(super) fn decode(id: u16, bytes: &Record) -> Result<Option<Namespace>> {
+    let corrupt = |what: &str| PoolError::Corrupt(format!("namespace {id}: {what}"));
+    let kind = match bytes[0] {
+        0 => return Ok(None),
+        1 => Kind::Store,
+        2 => Kind::Cache,
+        3 => Kind::Tree,
+        _ => return Err(corrupt("unknown kind")),
+    };
+    if word(bytes, CHECK) != check(bytes, id) {
+        return Err(corrupt("its check differs"));
+    }
+    let length = usize::from(bytes[1]);
+    let name = bytes[NAME..SPARE as usize].get(..length).ok_or_else(|| corrupt("a long name"))?;
+    let name = std::str::from_utf8(name).map_err(|_| corrupt("its name is no text"))?;
+    let limits =
+        Limits { quota: word(bytes, 8), floor: word(bytes, 16), default_ttl_ms: word(bytes, 24) };
+    let generation = generation(bytes);
+    Ok(Some(Namespace { id, generation, name: name.into(), kind, limits }))
+}
