@@ -6,9 +6,11 @@
 pub mod address;
 pub mod alloc;
 pub mod class;
+pub mod client;
 pub mod config;
 pub mod error;
 pub mod fabric;
+pub mod index;
 pub mod lifecycle;
 pub mod membership;
 pub mod namespace;
@@ -18,6 +20,7 @@ pub mod pin;
 pub mod recover;
 pub mod slot;
 pub mod snapshot;
+pub mod store;
 pub mod view;
 
 pub use address::{ClientId, PoolAddr};

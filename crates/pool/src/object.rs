@@ -39,6 +39,8 @@ pub enum Kind {
     Deletion = 4,
     /// A transaction's intent on a slot.
     Intent = 5,
+    /// Memory of an index: its bytes change, so the checksum means nothing.
+    Table = 6,
 }
 
 impl Kind {
@@ -49,6 +51,7 @@ impl Kind {
             3 => Kind::Chunk,
             4 => Kind::Deletion,
             5 => Kind::Intent,
+            6 => Kind::Table,
             _ => return None,
         })
     }
@@ -67,7 +70,7 @@ pub struct Header {
     pub key_len: u16,
     /// Bytes of the value.
     pub value_len: u32,
-    /// Milliseconds of the Unix clock after which the value is gone; 0 for never.
+    /// Milliseconds of the bus's clock after which the value is gone; 0 for never.
     pub expires_ms: u64,
 }
 
@@ -106,7 +109,7 @@ impl Header {
         Ok(header)
     }
 
-    /// Whether the value has expired at `now_ms` of the Unix clock.
+    /// Whether the value has expired at `now_ms` of the bus's clock.
     pub fn is_expired(&self, now_ms: u64) -> bool {
         self.expires_ms != 0 && self.expires_ms <= now_ms
     }

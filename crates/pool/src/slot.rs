@@ -22,8 +22,9 @@ pub mod tag {
     /// Deleted: the address is the deleting client's log object and the fingerprint byte that
     /// object's size class (or anything else, if there is no such object). Counts as empty.
     pub const TOMBSTONE: u8 = 0xfe;
-    /// Moved to another subtable by a split; the address is still the object's.
-    pub const MOVED: u8 = 0xfd;
+    /// Added to a size class: a split is moving the key to another subtable. The address is still
+    /// the object's, and the slot does not change until it is emptied.
+    pub const MOVED: u8 = 0x80;
     /// Held by a transaction: the address is its intent object, of [`super::INTENT_CLASS`].
     pub const INTENT: u8 = 0xfc;
     /// The cache's history entry: the lower 40 bits are a logical time, not an address.
@@ -102,6 +103,22 @@ impl Slot {
         Slot::new(class.0, version, tag::TOMBSTONE, addr)
     }
 
+    /// The value that freezes this one while a split moves it.
+    pub const fn frozen(self) -> Slot {
+        let kind = self.kind() | tag::MOVED;
+        Slot::new(self.fingerprint(), self.version().wrapping_add(1), kind, self.addr())
+    }
+
+    /// The object that a frozen value still refers to, as the slot it moves to has it; `None` if
+    /// this value is not frozen.
+    pub const fn thawed(self) -> Option<Slot> {
+        let kind = self.kind() ^ tag::MOVED;
+        if self.0 == 0 || kind as usize >= SizeClass::COUNT {
+            return None;
+        }
+        Some(Slot::new(self.fingerprint(), self.version().wrapping_add(1), kind, self.addr()))
+    }
+
     /// Whether an insert may take it.
     pub const fn is_vacant(self) -> bool {
         self.0 == 0 || self.kind() == tag::TOMBSTONE
@@ -130,6 +147,10 @@ mod tests {
         assert_eq!((slot.addr(), slot.class()), (addr, Some(SizeClass(17))));
         assert!(Slot::EMPTY.class().is_none() && Slot::EMPTY.is_vacant());
         assert!(Slot::new(1, 2, tag::TOMBSTONE, addr).is_vacant());
-        assert!(Slot::new(1, 2, tag::MOVED, addr).class().is_none());
+        let (frozen, thawed) = (slot.frozen(), slot.frozen().thawed().unwrap());
+        assert!(frozen.class().is_none() && frozen.log().is_none() && !frozen.is_vacant());
+        assert_eq!((thawed.class(), thawed.version()), (slot.class(), slot.version() + 2));
+        assert!(slot.thawed().is_none() && Slot::EMPTY.thawed().is_none());
+        assert!(Slot::new(1, 2, tag::TOMBSTONE, addr).thawed().is_none());
     }
 }

@@ -1,0 +1,70 @@
+//! A client of the pool: everything it needs for operations, in one place.
+
+use artesian_bus::Verbs;
+
+use crate::alloc::Allocator;
+use crate::error::{PoolError, Result};
+use crate::fabric::Fabric;
+use crate::index::{self, Directory, IndexCache};
+use crate::lifecycle;
+use crate::membership;
+
+/// Bytes of a client's index cache unless it says otherwise.
+pub const INDEX_CACHE_BYTES: usize = 16 << 20;
+
+/// One client. Not shared between threads; operations take `&mut self`.
+pub struct Client {
+    pub(crate) fabric: Fabric,
+    pub(crate) alloc: Allocator,
+    pub(crate) directory: Directory,
+    pub(crate) cache: IndexCache,
+    /// The object that was read last.
+    pub(crate) object: Vec<u8>,
+    /// The object that is written.
+    pub(crate) image: Vec<u8>,
+}
+
+impl Client {
+    /// Joins the pool that `verbs` reaches; makes its index if it has none.
+    pub fn join(verbs: Box<dyn Verbs>) -> Result<Client> {
+        Client::with_cache(verbs, INDEX_CACHE_BYTES)
+    }
+
+    /// [`Client::join`] with another bound of the index cache; 0 turns it off.
+    pub fn with_cache(verbs: Box<dyn Verbs>, cache_bytes: usize) -> Result<Client> {
+        let fabric = lifecycle::join(verbs)?;
+        let mut alloc = Allocator::new(&fabric)?;
+        index::format(&fabric, &mut alloc)?;
+        let none = || PoolError::Corrupt("the pool's index is gone".into());
+        let directory = Directory::load(&fabric)?.ok_or_else(none)?;
+        let cache = IndexCache::new(cache_bytes);
+        Ok(Client { fabric, alloc, directory, cache, object: Vec::new(), image: Vec::new() })
+    }
+
+    /// The client's way to the pool.
+    pub fn fabric(&self) -> &Fabric {
+        &self.fabric
+    }
+
+    /// To be called in idle times, at least every quarter of a lease: renews the lease, looks
+    /// after the others, reports a quiescent state.
+    pub fn tick(&mut self) -> Result<()> {
+        membership::tick(&self.fabric)?;
+        self.settle_down()
+    }
+
+    /// The end of an operation: a moment at which no address is held.
+    #[inline]
+    pub(crate) fn settle_down(&mut self) -> Result<()> {
+        match self.alloc.quiesce(&self.fabric) {
+            Err(PoolError::ViewChanged) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Leaves the pool.
+    pub fn leave(mut self) -> Result<()> {
+        self.alloc.give_back(&self.fabric)?;
+        lifecycle::leave(self.fabric)
+    }
+}

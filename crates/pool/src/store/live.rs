@@ -1,0 +1,80 @@
+//! Which objects the store uses: asked for the blocks of dead clients.
+
+use crate::address::PoolAddr;
+use crate::alloc::Liveness;
+use crate::class::SizeClass;
+use crate::error::{PoolError, Result};
+use crate::fabric::Fabric;
+use crate::index::{self, KeyHash};
+use crate::object::{word, Header, Kind, HEADER_BYTES};
+use crate::slot::{tag, Slot};
+
+/// Objects that the hash index, its slots or their manifests refer to.
+pub struct InUse;
+
+impl Liveness for InUse {
+    fn is_live(&self, fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool> {
+        loop {
+            match look(fabric, addr, class) {
+                Err(PoolError::ViewChanged) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+fn look(fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool> {
+    let Some((header, key)) = read_key(fabric, addr, class)? else { return Ok(false) };
+    match header.kind {
+        Kind::Value | Kind::Manifest | Kind::Deletion => {
+            is_named(fabric, KeyHash::of(header.namespace, &key), addr)
+        }
+        Kind::Chunk if key.len() == 9 => {
+            let (manifest, class) = (PoolAddr(word(&key, 0)), SizeClass(key[8]));
+            let known = manifest.0 < PoolAddr::LIMIT && (class.0 as usize) < SizeClass::COUNT;
+            if !known || fabric.copies(manifest).is_empty() {
+                return Ok(false);
+            }
+            match read_key(fabric, manifest, class)? {
+                Some((header, key)) if header.kind == Kind::Manifest => {
+                    is_named(fabric, KeyHash::of(header.namespace, &key), manifest)
+                }
+                _ => Ok(false),
+            }
+        }
+        Kind::Chunk => Ok(false),
+        Kind::Table => index::is_index_memory(fabric, addr),
+        // Nobody but its transaction can tell: better a leak than a loss.
+        Kind::Intent => Ok(true),
+    }
+}
+
+/// Header and key of the object; `None` if there is none.
+fn read_key(
+    fabric: &Fabric,
+    addr: PoolAddr,
+    class: SizeClass,
+) -> Result<Option<(Header, Vec<u8>)>> {
+    let mut head = [0; HEADER_BYTES];
+    fabric.read(addr, &mut head)?;
+    let Ok(header) = Header::decode(&head, class) else { return Ok(None) };
+    let mut key = vec![0; header.key_len as usize];
+    if !key.is_empty() {
+        fabric.read(addr.add(HEADER_BYTES as u64), &mut key)?;
+    }
+    Ok(Some((header, key)))
+}
+
+/// Whether a slot in which a key of `hash` can be names the object at `addr`.
+fn is_named(fabric: &Fabric, hash: KeyHash, addr: PoolAddr) -> Result<bool> {
+    for at in index::candidates(fabric, hash)? {
+        let slot = Slot(fabric.read_word(fabric.primary(at)?)?);
+        let names = slot.class().is_some()
+            || slot.thawed().is_some()
+            || slot.kind() == tag::TOMBSTONE && slot.0 != 0;
+        if names && slot.addr() == addr {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,28 @@
+//! The key-value store: objects in the pool, found through the hash index.
+//!
+//! Every operation is a few batches. A read: the slot (or, without a hint, both buckets), then the
+//! object. A change: the new object is written while the slot is looked up, then a SNAPSHOT round
+//! puts it in place. Who replaced an object frees it.
+
+mod change;
+mod find;
+mod get;
+mod image;
+mod live;
+mod ops;
+
+pub use change::{Change, Done, Rule};
+pub use get::Version;
+pub use live::InUse;
+pub use ops::Expiry;
+
+/// Values up to this many bytes lie in one object with their key.
+pub const MAX_INLINE_BYTES: usize = 16 << 10;
+
+/// Milliseconds of the clock by which values expire.
+pub(crate) fn now_ms(fabric: &crate::Fabric) -> u64 {
+    fabric.verbs().now_ns() / 1_000_000
+}
+
+#[cfg(test)]
+mod tests;

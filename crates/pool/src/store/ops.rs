@@ -1,0 +1,78 @@
+//! The operations on one key.
+
+use super::change::{Change, Done, Rule};
+use super::find::Key;
+use super::now_ms;
+use crate::client::Client;
+use crate::error::{PoolError, Result};
+use crate::object::{Kind, Op};
+
+/// When a value that is written goes away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expiry {
+    /// Never.
+    #[default]
+    Never,
+    /// So many milliseconds from now.
+    In(u64),
+}
+
+impl Client {
+    /// Gives `key` this value, whatever it had.
+    pub fn put(&mut self, namespace: u16, key: &[u8], value: &[u8], expiry: Expiry) -> Result<()> {
+        self.store(namespace, key, value, expiry, Rule::Any, Op::Put).map(drop)
+    }
+
+    /// Gives `key` this value if it has none; false if it has one.
+    pub fn insert(
+        &mut self,
+        namespace: u16,
+        key: &[u8],
+        value: &[u8],
+        expiry: Expiry,
+    ) -> Result<bool> {
+        let done = self.store(namespace, key, value, expiry, Rule::Absent, Op::Insert)?;
+        Ok(done == Done::Changed)
+    }
+
+    /// Gives `key` this value if it has one; false if it has none.
+    pub fn update(
+        &mut self,
+        namespace: u16,
+        key: &[u8],
+        value: &[u8],
+        expiry: Expiry,
+    ) -> Result<bool> {
+        let done = self.store(namespace, key, value, expiry, Rule::Present, Op::Put)?;
+        Ok(done == Done::Changed)
+    }
+
+    /// Takes the value of `key` away; false if it had none.
+    pub fn delete(&mut self, namespace: u16, key: &[u8]) -> Result<bool> {
+        let key = Key::new(namespace, key)?;
+        let (rule, op, kind) = (Rule::Present, Op::Delete, Kind::Deletion);
+        let done = self.change(&key, &Change { rule, op, kind, value: &[], expires_ms: 0 })?;
+        Ok(done == Done::Changed)
+    }
+
+    fn store(
+        &mut self,
+        namespace: u16,
+        key: &[u8],
+        value: &[u8],
+        expiry: Expiry,
+        rule: Rule,
+        op: Op,
+    ) -> Result<Done> {
+        let key = Key::new(namespace, key)?;
+        let expires_ms = match expiry {
+            Expiry::Never => 0,
+            Expiry::In(ms) => now_ms(&self.fabric).saturating_add(ms).max(1),
+        };
+        let limit = super::MAX_INLINE_BYTES;
+        if value.len() > limit {
+            return Err(PoolError::TooLarge { what: "value", size: value.len(), limit });
+        }
+        self.change(&key, &Change { rule, op, kind: Kind::Value, value, expires_ms })
+    }
+}
