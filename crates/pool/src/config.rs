@@ -52,7 +52,10 @@ impl PoolConfig {
     pub fn validate(&self) -> Result<()> {
         let wrong = |what: String| Err(PoolError::Invalid(what));
         if self.num_nodes == 0 || self.num_nodes as usize > MAX_NODES {
-            return wrong(format!("{} memory nodes: 1 to {MAX_NODES} are possible", self.num_nodes));
+            return wrong(format!(
+                "{} memory nodes: 1 to {MAX_NODES} are possible",
+                self.num_nodes
+            ));
         }
         let most = MAX_REPLICAS.min(self.num_nodes as usize);
         if self.replicas == 0 || self.replicas as usize > most {

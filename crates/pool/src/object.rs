@@ -309,7 +309,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400), class in 0u8..84) {
+        fn garbage_never_panics(
+            bytes in proptest::collection::vec(any::<u8>(), 0..400),
+            class in 0u8..84,
+        ) {
             let _ = parse(&bytes, SizeClass(class));
             let _ = LogEntry::decode(&bytes);
         }

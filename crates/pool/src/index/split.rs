@@ -1,7 +1,7 @@
 //! Splitting a subtable in two.
 //!
-//! Under the structural lock, a plan is written to `meta::INDEX_SPLIT`; whoever takes the lock after
-//! its holder's death finishes the plan first. The steps, each of which can be repeated:
+//! Under the structural lock, a plan is written to `meta::INDEX_SPLIT`; whoever takes the lock
+//! after its holder's death finishes the plan first. The steps, each of which can be repeated:
 //!
 //! 1. The directory is doubled if it does not tell the halves apart yet.
 //! 2. All insert locks of the old subtable are taken; the moving slots are frozen.

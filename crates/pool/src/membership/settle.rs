@@ -79,8 +79,8 @@ fn copy_meta(fabric: &Fabric, view: &View, first_lost: bool) -> Result<()> {
     Ok(())
 }
 
-/// A block whose taker died on the way is in the table of only some copies: taken wins. (Who frees a
-/// block writes the other copies first, so it is free on the first copy only if on all.)
+/// A block whose taker died on the way is in the table of only some copies: taken wins. (Who frees
+/// a block writes the other copies first, so it is free on the first copy only if on all.)
 fn merge_block_table(fabric: &Fabric, region: usize) -> Result<()> {
     let start = crate::PoolAddr((region as u64) << fabric.config().region_shift);
     let copies = fabric.copies(start);

@@ -5,8 +5,8 @@
 //! object that it might have replaced has been reused, and the free bits tell what it had freed.
 //! Its announcements name every object of an operation that is not flushed; those objects and
 //! their log entries are read in a few large batches ([`evidence`]), open rounds are settled, and
-//! what remains is to free the replaced objects ([`frees`]). The client's own objects lie in its own
-//! blocks, which become wrecks: who adopts those finds out what is in use.
+//! what remains is to free the replaced objects ([`frees`]). The client's own objects lie in its
+//! own blocks, which become wrecks: who adopts those finds out what is in use.
 //!
 //! Every step can be done again: a repairer that dies is replaced by another one.
 

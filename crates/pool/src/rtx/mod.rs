@@ -3,20 +3,20 @@
 //! The paper on rTX was not available to us. What follows is a **reconstruction** from its abstract
 //! and from what the indexes under it need; names and formats are ours.
 //!
-//! A transaction takes locks (words beside the data, see [`crate::Fabric::lock_of`]), buffers its writes,
-//! and commits:
+//! A transaction takes locks (words beside the data, see [`crate::Fabric::lock_of`]), buffers its
+//! writes, and commits:
 //!
 //! 1. WRITE the redo log into its place of the client area, on all copies: **the commit point**;
 //! 2. WRITE the data, on all copies;
 //! 3. mark the log as done, so that nobody replays it over newer data;
 //! 4. CAS every lock from its own name to 0.
 //!
-//! The steps are waited for one by one, unless everything lies on one node: then they are one batch,
-//! whose order does the same. A change of a single word with a single copy needs no log.
+//! The steps are waited for one by one, unless everything lies on one node: then they are one
+//! batch, whose order does the same. A change of a single word with a single copy needs no log.
 //!
-//! A lock word is the **name** of the transaction that holds it: client 32 | number 24 | log place 8.
-//! Whoever meets a lock of a dead client repairs: the log is read from all copies, and if any holds
-//! it whole and none says that it is done, the images are written again (that is idempotent) and
+//! A lock word is the **name** of the transaction that holds it: client 32 | number 24 | log place
+//! 8. Whoever meets a lock of a dead client repairs: the log is read from all copies, and if any
+//! holds it whole and none says that it is done, the images are written again (that is idempotent) and
 //! the log is marked; then the locks go. No log of that name means that nothing was written.
 //! Repairers of one place exclude each other through a word in it, which a dead one loses.
 //!
@@ -34,7 +34,8 @@ mod tests;
 mod transaction;
 
 pub use log::{Name, LOG_AREA, MAX_LOCKS, NUM_PLACES, PLACE_BYTES};
-pub use owner::{is_dead, Wait};
+pub(crate) use owner::is_dead;
+pub use owner::Wait;
 pub use repair::{release_dead, repair_all, replay_committed};
 pub use target::Target;
 pub use transaction::{Logs, Rtx};

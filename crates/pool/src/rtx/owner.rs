@@ -1,27 +1,13 @@
 //! Whether the holder of a lock lives, and waiting for it.
 
 use crate::address::ClientId;
-use crate::config::record;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
-
-/// State of a client that works, in the top byte of [`record::STATE`].
-const LIVE: u64 = 1;
+use crate::membership::{standing, Standing};
 
 /// Whether `client` has been declared dead (or has left): none of its verbs takes effect any more.
 pub fn is_dead(fabric: &Fabric, client: ClientId) -> Result<bool> {
-    if client == fabric.me() {
-        return Ok(false);
-    }
-    if client.is_nobody() || client.index >= fabric.config().max_clients {
-        return Ok(true);
-    }
-    let at = fabric.client_record(client.index, record::STATE);
-    let Some(&at) = at.first() else {
-        return Err(PoolError::Lost("no copy of the client table is left".into()));
-    };
-    let word = fabric.read_word(at)?;
-    Ok(ClientId::from_word(word) != client || word >> 56 != LIVE)
+    Ok(standing(fabric, client)? != Standing::Live)
 }
 
 /// A bounded wait with growing pauses.

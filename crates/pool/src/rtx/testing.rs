@@ -103,7 +103,13 @@ impl TestPool {
         let admin = Box::new(self.nodes.connect(1000));
         let nobody = ClientId::NOBODY;
         let admin = Fabric::new(admin, self.config, View::first(&self.config), nobody);
-        set_state(&admin, me, 1);
+        for copy in admin.client_record(index, record::PID) {
+            let pid = u64::from(index).to_le_bytes();
+            let lease = u64::MAX.to_le_bytes();
+            let at = copy.add(record::LEASE - record::PID);
+            admin.batch(&mut [Verb::write(copy, &pid), Verb::write(at, &lease)]).unwrap();
+        }
+        set_state(&admin, me, record::LIVE);
         fabric
     }
 
@@ -120,8 +126,8 @@ impl TestPool {
 }
 
 /// Declares that `client` is in `state`.
-pub fn set_state(fabric: &Fabric, client: ClientId, state: u64) {
-    let word = (state << 56 | client.word()).to_le_bytes();
+pub fn set_state(fabric: &Fabric, client: ClientId, state: u8) {
+    let word = record::state_word(state, client).to_le_bytes();
     for copy in fabric.client_record(client.index, record::STATE) {
         fabric.batch(&mut [Verb::write(copy, &word)]).unwrap();
     }
@@ -129,5 +135,5 @@ pub fn set_state(fabric: &Fabric, client: ClientId, state: u64) {
 
 /// Declares `client` dead.
 pub fn declare_dead(fabric: &Fabric, client: ClientId) {
-    set_state(fabric, client, 2);
+    set_state(fabric, client, record::DEAD);
 }

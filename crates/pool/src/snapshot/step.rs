@@ -357,7 +357,8 @@ impl Round {
             _ => {
                 let (slot, new) = (self.slot, self.new);
                 return Err(PoolError::Lost(format!(
-                    "slot {slot:?} has changed so much with the membership that nobody can tell                      whether it held {new:?}"
+                    "slot {slot:?} has changed so much with the membership that nobody can tell \
+                     whether it held {new:?}"
                 )));
             }
         }
