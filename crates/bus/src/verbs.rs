@@ -109,7 +109,8 @@ impl<'a> Verb<'a> {
 pub struct Identity {
     /// Process id; in the simulator the client's number.
     pub pid: u32,
-    /// When that process started, so that a reused pid is not mistaken for it. 0 in the simulator.
+    /// When that process started, so that a reused pid is not mistaken for it. 0 in the simulator,
+    /// and where it is not known: then any process of that pid counts, and none is fenced.
     pub started: u64,
 }
 

@@ -69,7 +69,7 @@ impl Processes {
     /// Kills the process and waits for its end. Its verbs are its own instructions, so no other
     /// way is sure.
     pub(super) fn fence(&self, client: Identity) -> Fate {
-        if client == self.own() {
+        if client == self.own() || client.started == 0 {
             return Fate::OutOfReach;
         }
         match self.find(client) {
@@ -104,7 +104,7 @@ impl Processes {
         };
         // The handle keeps its process, whatever becomes of the number; so look at the time now.
         match started(&client.pid.to_string()) {
-            Some(time) if time == client.started => {}
+            Some(time) if time == client.started || client.started == 0 => {}
             Some(_) => return Found::Gone,
             None if ended(&handle, Duration::ZERO) => return Found::Gone,
             None => return Found::Hidden,
@@ -188,6 +188,10 @@ mod tests {
         assert!(own.started > 0);
         assert!(processes.is_alive(own));
         assert_eq!(processes.fence(own), Fate::OutOfReach);
+        // Somebody of whom only the pid is known.
+        let unknown = Identity { started: 0, ..own };
+        assert!(processes.is_alive(unknown));
+        assert_eq!(processes.fence(unknown), Fate::OutOfReach);
         assert!(!processes.is_alive(Identity { pid: 0, started: 0 }));
         assert!(!processes.is_alive(Identity { pid: u32::MAX, started: 0 }));
     }

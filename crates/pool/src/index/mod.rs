@@ -16,6 +16,7 @@ mod freeze;
 mod hash;
 mod layout;
 mod lock;
+mod reconcile;
 mod split;
 mod walk;
 
@@ -26,5 +27,6 @@ pub use format::format;
 pub use hash::KeyHash;
 pub use layout::{BucketHeader, SLOTS_PER_TABLE, SUBTABLE_BYTES};
 pub use lock::{free_if_dead, held, unlock_bucket, unlock_of, BucketLock};
+pub use reconcile::{reconcile_tables, Loss};
 pub use split::{finish_of_dead, split};
 pub use walk::{candidates, for_each_slot, is_index_memory};

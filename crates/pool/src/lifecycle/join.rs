@@ -7,6 +7,7 @@ use crate::address::ClientId;
 use crate::config::{area, meta, record, NodeLayout, PoolConfig, CLIENT_AREA};
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
+use crate::membership::newest_view;
 use crate::object::word;
 use crate::view::{NodeState, View};
 
@@ -17,7 +18,7 @@ const ATTEMPTS: u32 = 64;
 pub fn join(verbs: Box<dyn Verbs>) -> Result<Fabric> {
     let config = agreed_config(&*verbs)?;
     for attempt in 0..ATTEMPTS {
-        let view = newest_view(&*verbs, &config)?;
+        let view = steady_view(&*verbs, &config)?;
         refuse_unformatted(&*verbs, &view)?;
         let layout = NodeLayout::of(&config);
         let table = GlobalAddr::new(view.meta[0], layout.meta + meta::CLIENT_TABLE);
@@ -53,36 +54,16 @@ fn agreed_config(verbs: &dyn Verbs) -> Result<PoolConfig> {
     agreed.map(|(_, config)| config).ok_or_else(|| first_error.unwrap_or_else(none))
 }
 
-/// The view with the highest epoch that any reachable node carries. Views that are just being
-/// written are looked at again.
-pub fn newest_view(verbs: &dyn Verbs, config: &PoolConfig) -> Result<View> {
-    let mut problem = PoolError::Invalid("no memory node of the pool can be reached".into());
+/// The newest view. One that is just being written is looked at again.
+fn steady_view(verbs: &dyn Verbs, config: &PoolConfig) -> Result<View> {
     for attempt in 0..ATTEMPTS {
-        let mut newest: Option<View> = None;
-        for (node, _) in verbs.nodes() {
-            match read_view(verbs, config, node) {
-                Ok(view) if newest.as_ref().is_none_or(|best| best.epoch < view.epoch) => {
-                    newest = Some(view);
-                }
-                Ok(_) => {}
-                Err(error) => problem = error,
-            }
+        match newest_view(verbs, config) {
+            Err(error @ PoolError::Bus(_)) => return Err(error),
+            Err(_) => verbs.relax(1_000 << attempt.min(12)),
+            view => return view,
         }
-        if let Some(view) = newest {
-            return Ok(view);
-        }
-        verbs.relax(1_000 << attempt.min(12));
     }
-    Err(problem)
-}
-
-fn read_view(verbs: &dyn Verbs, config: &PoolConfig, node: NodeId) -> Result<View> {
-    let at = GlobalAddr::new(node, NodeLayout::of(config).view);
-    let mut head = [0; View::HEAD];
-    verbs.batch(&mut [Verb::read(at, &mut head)])?;
-    let mut bytes = vec![0; View::encoded_bytes(&head)?];
-    verbs.batch(&mut [Verb::read(at, &mut bytes)])?;
-    View::decode(&bytes, config)
+    newest_view(verbs, config)
 }
 
 /// A node that the view counts on must carry a header, or the pool's creation was cut short.
@@ -140,7 +121,9 @@ fn claim(verbs: &dyn Verbs, config: &PoolConfig, table: GlobalAddr) -> Result<Op
 }
 
 /// Fills in the record and the area, then goes live. A change of the view that began before this
-/// client could be asked to hold still is noticed at the end, and the record written once more.
+/// client could be asked to hold still is noticed at the end: one that is over, by the view, and
+/// the record is written once more; one that is under way, by `meta::CHANGE`, and the client's own
+/// mailbox asks it to hold still at its first operation.
 fn enter(fabric: &Fabric) -> Result<()> {
     let me = fabric.me();
     let primary = fabric.client_record(me.index, record::STATE)[0];
@@ -150,17 +133,53 @@ fn enter(fabric: &Fabric) -> Result<()> {
     if record::split(joining) != (record::JOINING, me) {
         return Err(taken_back());
     }
+    introduce(fabric)?;
     clear_area(fabric)?;
     for _ in 0..ATTEMPTS {
         write_record(fabric)?;
         go_live(fabric, joining)?;
-        let view = newest_view(fabric.verbs(), fabric.config())?;
+        heed_change(fabric)?;
+        let view = steady_view(fabric.verbs(), fabric.config())?;
         if view.epoch <= fabric.view().epoch {
             return Ok(());
         }
         fabric.adopt(view);
     }
     Err(PoolError::Timeout { what: "a view that stays".into(), waited_ms: 0 })
+}
+
+/// Writes who this is, so that the place can be taken back should this client die while it joins.
+fn introduce(fabric: &Fabric) -> Result<()> {
+    let identity = fabric.verbs().identity();
+    let mut words = [0; 16];
+    words[..8].copy_from_slice(&u64::from(identity.pid).to_le_bytes());
+    words[8..].copy_from_slice(&identity.started.to_le_bytes());
+    const { assert!(record::STARTED == record::PID + 8) };
+    let copies = fabric.client_record(fabric.me().index, record::PID);
+    let mut verbs: Vec<Verb<'_>> = copies.iter().map(|&copy| Verb::write(copy, &words)).collect();
+    Ok(fabric.verbs().batch(&mut verbs)?)
+}
+
+/// Lets the own mailbox ask for a change that is under way. The master announces the change before
+/// it reads the client table, and this client reads the announcement after it went live: one of
+/// the two sees the other.
+fn heed_change(fabric: &Fabric) -> Result<()> {
+    let mut announced = [0; 8];
+    let change = fabric.meta(meta::CHANGE)[0];
+    fabric.verbs().batch(&mut [Verb::read(change, &mut announced)])?;
+    let announced = u64::from_le_bytes(announced);
+    if announced.is_multiple_of(2) {
+        return Ok(());
+    }
+    for copy in fabric.client_record(fabric.me().index, record::MAILBOX) {
+        let mut old = [0; 8];
+        fabric.verbs().batch(&mut [Verb::read(copy, &mut old)])?;
+        let old = u64::from_le_bytes(old);
+        if old < announced {
+            fabric.verbs().batch(&mut [Verb::cas(copy, old, announced)])?;
+        }
+    }
+    Ok(())
 }
 
 fn taken_back() -> PoolError {

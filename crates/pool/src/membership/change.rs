@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use super::death::{judge, Standing};
 use super::master::{self, Seat};
-use super::{settle, table, tick, views, watch, words};
+use super::{recovery, settle, table, tick, views, watch, words};
 use crate::config::{meta, record};
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
@@ -159,6 +159,10 @@ fn rebuild(fabric: &Fabric, base: View, epoch: u64, work: &mut Work<'_>) -> Resu
     fabric.adopt(next.clone());
     settle::copies(fabric, &base, &next)?;
     settle::transactions(fabric)?;
+    if !lost.is_empty() {
+        settle::slots(fabric, &base)?;
+    }
+    recovery::settle_dead(fabric)?;
     work(fabric, &mut next)?;
     Ok(next)
 }

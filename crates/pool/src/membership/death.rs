@@ -6,7 +6,7 @@ use crate::address::ClientId;
 use crate::config::record;
 use crate::error::Result;
 use crate::fabric::Fabric;
-use artesian_bus::Fate;
+use artesian_bus::{Fate, Identity};
 
 /// What became of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub fn standing(fabric: &Fabric, client: ClientId) -> Result<Standing> {
 pub(super) fn judge(fabric: &Fabric, found: &Record) -> Result<Standing> {
     match found.state {
         record::LIVE if found.client == fabric.me() => Ok(Standing::Live),
-        record::JOINING => Ok(Standing::Live),
+        record::JOINING => judge_joiner(fabric, found),
         record::LIVE => {
             let ended = !fabric.verbs().is_alive(found.identity);
             let silent = fabric.watch().has_expired(fabric, found.lease);
@@ -51,6 +51,20 @@ pub(super) fn judge(fabric: &Fabric, found: &Record) -> Result<Standing> {
         record::DEAD | record::RECOVERING => Ok(Standing::Dead),
         _ => Ok(Standing::Gone),
     }
+}
+
+/// A joiner that died on the way had done nothing yet: its place is free again. Until it has
+/// written who it is, the record names the place's client before; then its pid is all there is.
+fn judge_joiner(fabric: &Fabric, found: &Record) -> Result<Standing> {
+    let pid = (found.word >> 32) as u32 & 0xff_ffff;
+    let introduced = pid == found.identity.pid & 0xff_ffff;
+    let identity = if introduced { found.identity } else { Identity { pid, started: 0 } };
+    if fabric.verbs().is_alive(identity) {
+        return Ok(Standing::Live);
+    }
+    let free = record::state_word(record::FREE, found.client);
+    words::swap(fabric, table::offset(found.client.index, record::STATE), found.word, free)?;
+    Ok(Standing::Gone)
 }
 
 /// Fences the client and declares it dead, unless it is out of reach.

@@ -7,7 +7,10 @@ use crate::address::ClientId;
 use crate::config::record;
 use crate::error::Result;
 use crate::fabric::Fabric;
+use crate::index;
+use crate::recover;
 use crate::rtx;
+use crate::store::InUse;
 
 /// Recovers a client that was declared dead and frees its place, unless a live client is at it
 /// already. Returns whether that was done.
@@ -44,7 +47,23 @@ fn claim(fabric: &Fabric, dead: ClientId) -> Result<bool> {
     Ok(words::swap(fabric, at, found, mine)? == found)
 }
 
-/// Everything that a dead client may have left undone.
+/// Everything that a dead client may have left undone. Can be done again.
 fn finish(fabric: &Fabric, dead: ClientId) -> Result<()> {
-    rtx::repair_all(fabric, dead).map(drop)
+    let (transactions, _) = rtx::repair_all(fabric, dead)?;
+    let recovered = recover::recover(fabric, &mut InUse, dead)?;
+    index::finish_of_dead(fabric)?;
+    fabric.watch().note_recovery(transactions, recovered);
+    Ok(())
+}
+
+/// For the master, while all others hold still and before they go on in a view without lost nodes:
+/// what every dead client had decided. A decision whose round was lost with its node can only be
+/// told from one that held as long as its slot has not changed again.
+pub(super) fn settle_dead(fabric: &Fabric) -> Result<()> {
+    for client in table::read_all(fabric)? {
+        if matches!(client.state, record::DEAD | record::RECOVERING) {
+            finish(fabric, client.client)?;
+        }
+    }
+    Ok(())
 }

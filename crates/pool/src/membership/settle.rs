@@ -6,6 +6,7 @@ use super::table;
 use crate::config::{meta, record, CLIENT_AREA, META_BYTES, META_REPLICAS, NUM_LOCKS};
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
+use crate::index::{self, Loss};
 use crate::object::word;
 use crate::rtx;
 use crate::view::{NodeState, View};
@@ -52,6 +53,20 @@ pub(super) fn copies(fabric: &Fabric, base: &View, next: &View) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Decides the rounds that were open in slots which lost a copy.
+pub(super) fn slots(fabric: &Fabric, base: &View) -> Result<()> {
+    index::reconcile_tables(fabric, |addr| {
+        let (config, view) = (fabric.config(), fabric.view());
+        let (before, now) = (base.placement(config, addr), view.placement(config, addr));
+        match (before.first(), now.first()) {
+            _ if before.len() == now.len() => Loss::None,
+            (_, None) => Loss::All,
+            (old, new) if old != new => Loss::Primary,
+            _ => Loss::Backup,
+        }
+    })
 }
 
 /// Makes all meta nodes equal to the first: tables, and the areas of clients that are not gone.

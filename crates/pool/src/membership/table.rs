@@ -18,6 +18,8 @@ pub struct Record {
     pub state: u8,
     /// Its process.
     pub identity: Identity,
+    /// The whole word at [`record::STATE`].
+    pub word: u64,
     /// Until when it is trusted.
     pub lease: u64,
     /// What it is asked to do.
@@ -33,6 +35,7 @@ impl Record {
         Record {
             client,
             state,
+            word: at(record::STATE),
             identity: Identity { pid: at(record::PID) as u32, started: at(record::STARTED) },
             lease: at(record::LEASE),
             mailbox: at(record::MAILBOX),

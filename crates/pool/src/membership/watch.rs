@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use crate::fabric::Fabric;
+use crate::recover::Recovered;
 
 /// A client's memory of the others. Nothing in it is needed by anybody else.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub struct Watch {
     out_of_reach: Cell<u64>,
     deaths: Cell<u64>,
     recoveries: Cell<u64>,
+    last_recovery: Cell<Recovered>,
+    repaired_transactions: Cell<u64>,
     changes: Cell<u64>,
     longest_stop_ns: Cell<u64>,
 }
@@ -63,6 +66,11 @@ impl Watch {
         self.recoveries.set(self.recoveries.get() + 1);
     }
 
+    pub(super) fn note_recovery(&self, transactions: usize, recovered: Recovered) {
+        self.repaired_transactions.set(self.repaired_transactions.get() + transactions as u64);
+        self.last_recovery.set(recovered);
+    }
+
     pub(super) fn count_change(&self, stopped_ns: u64) {
         self.changes.set(self.changes.get() + 1);
         self.longest_stop_ns.set(self.longest_stop_ns.get().max(stopped_ns));
@@ -81,6 +89,16 @@ impl Watch {
     /// Dead clients that this one has recovered.
     pub fn recoveries(&self) -> u64 {
         self.recoveries.get()
+    }
+
+    /// What the last of these recoveries found and did.
+    pub fn last_recovery(&self) -> Recovered {
+        self.last_recovery.get()
+    }
+
+    /// Transactions of dead clients that this one has finished.
+    pub fn repaired_transactions(&self) -> u64 {
+        self.repaired_transactions.get()
     }
 
     /// Changes of the view that this client has made as master.

@@ -205,7 +205,13 @@ pub(super) fn judge(fabric: &Fabric, operations: &mut [Operation]) -> Result<()>
     for operation in operations.iter_mut() {
         let Some(slot) = operation.slot else { continue };
         let held = names(operation.current, operation.object);
-        let fate = if held || operation.entry.decided.is_some() {
+        let undone = operation.entry.decided.is_some_and(|(_, old)| old == operation.current);
+        let fate = if undone {
+            // Decided on copies that were lost before the first one changed.
+            let log = log_addr(operation.object, operation.class);
+            fabric.write_all(log, &[0; LOG_BYTES / 2])?;
+            Fate::Lost
+        } else if held || operation.entry.decided.is_some() {
             Fate::Won
         } else if let Some((_, old)) = operation.link {
             let known = |value: Slot| links.get(&value.addr()).copied();

@@ -34,7 +34,6 @@ mod tests;
 mod transaction;
 
 pub use log::{Name, LOG_AREA, MAX_LOCKS, NUM_PLACES, PLACE_BYTES};
-pub(crate) use owner::is_dead;
 pub use owner::Wait;
 pub use repair::{release_dead, repair_all, replay_committed};
 pub use target::Target;

@@ -7,10 +7,21 @@ use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
 use crate::index::{self, KeyHash};
 use crate::object::{word, Header, Kind, HEADER_BYTES};
+use crate::recover;
 use crate::slot::{tag, Slot};
 
 /// Objects that the hash index, its slots or their manifests refer to.
 pub struct InUse;
+
+impl recover::Index for InUse {
+    fn candidates(&mut self, fabric: &Fabric, namespace: u16, key: &[u8]) -> Result<Vec<PoolAddr>> {
+        index::candidates(fabric, KeyHash::of(namespace, key))
+    }
+
+    fn parts(&self, manifest: &[u8]) -> Vec<Slot> {
+        manifest.chunks_exact(8).map(|bytes| Slot(word(bytes, 0))).collect()
+    }
+}
 
 impl Liveness for InUse {
     fn is_live(&self, fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool> {

@@ -4,3 +4,4 @@
 mod harness;
 mod loss;
 mod people;
+mod store;

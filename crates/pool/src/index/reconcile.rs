@@ -1,0 +1,59 @@
+//! What the master does with the slots of subtables that lost a copy.
+
+use artesian_bus::Verb;
+
+use super::layout::{self, BUCKET, BUCKETS};
+use super::walk::{slots_of, tables};
+use crate::address::PoolAddr;
+use crate::error::Result;
+use crate::fabric::Fabric;
+use crate::snapshot;
+
+/// Which copies of a place in the pool went with the lost nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// None.
+    None,
+    /// The first copy: what was the second one is the first now.
+    Primary,
+    /// One of the others.
+    Backup,
+    /// All of them.
+    All,
+}
+
+/// Makes the copies of all slots equal in subtables that lost some. Only for the master while all
+/// others hold still. Copies are compared in bulk: few slots are in the middle of a round.
+pub fn reconcile_tables(fabric: &Fabric, loss: impl Fn(PoolAddr) -> Loss) -> Result<()> {
+    let mut found: Vec<PoolAddr> = tables(fabric)?;
+    found.extend(super::split::planned(fabric)?);
+    for table in found {
+        let lost_primary = match loss(table) {
+            Loss::None | Loss::All => continue,
+            Loss::Primary => true,
+            Loss::Backup => false,
+        };
+        for slot in divergent(fabric, table)? {
+            snapshot::reconcile(fabric, slot, lost_primary)?;
+        }
+    }
+    Ok(())
+}
+
+/// Slots whose copies differ.
+fn divergent(fabric: &Fabric, table: PoolAddr) -> Result<Vec<PoolAddr>> {
+    let start = layout::bucket_addr(table, 0);
+    let mut copies = Vec::new();
+    for at in fabric.copies(start) {
+        let mut bytes = vec![0; (BUCKETS * BUCKET) as usize];
+        fabric.batch(&mut [Verb::read(at, &mut bytes)])?;
+        copies.push(bytes);
+    }
+    let Some((first, rest)) = copies.split_first() else { return Ok(Vec::new()) };
+    let differs = |at: PoolAddr| {
+        let within = (at.0 - start.0) as usize;
+        let word = within..within + 8;
+        rest.iter().any(|copy| copy[word.clone()] != first[word.clone()])
+    };
+    Ok(slots_of(table, first).map(|(at, _)| at).filter(|&at| differs(at)).collect())
+}
