@@ -2,7 +2,8 @@
 //!
 //! [`OrderedMap`] demands that a scan shows the whole range at one moment; the keys cannot be
 //! looked at apart, so it is for short histories. [`split_scans`] is the weaker demand that long
-//! ones can be held to: each key, as a scan shows it or leaves it out, was so at some moment of the scan.
+//! ones can be held to: each key, as a scan shows it or leaves it out, was so at some moment of
+//! the scan.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -14,11 +14,11 @@
 //! The steps are waited for one by one, unless everything lies on one node: then they are one
 //! batch, whose order does the same. A change of a single word with a single copy needs no log.
 //!
-//! A lock word is the **name** of the transaction that holds it: client 32 | number 24 | log place
-//! 8. Whoever meets a lock of a dead client repairs: the log is read from all copies, and if any
-//! holds it whole and none says that it is done, the images are written again (that is idempotent) and
-//! the log is marked; then the locks go. No log of that name means that nothing was written.
-//! Repairers of one place exclude each other through a word in it, which a dead one loses.
+//! A lock word is the **name** of the transaction that holds it: client 32 | number 24 | log
+//! place 8. Whoever meets a lock of a dead client repairs: the log is read from all copies, and if
+//! any holds it whole and none says that it is done, the images are written again (that is
+//! idempotent) and the log is marked; then the locks go. No log of that name means that nothing was
+//! written. Repairers of one place exclude each other through a word in it, which a dead one loses.
 //!
 //! A lock word dies with its node. So a transaction commits only in the view it began in,
 //! and while the view changes the master replays all committed logs that are not done.
