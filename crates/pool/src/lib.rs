@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod alloc;
+pub mod cache;
 pub mod class;
 pub mod client;
 pub mod config;

@@ -1,0 +1,3 @@
+//! The cache: a store that evicts, after Ditto (SOSP 2023).
+
+pub mod policy;
