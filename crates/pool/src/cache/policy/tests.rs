@@ -36,33 +36,30 @@ struct Reference {
 const HALF_LIFE: f64 = 40.0;
 
 fn reference(name: &str) -> Reference {
-    let (mut h, worth): (fn(&Object, f64) -> f64, fn(&Object, u64) -> f64) = (
-        |_, _| 0.0,
-        match name {
-            "lru" => |object, _| object.last() as f64,
-            "mru" => |object, _| -(object.last() as f64),
-            "fifo" => |object, _| object.accesses[0] as f64,
-            "lfu" => |object, _| object.freq(),
-            "lfuda" | "gds" | "gdsf" => |object, _| object.h,
-            "size" => |object, _| -f64::from(object.bytes),
-            "lru-2" => |object, _| object.second_last().map_or(-1.0, |at| at as f64),
-            "lrfu" => |object, now| {
-                object.accesses.iter().map(|&at| (-((now - at) as f64) / HALF_LIFE).exp2()).sum()
-            },
-            "lirs" => |object, now| match object.second_last() {
-                None => f64::NEG_INFINITY,
-                Some(at) => -((object.last() - at).max(now - object.last()) as f64),
-            },
-            "hyperbolic" => |object, now| object.freq() / (now - object.accesses[0] + 1) as f64,
-            other => panic!("no textbook definition of {other}"),
+    let worth: fn(&Object, u64) -> f64 = match name {
+        "lru" => |object, _| object.last() as f64,
+        "mru" => |object, _| -(object.last() as f64),
+        "fifo" => |object, _| object.accesses[0] as f64,
+        "lfu" => |object, _| object.freq(),
+        "lfuda" | "gds" | "gdsf" => |object, _| object.h,
+        "size" => |object, _| -f64::from(object.bytes),
+        "lru-2" => |object, _| object.second_last().map_or(-1.0, |at| at as f64),
+        "lrfu" => |object, now| {
+            object.accesses.iter().map(|&at| (-((now - at) as f64) / HALF_LIFE).exp2()).sum()
         },
-    );
-    match name {
-        "lfuda" => h = |object, inflation| inflation + object.freq(),
-        "gds" => h = |object, inflation| inflation + object.density(),
-        "gdsf" => h = |object, inflation| inflation + object.freq() * object.density(),
-        _ => {}
-    }
+        "lirs" => |object, now| match object.second_last() {
+            None => f64::NEG_INFINITY,
+            Some(at) => -((object.last() - at).max(now - object.last()) as f64),
+        },
+        "hyperbolic" => |object, now| object.freq() / (now - object.accesses[0] + 1) as f64,
+        other => panic!("no textbook definition of {other}"),
+    };
+    let h: fn(&Object, f64) -> f64 = match name {
+        "lfuda" => |object, inflation| inflation + object.freq(),
+        "gds" => |object, inflation| inflation + object.density(),
+        "gdsf" => |object, inflation| inflation + object.freq() * object.density(),
+        _ => |_, _| 0.0,
+    };
     Reference { h, worth }
 }
 
