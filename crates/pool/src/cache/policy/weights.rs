@@ -36,8 +36,8 @@ impl Weights {
         self.weights.iter().copied()
     }
 
-    /// The weights after `penalties`, a sum of regrets for each expert: w ← w·e^(0.1·r), clipped
-    /// and normalised.
+    /// The weights after `penalties`, a sum of regrets for each expert: w ← w·e^(0.1·r),
+    /// clipped and normalised.
     pub fn punished(&self, penalties: &Penalties) -> Weights {
         let punish = |(expert, weight): (usize, f64)| {
             let new = weight * (LEARNING_RATE * penalties.sums[expert]).exp();
@@ -159,6 +159,7 @@ mod tests {
         (0..LAZY).for_each(|_| others.add(0b01, -1.0));
         shared = merge(&shared, 2, &others);
         near(&Weights::unpack(&shared, 2), &[0.5, 0.5]);
+        let low = 0.01 / (0.5 + 0.01);
         near(&Weights::unpack(&merge(&shared, 2, &others), 2), &[low, 1.0 - low]);
     }
 
