@@ -41,6 +41,8 @@ pub enum Kind {
     Intent = 5,
     /// Memory of an index: its bytes change, so the checksum means nothing.
     Table = 6,
+    /// The log object of an eviction from the cache: its key is the slot's address.
+    Eviction = 7,
 }
 
 impl Kind {
@@ -52,6 +54,7 @@ impl Kind {
             4 => Kind::Deletion,
             5 => Kind::Intent,
             6 => Kind::Table,
+            7 => Kind::Eviction,
             _ => return None,
         })
     }

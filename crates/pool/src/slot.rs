@@ -27,12 +27,15 @@ pub mod tag {
     pub const MOVED: u8 = 0x80;
     /// Held by a transaction: the address is its intent object, of [`super::INTENT_CLASS`].
     pub const INTENT: u8 = 0xfc;
-    /// The cache's history entry: the lower 40 bits are a logical time, not an address.
+    /// Evicted from the cache: the address is the evicting client's log object, of
+    /// [`super::HISTORY_CLASS`], and the fingerprint byte tells which experts wanted it.
     pub const HISTORY: u8 = 0xfb;
 }
 
 /// The size class of all intent objects, so that their log entries are found.
 pub const INTENT_CLASS: SizeClass = SizeClass(1);
+/// The size class of the log objects behind the cache's history entries.
+pub const HISTORY_CLASS: SizeClass = SizeClass(0);
 
 impl Slot {
     /// Never used.
@@ -80,10 +83,11 @@ impl Slot {
     }
 
     /// The class of the object whose operation put this value here; `None` for values that no
-    /// operation log stands behind (moves of a split, history entries, empty).
+    /// operation log stands behind (moves of a split, empty).
     pub const fn logged_class(self) -> Option<SizeClass> {
         match self.kind() {
             tag::INTENT => Some(INTENT_CLASS),
+            tag::HISTORY => Some(HISTORY_CLASS),
             tag::TOMBSTONE if (self.fingerprint() as usize) < SizeClass::COUNT => {
                 Some(SizeClass(self.fingerprint()))
             }
@@ -101,6 +105,12 @@ impl Slot {
     /// The value of a slot whose key was deleted by the operation of the object at `addr`.
     pub const fn tombstone(version: u8, class: SizeClass, addr: PoolAddr) -> Slot {
         Slot::new(class.0, version, tag::TOMBSTONE, addr)
+    }
+
+    /// The value of a slot whose object the experts in `bitmap` had evicted by the operation of the
+    /// object at `addr`.
+    pub const fn history(version: u8, bitmap: u8, addr: PoolAddr) -> Slot {
+        Slot::new(bitmap, version, tag::HISTORY, addr)
     }
 
     /// The value that freezes this one while a split moves it.

@@ -67,6 +67,11 @@ pub fn candidates(fabric: &Fabric, hash: KeyHash) -> Result<Vec<PoolAddr>> {
     Ok(slots.collect())
 }
 
+/// The header word of the bucket in which a slot lies.
+pub fn header_of(slot: PoolAddr) -> PoolAddr {
+    PoolAddr(slot.0 & !(BUCKET - 1))
+}
+
 /// Whether the object at `addr` is the directory or a subtable in use. An index object of a dead
 /// client that is neither was never published.
 pub fn is_index_memory(fabric: &Fabric, addr: PoolAddr) -> Result<bool> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use artesian_bus::{GlobalAddr, Verb};
 
-use super::Index;
+use super::{Index, Places};
 use crate::address::{ClientId, PoolAddr};
 use crate::alloc::Announced;
 use crate::class::SizeClass;
@@ -13,13 +13,13 @@ use crate::error::Result;
 use crate::fabric::Fabric;
 use crate::object::MAX_KEY_BYTES;
 use crate::object::{log_addr, proposal, word, Header, LogEntry, Op, HEADER_BYTES, LOG_BYTES};
-use crate::slot::{tag, Slot};
+use crate::slot::Slot;
 use crate::snapshot::{settle_many, walk, Fate};
 
 /// Verbs and rounds of one batch at most.
 pub(super) const AT_ONCE: usize = 512;
-/// Bytes of a bucket, header word and slots.
-const BUCKET: usize = 64;
+/// Bytes of what is read at once of an index.
+const LINE: usize = 64;
 
 /// Whether an operation took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,50 +106,88 @@ pub(super) fn trace(
     let mut locks = Vec::new();
     for some in traced.chunks_mut(AT_ONCE / (4 * MAX_REPLICAS)) {
         let keys = read_keys(fabric, some)?;
-        let mut buckets = Vec::new();
+        let mut lines = Vec::new();
         for (number, key) in keys.iter().enumerate() {
-            let Some((namespace, key)) = key else { continue };
-            for bucket in buckets_of(&index.candidates(fabric, *namespace, key)?) {
-                let copies = fabric.copies(bucket);
-                buckets.extend(copies.into_iter().enumerate().map(|at| (number, bucket, at)));
+            let Some((header, key)) = key else { continue };
+            for line in lines_of(&index.places(fabric, header, key)?) {
+                let copies = fabric.copies(line.start).into_iter().enumerate();
+                lines.extend(copies.map(|(copy, at)| (number, copy, at, line)));
             }
         }
-        let mut bytes = vec![[0; BUCKET]; buckets.len()];
-        let reads = buckets.iter().zip(&mut bytes);
-        read_many(fabric, reads.map(|(bucket, into)| Verb::read(bucket.2 .1, into)).collect())?;
-        for ((number, bucket, (copy, at)), bytes) in buckets.iter().zip(&bytes) {
-            let header = word(bytes, 0);
-            if *copy == 0 && ClientId::from_word(header) == dead {
-                locks.push((*at, header, header & !(u64::from(u32::MAX))));
+        let mut bytes = vec![[0; LINE]; lines.len()];
+        let reads = lines.iter().zip(&mut bytes);
+        read_many(fabric, reads.map(|(line, into)| Verb::read(line.2, into)).collect())?;
+        for (&(number, copy, at, line), bytes) in lines.iter().zip(&bytes) {
+            for at in line.words(line.locks).filter(|_| copy == 0).map(|word| (at, word)) {
+                locks.extend(lock_in(bytes, at, dead));
             }
-            let operation = &mut *some[*number];
-            let mine = |slot: &usize| names(Slot(word(bytes, slot * 8)), operation.object);
-            if let Some(slot) = (1..BUCKET / 8).find(mine) {
-                operation.slot.get_or_insert(bucket.add(slot as u64 * 8));
+            let operation = &mut *some[number];
+            let mine = |at: &usize| names(Slot(word(bytes, at * 8)), operation.object);
+            if let Some(at) = line.words(line.slots).find(mine) {
+                operation.slot.get_or_insert(line.start.add(at as u64 * 8));
             }
         }
     }
     Ok(locks)
 }
 
+/// A lock word of `dead`, with where it is and what it becomes.
+fn lock_in(
+    bytes: &[u8; LINE],
+    (line, at): (GlobalAddr, usize),
+    dead: ClientId,
+) -> Option<(GlobalAddr, u64, u64)> {
+    let found = word(bytes, at * 8);
+    let place = GlobalAddr::new(line.node(), line.offset() + at as u64 * 8);
+    let held = ClientId::from_word(found) == dead;
+    held.then_some((place, found, found & !u64::from(u32::MAX)))
+}
+
+/// Words that are read together.
+#[derive(Clone, Copy)]
+struct Line {
+    start: PoolAddr,
+    /// Which of its words are slots, and which are locks: a bit each.
+    slots: u8,
+    locks: u8,
+}
+
+impl Line {
+    fn words(self, of: u8) -> impl Iterator<Item = usize> {
+        (0..LINE / 8).filter(move |at| of >> at & 1 == 1)
+    }
+}
+
+/// The lines in which places lie.
+fn lines_of(places: &Places) -> Vec<Line> {
+    let slots = places.slots.iter().map(|&at| (at, true));
+    let mut words: Vec<(PoolAddr, bool)> = slots.collect();
+    words.extend(places.locks.iter().map(|&at| (at, false)));
+    words.sort_unstable();
+    let mut lines: Vec<Line> = Vec::new();
+    for (addr, is_slot) in words {
+        let within = addr.0 % LINE as u64;
+        let start = PoolAddr(addr.0 - within);
+        if lines.last().is_none_or(|line| line.start != start) {
+            lines.push(Line { start, slots: 0, locks: 0 });
+        }
+        if let Some(line) = lines.last_mut() {
+            let of = if is_slot { &mut line.slots } else { &mut line.locks };
+            *of |= 1 << (within / 8);
+        }
+    }
+    lines
+}
+
 /// Whether a slot's value is of the operation that wrote the object at `object`.
 fn names(value: Slot, object: PoolAddr) -> bool {
-    value.0 != 0 && value.kind() != tag::HISTORY && value.addr() == object
+    value.0 != 0 && value.addr() == object
 }
 
-/// The buckets to which slots belong.
-fn buckets_of(slots: &[PoolAddr]) -> Vec<PoolAddr> {
-    let starts = slots.iter().map(|slot| PoolAddr(slot.0 & !(BUCKET as u64 - 1)));
-    let mut buckets: Vec<PoolAddr> = starts.collect();
-    buckets.sort_unstable();
-    buckets.dedup();
-    buckets
-}
+/// Header and key.
+type Key = (Header, Vec<u8>);
 
-/// Namespace and key.
-type Key = (u16, Vec<u8>);
-
-/// Namespaces and keys of the operations' objects; `None` for objects that are not whole.
+/// Headers and keys of the operations' objects; `None` for objects that are not whole.
 fn read_keys(fabric: &Fabric, of: &[&mut Operation]) -> Result<Vec<Option<Key>>> {
     let mut heads: Vec<Vec<u8>> = Vec::new();
     for operation in of.iter() {
@@ -164,7 +202,7 @@ fn read_keys(fabric: &Fabric, of: &[&mut Operation]) -> Result<Vec<Option<Key>>>
     let key = |(operation, bytes): (&&mut Operation, &Vec<u8>)| {
         let header = Header::decode(bytes, operation.class).ok()?;
         let key = bytes.get(HEADER_BYTES..HEADER_BYTES + header.key_len as usize)?;
-        Some((header.namespace, key.to_vec()))
+        Some((header, key.to_vec()))
     };
     Ok(of.iter().zip(&heads).map(key).collect())
 }

@@ -19,15 +19,26 @@ use crate::address::{ClientId, PoolAddr};
 use crate::alloc::{abandon_blocks, announced};
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
+use crate::object::Header;
 use crate::slot::Slot;
 
 /// How often a recovery is begun again because the membership changed.
 const ATTEMPTS: u32 = 16;
 
+/// Where the operation of an object can have left something.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// Slots in which its value can be.
+    pub slots: Vec<PoolAddr>,
+    /// Words of which the lower half names the client that inserts into such slots; it is 0 when
+    /// nobody does.
+    pub locks: Vec<PoolAddr>,
+}
+
 /// What recovery asks the index about.
 pub trait Index {
-    /// The slots in which the key can be. Slots of a bucket come one behind the other.
-    fn candidates(&mut self, fabric: &Fabric, namespace: u16, key: &[u8]) -> Result<Vec<PoolAddr>>;
+    /// Where to look for what the operation that wrote an object of this header and key did.
+    fn places(&mut self, fabric: &Fabric, header: &Header, key: &[u8]) -> Result<Places>;
 
     /// The pieces that the value of a manifest names.
     fn parts(&self, manifest: &[u8]) -> Vec<Slot>;

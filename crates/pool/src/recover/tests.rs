@@ -28,9 +28,10 @@ impl Table {
 }
 
 impl Index for Table {
-    fn candidates(&mut self, _: &Fabric, _: u16, key: &[u8]) -> Result<Vec<PoolAddr>> {
-        let Some(&key) = key.first() else { return Ok(Vec::new()) };
-        Ok((1..8).map(|slot| self.bucket(key).add(8 * slot)).collect())
+    fn places(&mut self, _: &Fabric, _: &Header, key: &[u8]) -> Result<Places> {
+        let Some(&key) = key.first() else { return Ok(Places::default()) };
+        let slots = (1..8).map(|slot| self.bucket(key).add(8 * slot)).collect();
+        Ok(Places { slots, locks: vec![self.bucket(key)] })
     }
 
     fn parts(&self, manifest: &[u8]) -> Vec<Slot> {

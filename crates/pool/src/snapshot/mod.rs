@@ -18,7 +18,7 @@ mod walk;
 mod tests;
 
 pub use reconcile::reconcile;
-pub use round::{Outcome, Round, Unlock};
+pub use round::{Outcome, Rider, Round, Unlock, RIDER_BYTES};
 pub use rules::Rule;
 pub use stats::Stats;
 pub use walk::{walk, Fate};

@@ -42,6 +42,22 @@ pub struct Unlock {
     pub free: u64,
 }
 
+/// Words beside a slot that say something of the value it gets: they are written to the primary
+/// copy behind the swap, by the writer's own last batch only. Whoever needs them right cannot use
+/// this: a helper does not write them, and a loser may write over the winner's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rider {
+    /// Where they go, in bytes from the slot.
+    pub offset: u8,
+    /// How many bytes of `bytes` there are.
+    pub len: u8,
+    /// The words.
+    pub bytes: [u8; RIDER_BYTES],
+}
+
+/// Most bytes of a [`Rider`].
+pub const RIDER_BYTES: usize = 40;
+
 /// What the next batch does for a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
@@ -98,8 +114,11 @@ pub struct Round {
     /// The log entry was written as [`crate::object::proposed_bytes`] of this slot and old value:
     /// saves the round trip for it when the slot has no copies.
     pub proposed: bool,
-    /// A lock to give back.
+    /// A lock to give back. What it guards can have changed if the view did: such a round is not
+    /// begun again, it counts as lost.
     pub unlock: Option<Unlock>,
+    /// Hints to leave beside the slot.
+    pub rider: Option<Rider>,
 
     pub(super) helper: bool,
     pub(super) phase: Phase,
@@ -139,6 +158,7 @@ impl Round {
             sequence,
             proposed: false,
             unlock: None,
+            rider: None,
             helper: false,
             phase: Phase::Start,
             copies: Copies::new(),

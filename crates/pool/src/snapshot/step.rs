@@ -1,9 +1,9 @@
 //! The steps of a round: what each phase posts, and what follows from its results.
 
-use artesian_bus::Verb;
+use artesian_bus::{GlobalAddr, Verb};
 use smallvec::SmallVec;
 
-use super::round::{Outcome, Phase, Round, POLLS};
+use super::round::{Outcome, Phase, Rider, Round, POLLS};
 use super::rules::{self, Help, Rule, Verdict};
 use crate::error::{PoolError, Result};
 use crate::fabric::{Copies, Fabric};
@@ -11,6 +11,12 @@ use crate::object::{decided_bytes, proposal, proposed_bytes, LogEntry};
 use crate::slot::Slot;
 
 const NOTHING: [u8; 16] = [0; 16];
+
+/// The write of the words beside the slot whose primary copy is at `slot`.
+fn ride(slot: GlobalAddr, rider: &Rider) -> Verb<'_> {
+    let at = GlobalAddr::new(slot.node(), slot.offset() + u64::from(rider.offset));
+    Verb::write(at, &rider.bytes[..usize::from(rider.len)])
+}
 
 impl Round {
     /// Looks up where the next batch goes.
@@ -117,11 +123,15 @@ impl Round {
             Phase::LogSwap => {
                 verbs.extend(self.logs.iter().map(|&at| Verb::write(at, &self.decided)));
                 verbs.push(Verb::cas(primary, old, new));
+                verbs.extend(self.rider.as_ref().map(|rider| ride(primary, rider)));
                 verbs.extend(unlock);
             }
             Phase::Swap => {
                 verbs.push(Verb::cas(primary, old, winner));
-                verbs.extend(unlock.filter(|_| winner == new && !self.helper));
+                let own = winner == new && !self.helper;
+                let rider = self.rider.as_ref().filter(|_| own);
+                verbs.extend(rider.map(|rider| ride(primary, rider)));
+                verbs.extend(unlock.filter(|_| own));
             }
             Phase::Unlock => verbs.extend(unlock),
             Phase::Start | Phase::Done => {}
@@ -150,7 +160,7 @@ impl Round {
             Phase::Wait => self.waited(seen),
             Phase::Own => self.end(self.decided_here().then_some(Rule::Helped), self.current),
             Phase::Again => self.look_again(fabric, seen)?,
-            Phase::Erase => self.phase = Phase::Start,
+            Phase::Erase => self.begin_again(),
             Phase::Walk => {
                 let link = proposal(&self.entry).filter(|link| link.0 == self.slot);
                 self.walk_to(link.map(|(_, before)| before))?;
@@ -300,7 +310,7 @@ impl Round {
             None if self.known == 0 => Outcome::Lost { winner: current, current },
             None => Outcome::Lost { winner: Slot(self.known), current },
         });
-        if won.is_some() && self.again > 0 && self.unlock.is_some() {
+        if self.again > 0 && self.unlock.is_some() {
             self.phase = Phase::Unlock;
         }
     }
@@ -331,13 +341,22 @@ impl Round {
             self.logs = fabric.copies(self.log);
             (self.proposed, self.phase) = (false, Phase::Erase);
         } else if seen == self.old {
-            self.phase = Phase::Start;
+            self.begin_again();
         } else if entered {
             self.walk_to(Some(seen))?;
         } else {
             self.end(None, seen);
         }
         Ok(())
+    }
+
+    /// Nothing has happened; under a lock, that may be somebody else's by now.
+    fn begin_again(&mut self) {
+        if self.unlock.is_some() {
+            self.end(None, self.old);
+        } else {
+            self.phase = Phase::Start;
+        }
     }
 
     fn decided_here(&self) -> bool {

@@ -7,15 +7,18 @@ use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
 use crate::index::{self, KeyHash};
 use crate::object::{word, Header, Kind, HEADER_BYTES};
-use crate::recover;
+use crate::recover::{self, Places};
 use crate::slot::{tag, Slot};
 
 /// Objects that the hash index, its slots or their manifests refer to.
 pub struct InUse;
 
 impl recover::Index for InUse {
-    fn candidates(&mut self, fabric: &Fabric, namespace: u16, key: &[u8]) -> Result<Vec<PoolAddr>> {
-        index::candidates(fabric, KeyHash::of(namespace, key))
+    fn places(&mut self, fabric: &Fabric, header: &Header, key: &[u8]) -> Result<Places> {
+        let slots = index::candidates(fabric, KeyHash::of(header.namespace, key))?;
+        let mut locks: Vec<PoolAddr> = slots.iter().map(|slot| index::header_of(*slot)).collect();
+        locks.dedup();
+        Ok(Places { slots, locks })
     }
 
     fn parts(&self, manifest: &[u8]) -> Vec<Slot> {
@@ -55,6 +58,7 @@ fn look(fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool> {
         }
         Kind::Chunk => Ok(false),
         Kind::Table => index::is_index_memory(fabric, addr),
+        Kind::Eviction => Ok(false),
         // Nobody but its transaction can tell: better a leak than a loss.
         Kind::Intent => Ok(true),
     }
