@@ -93,6 +93,11 @@ impl Allocator {
         }
     }
 
+    /// Whether a wreck is being looked through.
+    pub fn is_inspecting(&self) -> bool {
+        self.pace.inspection.is_some()
+    }
+
     /// The objects of a block that are in use, by word of its bitmap.
     fn look_up(
         &self,

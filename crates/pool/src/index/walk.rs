@@ -72,6 +72,14 @@ pub fn header_of(slot: PoolAddr) -> PoolAddr {
     PoolAddr(slot.0 & !(BUCKET - 1))
 }
 
+/// The objects that the index consists of: the directory and all subtables.
+pub fn memory(fabric: &Fabric) -> Result<Vec<PoolAddr>> {
+    let Some(root) = read_root(fabric)? else { return Ok(Vec::new()) };
+    let mut memory = tables(fabric)?;
+    memory.push(root.directory);
+    Ok(memory)
+}
+
 /// Whether the object at `addr` is the directory or a subtable in use. An index object of a dead
 /// client that is neither was never published.
 pub fn is_index_memory(fabric: &Fabric, addr: PoolAddr) -> Result<bool> {
