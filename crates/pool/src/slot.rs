@@ -19,8 +19,9 @@ pub struct Slot(pub u64);
 
 /// Class numbers with another meaning than a size.
 pub mod tag {
-    /// Deleted: the address is the deleting client's log object and the fingerprint byte that
-    /// object's size class (or anything else, if there is no such object). Counts as empty.
+    /// Counts as empty. Deleted: the address is the deleting client's log object and the
+    /// fingerprint byte that object's size class. With [`super::GONE`] added to the class: a split
+    /// has moved the key, whose object it was. With any other byte there is no object.
     pub const TOMBSTONE: u8 = 0xfe;
     /// Added to a size class: a split is moving the key to another subtable. The address is still
     /// the object's, and the slot does not change until it is emptied.
@@ -31,6 +32,9 @@ pub mod tag {
     /// [`super::HISTORY_CLASS`], and the fingerprint byte tells which experts wanted it.
     pub const HISTORY: u8 = 0xfb;
 }
+
+/// In the fingerprint byte of a tombstone: the object is not this slot's any more.
+const GONE: u8 = 0x80;
 
 /// The size class of all intent objects, so that their log entries are found.
 pub const INTENT_CLASS: SizeClass = SizeClass(1);
@@ -102,6 +106,19 @@ impl Slot {
         (!addr.is_null()).then(|| crate::object::log_addr(addr, class))
     }
 
+    /// Where the log entry lies of the last operation that put a value here: that of
+    /// [`Slot::log`], or what a split has made of that value since. For tracing back what happened.
+    pub fn trail(self) -> Option<PoolAddr> {
+        let class = match self.kind() {
+            tag::TOMBSTONE => Some(SizeClass(self.fingerprint() & !GONE)),
+            tag::INTENT => Some(INTENT_CLASS),
+            kind => Some(SizeClass(kind & !tag::MOVED)),
+        };
+        let class = class.filter(|class| (class.0 as usize) < SizeClass::COUNT)?;
+        let addr = self.addr();
+        (!addr.is_null()).then(|| crate::object::log_addr(addr, class))
+    }
+
     /// The value of a slot whose key was deleted by the operation of the object at `addr`.
     pub const fn tombstone(version: u8, class: SizeClass, addr: PoolAddr) -> Slot {
         Slot::new(class.0, version, tag::TOMBSTONE, addr)
@@ -119,6 +136,13 @@ impl Slot {
         Slot::new(self.fingerprint(), self.version().wrapping_add(1), kind, self.addr())
     }
 
+    /// The value that replaces this frozen one when the key has moved: vacant, and no object is to
+    /// be freed when it is taken.
+    pub const fn cleared(self) -> Slot {
+        let class = self.kind() & !tag::MOVED;
+        Slot::new(class | GONE, self.version().wrapping_add(1), tag::TOMBSTONE, self.addr())
+    }
+
     /// The object that a frozen value still refers to, as the slot it moves to has it; `None` if
     /// this value is not frozen.
     pub const fn thawed(self) -> Option<Slot> {
@@ -127,6 +151,16 @@ impl Slot {
             return None;
         }
         Some(Slot::new(self.fingerprint(), self.version().wrapping_add(1), kind, self.addr()))
+    }
+
+    /// The object that it keeps in use: a key's, also while it is being moved, or a deletion's.
+    pub const fn names(self) -> Option<PoolAddr> {
+        let tombstone = self.kind() == tag::TOMBSTONE && self.logged_class().is_some();
+        if self.class().is_some() || self.thawed().is_some() || tombstone {
+            Some(self.addr())
+        } else {
+            None
+        }
     }
 
     /// Whether an insert may take it.
@@ -160,6 +194,11 @@ mod tests {
         let (frozen, thawed) = (slot.frozen(), slot.frozen().thawed().unwrap());
         assert!(frozen.class().is_none() && frozen.log().is_none() && !frozen.is_vacant());
         assert_eq!((thawed.class(), thawed.version()), (slot.class(), slot.version() + 2));
+        let cleared = frozen.cleared();
+        assert!(cleared.is_vacant() && cleared.version() == slot.version() + 2);
+        assert!(cleared.logged_class().is_none() && cleared.names().is_none());
+        assert_eq!((frozen.trail(), cleared.trail()), (slot.log(), slot.log()));
+        assert!(slot.trail() == slot.log() && Slot::EMPTY.trail().is_none());
         assert!(slot.thawed().is_none() && Slot::EMPTY.thawed().is_none());
         assert!(Slot::new(1, 2, tag::TOMBSTONE, addr).thawed().is_none());
     }

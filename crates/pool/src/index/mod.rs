@@ -29,4 +29,4 @@ pub use layout::{BucketHeader, SLOTS_PER_TABLE, SUBTABLE_BYTES};
 pub use lock::{free_if_dead, held, unlock_bucket, unlock_of, BucketLock};
 pub use reconcile::{reconcile_tables, Loss};
 pub use split::{finish_of_dead, split};
-pub use walk::{candidates, for_each_slot, header_of, is_index_memory, memory};
+pub use walk::{candidates, for_each_slot, header_of, is_index_memory, is_named, memory};

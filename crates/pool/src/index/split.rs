@@ -308,17 +308,18 @@ fn set_headers(fabric: &Fabric, plan: &Plan, owner: ClientId) -> Result<()> {
     fabric.batch(&mut verbs)
 }
 
-/// Empties the frozen slots that moved.
+/// Makes the frozen slots that moved vacant. Not empty again: somebody who still helps in a round
+/// over the empty slot would put an old winner there.
 fn clear(fabric: &Fabric, plan: &Plan) -> Result<()> {
     let bytes = read_table(fabric, plan.old)?;
-    // The backups first: an insert proposes there what the primary says is empty.
+    // The backups first: an insert proposes there over what the primary says.
     for primaries in [false, true] {
         let mut verbs = Vec::new();
         for (at, slot) in slots_of(plan.old, &bytes) {
             if slot.thawed().is_some() {
                 for (replica, copy) in fabric.copies(at).into_iter().enumerate() {
                     if (replica == 0) == primaries {
-                        verbs.push(Verb::cas(copy, slot.0, 0));
+                        verbs.push(Verb::cas(copy, slot.0, slot.cleared().0));
                     }
                 }
             }

@@ -2,7 +2,9 @@
 
 use super::directory::{read_entries, read_root};
 use super::hash::KeyHash;
-use super::layout::{self, BUCKET, BUCKETS, SLOTS};
+use artesian_bus::Verb;
+
+use super::layout::{self, Entry, Root, BUCKET, BUCKETS, COMBINED, SLOTS};
 use crate::address::PoolAddr;
 use crate::error::Result;
 use crate::fabric::Fabric;
@@ -57,14 +59,70 @@ pub fn for_each_slot(
 /// Addresses of all slots in which the key of `hash` can be.
 pub fn candidates(fabric: &Fabric, hash: KeyHash) -> Result<Vec<PoolAddr>> {
     let Some(root) = read_root(fabric)? else { return Ok(Vec::new()) };
-    let entry = fabric.primary(root.entry(hash.suffix(root.depth)))?;
-    let entry = layout::Entry::from_word(fabric.read_word(entry)?, root.depth)?;
-    let buckets = hash.buckets().into_iter().flat_map(|combined| {
+    Ok(slots_in(table_of(fabric, root, hash.suffix(root.depth))?, hash).collect())
+}
+
+/// The subtable that a directory entry names.
+fn table_of(fabric: &Fabric, root: Root, entry: u32) -> Result<PoolAddr> {
+    let at = fabric.primary(root.entry(entry))?;
+    Ok(Entry::from_word(fabric.read_word(at)?, root.depth)?.table)
+}
+
+/// The slots of both combined buckets of `hash` in a subtable.
+fn slots_in(table: PoolAddr, hash: KeyHash) -> impl Iterator<Item = PoolAddr> {
+    let buckets = hash.buckets().into_iter().flat_map(move |combined| {
         let first = layout::first_bucket(combined);
-        [first, first + 1].map(|bucket| layout::bucket_addr(entry.table, bucket))
+        [first, first + 1].map(|bucket| layout::bucket_addr(table, bucket))
     });
-    let slots = buckets.flat_map(|bucket| (0..SLOTS).map(move |at| bucket.add(8 + at * 8)));
-    Ok(slots.collect())
+    buckets.flat_map(|bucket| (0..SLOTS).map(move |at| bucket.add(8 + at * 8)))
+}
+
+/// The key's subtable and all that it was ever split off from: tombstones stay where they are when
+/// a split moves their key. A table keeps the suffix that goes on in zeros.
+fn lineage(fabric: &Fabric, hash: KeyHash) -> Result<Vec<PoolAddr>> {
+    let Some(root) = read_root(fabric)? else { return Ok(Vec::new()) };
+    let mut words = vec![[0; 8]; usize::from(root.depth) + 1];
+    let mut verbs = Vec::with_capacity(words.len());
+    for (depth, into) in words.iter_mut().enumerate() {
+        let entry = fabric.primary(root.entry(hash.suffix(depth as u8)))?;
+        verbs.push(Verb::read(entry, into));
+    }
+    fabric.batch(&mut verbs)?;
+    drop(verbs);
+    let table = |word: &[u8; 8]| Ok(Entry::from_word(u64::from_le_bytes(*word), root.depth)?.table);
+    let mut tables = words.iter().map(table).collect::<Result<Vec<PoolAddr>>>()?;
+    tables.dedup();
+    Ok(tables)
+}
+
+/// Whether a slot in which a key of `hash` can be, or can have been when it was deleted, names the
+/// object at `addr`.
+pub fn is_named(fabric: &Fabric, hash: KeyHash, addr: PoolAddr) -> Result<bool> {
+    let mut tables = lineage(fabric, hash)?;
+    loop {
+        let mut bytes = vec![[[0; COMBINED]; 2]; tables.len()];
+        let mut verbs = Vec::with_capacity(tables.len() * 2);
+        for (&table, sides) in tables.iter().zip(&mut bytes) {
+            for (combined, into) in hash.buckets().into_iter().zip(sides) {
+                let first = layout::bucket_addr(table, layout::first_bucket(combined));
+                verbs.push(Verb::read(fabric.primary(first)?, into));
+            }
+        }
+        fabric.batch(&mut verbs)?;
+        drop(verbs);
+        let words = bytes.iter().flatten().flat_map(|side| side.as_chunks::<8>().0);
+        let slots = words.enumerate().filter(|(at, _)| !(*at as u64).is_multiple_of(SLOTS + 1));
+        let mut slots = slots.map(|(_, word)| Slot(u64::from_le_bytes(*word)));
+        if slots.any(|slot| slot.names() == Some(addr)) {
+            return Ok(true);
+        }
+        // A split may have moved the key meanwhile, out of the buckets that were read.
+        let now = lineage(fabric, hash)?;
+        if now == tables {
+            return Ok(false);
+        }
+        tables = now;
+    }
 }
 
 /// The header word of the bucket in which a slot lies.

@@ -40,7 +40,7 @@ impl Round {
         let log = match self.phase {
             Phase::Check if self.helping => Slot(self.winner).log(),
             Phase::Own | Phase::Again => (!self.log.is_null()).then_some(self.log),
-            Phase::Walk => self.cursor.log(),
+            Phase::Walk => self.cursor.trail(),
             _ => None,
         };
         self.entry_at = match log {
@@ -368,9 +368,9 @@ impl Round {
     /// tells if the own one was among them.
     fn walk_to(&mut self, before: Option<Slot>) -> Result<()> {
         match before {
-            Some(value) if value == self.new => self.end(Some(Rule::Helped), self.current),
-            Some(value) if value == self.old => self.end(None, self.current),
-            Some(value) if value.log().is_some() && value != self.cursor => {
+            Some(value) if is_from(value, self.new) => self.end(Some(Rule::Helped), self.current),
+            Some(value) if is_from(value, self.old) => self.end(None, self.current),
+            Some(value) if value.trail().is_some() && value != self.cursor => {
                 (self.cursor, self.phase) = (value, Phase::Walk);
             }
             _ => {
@@ -383,4 +383,9 @@ impl Round {
         }
         Ok(())
     }
+}
+
+/// Whether `value` is `origin` or what a split has made of it: that keeps its address.
+pub(super) fn is_from(value: Slot, origin: Slot) -> bool {
+    value == origin || (!origin.addr().is_null() && value.addr() == origin.addr())
 }

@@ -2,6 +2,7 @@
 
 use artesian_bus::Verb;
 
+use super::step::is_from;
 use crate::address::PoolAddr;
 use crate::error::Result;
 use crate::fabric::Fabric;
@@ -34,10 +35,10 @@ pub fn walk(
 ) -> Result<Fate> {
     let mut at = current;
     for _ in 0..MAX_LINKS {
-        if at == old {
+        if is_from(at, old) {
             return Ok(Fate::Lost);
         }
-        let Some(log) = at.log() else { return Ok(Fate::Unknown) };
+        let Some(log) = at.trail() else { return Ok(Fate::Unknown) };
         if at.addr() == object {
             return Ok(Fate::Won);
         }

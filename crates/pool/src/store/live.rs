@@ -8,7 +8,7 @@ use crate::fabric::Fabric;
 use crate::index::{self, KeyHash};
 use crate::object::{word, Header, Kind, HEADER_BYTES};
 use crate::recover::{self, Places};
-use crate::slot::{tag, Slot};
+use crate::slot::Slot;
 
 /// Objects that the hash index, its slots or their manifests refer to.
 pub struct InUse;
@@ -41,7 +41,7 @@ fn look(fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool> {
     let Some((header, key)) = read_key(fabric, addr, class)? else { return Ok(false) };
     match header.kind {
         Kind::Value | Kind::Manifest | Kind::Deletion => {
-            is_named(fabric, KeyHash::of(header.namespace, &key), addr)
+            index::is_named(fabric, KeyHash::of(header.namespace, &key), addr)
         }
         Kind::Chunk if key.len() == 9 => {
             let (manifest, class) = (PoolAddr(word(&key, 0)), SizeClass(key[8]));
@@ -51,7 +51,7 @@ fn look(fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool> {
             }
             match read_key(fabric, manifest, class)? {
                 Some((header, key)) if header.kind == Kind::Manifest => {
-                    is_named(fabric, KeyHash::of(header.namespace, &key), manifest)
+                    index::is_named(fabric, KeyHash::of(header.namespace, &key), manifest)
                 }
                 _ => Ok(false),
             }
@@ -78,18 +78,4 @@ fn read_key(
         fabric.read(addr.add(HEADER_BYTES as u64), &mut key)?;
     }
     Ok(Some((header, key)))
-}
-
-/// Whether a slot in which a key of `hash` can be names the object at `addr`.
-fn is_named(fabric: &Fabric, hash: KeyHash, addr: PoolAddr) -> Result<bool> {
-    for at in index::candidates(fabric, hash)? {
-        let slot = Slot(fabric.read_word(fabric.primary(at)?)?);
-        let names = slot.class().is_some()
-            || slot.thawed().is_some()
-            || slot.kind() == tag::TOMBSTONE && slot.0 != 0;
-        if names && slot.addr() == addr {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

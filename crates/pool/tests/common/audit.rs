@@ -8,11 +8,12 @@ use artesian_pool::alloc::table::{read_region, word_addr, BlockState, BlockWord}
 use artesian_pool::alloc::{geometry, Allocator, Geometry};
 use artesian_pool::config::{meta, record, NUM_LOCKS};
 use artesian_pool::index::{self, BucketHeader};
+use artesian_pool::membership::Standing;
 use artesian_pool::object::{self, Header, Kind};
 use artesian_pool::slot::tag;
 use artesian_pool::store::InUse;
 use artesian_pool::view::NodeState;
-use artesian_pool::{lifecycle, ClientId, Fabric, PoolAddr, Slot};
+use artesian_pool::{lifecycle, membership, ClientId, Fabric, PoolAddr, Slot};
 
 type Outcome<T> = Result<T, String>;
 
@@ -30,7 +31,7 @@ pub fn audit(connect: &dyn Fn() -> Box<dyn Verbs>) -> Outcome<()> {
     let verbs = connect();
     let node = verbs.nodes().first().map_or(NodeId(0), |node| node.0);
     let config = lifecycle::read_header(&*verbs, node).map_err(text)?;
-    let view = lifecycle::newest_view(&*verbs, &config).map_err(text)?;
+    let view = membership::newest_view(&*verbs, &config).map_err(text)?;
     let fabric = Fabric::new(verbs, config, view, ClientId::NOBODY);
     let books = Books { geometry: Geometry::of(&config), fabric, used: HashMap::new() };
     books.close()
@@ -182,10 +183,13 @@ impl Books {
         Ok(())
     }
 
+    /// The lock of a client that died before its object was written is only found by the next one
+    /// who wants to insert.
     fn header_is_free(&self, at: PoolAddr) -> Outcome<()> {
         let at = self.fabric.primary(at).map_err(text)?;
         let header = BucketHeader::from_word(self.word(at)?);
-        if header.owner.is_nobody() {
+        let standing = membership::standing(&self.fabric, header.owner).map_err(text)?;
+        if header.owner.is_nobody() || standing == Standing::Gone {
             Ok(())
         } else {
             Err(format!("insert lock at {at:?} is held: {header:?}"))

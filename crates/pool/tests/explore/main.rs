@@ -8,53 +8,95 @@ mod keys;
 mod scenario;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use artesian_bus::sim::seeds;
 use scenario::{run, Done, Plan, Trouble};
 
-/// Verbs that a failure shows.
+/// Verbs that a failure shows, unless `SIM_TRACE` says otherwise.
 const TRACE: usize = 80;
 
-/// Runs all seeds on two threads; panics with the first failure.
-fn explore(range: Range<u64>, plan: Plan) -> Done {
-    let seeds = seeds(range);
-    let name = std::thread::current().name().unwrap_or("explore").to_owned();
-    let next = AtomicUsize::new(0);
-    let started = Instant::now();
-    let work = || -> Result<Done, String> {
+fn number(variable: &str) -> Option<usize> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// What the threads of one exploration share.
+struct Exploration {
+    seeds: Vec<u64>,
+    next: AtomicUsize,
+    plan: Plan,
+    failures: Mutex<Vec<String>>,
+    /// All seeds are run, and what they found is told by kind (`SIM_KEEP_GOING`).
+    keeps_going: bool,
+}
+
+impl Exploration {
+    fn work(&self) -> Done {
+        let trace = number("SIM_TRACE").unwrap_or(TRACE);
         let mut done = Done::default();
-        while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match run(seed, plan, TRACE) {
+        while let Some(&seed) = self.seeds.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            match run(seed, self.plan, trace) {
                 Ok(more) => done += more,
                 Err(text) => {
-                    next.store(seeds.len(), Ordering::Relaxed);
-                    return Err(text);
+                    self.failures.lock().expect("no panic").push(text);
+                    if !self.keeps_going {
+                        self.next.store(self.seeds.len(), Ordering::Relaxed);
+                    }
                 }
             }
         }
-        Ok(done)
-    };
-    let outcomes: Vec<Result<Done, String>> = std::thread::scope(|scope| {
-        let spawn = || std::thread::Builder::new().name(name.clone()).spawn_scoped(scope, work);
-        let handles: Vec<_> = (0..2).map(|_| spawn().expect("a thread")).collect();
-        handles.into_iter().map(|handle| handle.join().expect("failures are caught")).collect()
-    });
-    let mut done = Done::default();
-    for outcome in outcomes {
-        match outcome {
-            Ok(more) => done += more,
-            Err(text) => panic!("{text}"),
-        }
+        done
     }
+
+    /// Panics if any seed failed.
+    fn conclude(&self) {
+        let failures = self.failures.lock().expect("no panic");
+        let Some(first) = failures.first() else { return };
+        let mut kinds: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for failure in failures.iter() {
+            let line = failure.lines().next().unwrap_or_default();
+            let (seed, reason) = line.split_once(": ").unwrap_or(("", line));
+            let kind = reason.replace(|letter: char| letter.is_ascii_hexdigit(), "");
+            kinds.entry(kind).or_default().push(seed);
+        }
+        for seeds in kinds.values() {
+            let example = failures.iter().find(|text| text.starts_with(seeds[0]));
+            let line = example.and_then(|text| text.lines().next()).unwrap_or_default();
+            println!("{} failures such as: {line}", seeds.len());
+        }
+        panic!("{first}");
+    }
+}
+
+/// Runs all seeds on two threads; panics with the first failure. `SIM_SEEDS` changes how many.
+fn explore(range: Range<u64>, plan: Plan) -> Done {
+    let count = number("SIM_SEEDS").map_or(range.end - range.start, |count| count as u64);
+    let range = range.start..range.start + count;
+    let name = std::thread::current().name().unwrap_or("explore").to_owned();
+    let exploration = Exploration {
+        seeds: seeds(range),
+        next: AtomicUsize::new(0),
+        plan,
+        failures: Mutex::default(),
+        keeps_going: number("SIM_KEEP_GOING").is_some(),
+    };
+    let started = Instant::now();
+    let mut done = Done::default();
+    std::thread::scope(|scope| {
+        // The name of the test tells how to replay a failure.
+        let builder = || std::thread::Builder::new().name(name.clone());
+        let spawn = |_| builder().spawn_scoped(scope, || exploration.work()).expect("a thread");
+        let threads: Vec<_> = (0..2).map(spawn).collect();
+        threads.into_iter().for_each(|thread| done += thread.join().expect("failures are caught"));
+    });
+    exploration.conclude();
     let seconds = started.elapsed().as_secs_f64();
     let rate = done.operations as f64 / seconds;
-    println!(
-        "{:?}: {} seeds, {} operations, {} verbs in {seconds:.1} s ({rate:.0} operations a second)",
-        plan.trouble, done.seeds, done.operations, done.verbs
-    );
+    println!("{done:?} of {plan:?} in {seconds:.1} s, {rate:.0} operations a second");
     done
 }
 

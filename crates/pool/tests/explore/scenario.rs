@@ -99,7 +99,6 @@ impl Stage {
             padding: [0, 30, 300][rng.below(3) as usize],
             record: Record::default(),
             problems: RefCell::default(),
-            may_lose: false,
         });
         Stage { world, rng, shared, plan, replicas, workers: Vec::new() }
     }
@@ -118,9 +117,7 @@ impl Stage {
         self.world.calm();
         self.heal()?;
         self.shared.record.check()?;
-        let (world, pid) = (&self.world, self.world.verbs_of(Pid(1)));
-        let _ = pid;
-        let auditor = Pid(1);
+        let (world, auditor) = (&self.world, Pid(1));
         audit(&|| Box::new(world.verbs(auditor)))?;
         let operations = self.shared.record.len() as u64;
         Ok(Done { seeds: 1, operations, verbs: self.world.total_verbs() })

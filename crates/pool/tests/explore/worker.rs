@@ -23,8 +23,6 @@ pub struct Shared {
     pub record: Record,
     /// What must not happen.
     pub problems: RefCell<Vec<String>>,
-    /// Errors that a fault of this run may cause.
-    pub may_lose: bool,
 }
 
 /// Why a client stopped.
@@ -63,7 +61,12 @@ impl Shared {
 }
 
 impl Worker {
-    pub fn join(verbs: Box<dyn Verbs>, shared: &Rc<Shared>, rng: Rng, name: u32) -> Result<Worker, End> {
+    pub fn join(
+        verbs: Box<dyn Verbs>,
+        shared: &Rc<Shared>,
+        rng: Rng,
+        name: u32,
+    ) -> Result<Worker, End> {
         let client = Client::with_cache(verbs, shared.cache_bytes)?;
         Ok(Worker { client, shared: Rc::clone(shared), rng, name, ticked: 0 })
     }
