@@ -7,13 +7,15 @@ if TYPE_CHECKING:
     from artesian.engine.async_llm import AsyncLLM
     from artesian.engine.base import SamplingParams
     from artesian.engine.llm import LLM
+    from artesian.pool.pool import Pool
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "AsyncLLM", "SamplingParams"]
+__all__ = ["LLM", "AsyncLLM", "Pool", "SamplingParams"]
 
 _HOMES = {
     "LLM": "artesian.engine.llm",
     "AsyncLLM": "artesian.engine.async_llm",
+    "Pool": "artesian.pool.pool",
     "SamplingParams": "artesian.engine.base",
 }
 

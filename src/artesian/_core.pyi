@@ -1,7 +1,14 @@
 """The Rust kernels. Only `artesian.ops.native` and thin wrappers import this module."""
 
+from typing import Any, Self, TypeAlias, TypeVar, overload
+
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Buffer
+
+T = TypeVar("T")
+# Arrays are buffers, but typed as such only from Python 3.12 on.
+Bytes: TypeAlias = Buffer | npt.NDArray[Any]
 
 def available_isas() -> list[str]:
     """Names of the instruction sets this machine can run, weakest first."""
@@ -169,3 +176,63 @@ class Program:
         arena: npt.NDArray[np.uint8],
         out: npt.NDArray[np.float32],
     ) -> None: ...
+
+class PoolHandle:
+    """One client of a pool of shared memory; see `artesian.pool.Pool`."""
+
+    def __new__(
+        cls,
+        name: str,
+        *,
+        size_bytes: int | None = None,
+        nodes: int | None = None,
+        replicas: int | None = None,
+        lease_ms: int | None = None,
+        max_clients: int | None = None,
+        create: bool | None = None,
+    ) -> PoolHandle: ...
+    @property
+    def created(self) -> bool: ...
+    @property
+    def closed(self) -> bool: ...
+    def close(self) -> None: ...
+    def config(self) -> dict[str, int]: ...
+
+class Store:
+    """Keys and values of a namespace; see `artesian.pool.HashStore`."""
+
+    def __new__(
+        cls,
+        handle: PoolHandle,
+        name: str,
+        *,
+        quota_bytes: int | None = None,
+        ttl: float | None = None,
+    ) -> Self: ...
+    @overload
+    def get(self, key: bytes | str) -> bytes | None: ...
+    @overload
+    def get(self, key: bytes | str, default: T) -> bytes | T:
+        """The value of `key`, or `default`."""
+    def get_into(self, key: bytes | str, buffer: Bytes) -> int | None:
+        """Copies the value of `key` to the start of a writable buffer.
+
+        Returns its bytes, or None if there is none. Raises `ValueError` if the buffer is too small.
+        """
+    def put(self, key: bytes | str, value: Bytes, *, ttl: float | None = None) -> None:
+        """Gives `key` this value, whatever it had; for `ttl` seconds if that is given."""
+    def insert(self, key: bytes | str, value: Bytes, *, ttl: float | None = None) -> bool:
+        """Gives `key` this value if it has none; whether it did."""
+    def update(self, key: bytes | str, value: Bytes, *, ttl: float | None = None) -> bool:
+        """Gives `key` this value if it has one; whether it did."""
+    def delete(self, key: bytes | str) -> bool:
+        """Takes the value of `key` away; whether there was one."""
+    def ttl(self, key: bytes | str) -> float | None:
+        """Seconds until the value of `key` expires; None if it never does or there is none."""
+    def __contains__(self, key: bytes | str) -> bool: ...
+
+def list_pools() -> list[str]:
+    """Names of this user's pools on this host, sorted."""
+
+def remove_pool(name: str) -> int:
+    """Removes a pool with all that is in it; how many nodes it had."""

@@ -53,6 +53,23 @@ impl Client {
         self.settle_down()
     }
 
+    /// Says that this client will do nothing for a while, so that nobody waits for it.
+    /// [`Client::resume`] comes before its next operation.
+    pub fn idle(&mut self) -> Result<()> {
+        self.alloc.idle(&self.fabric)
+    }
+
+    /// Whether the client said that it does nothing.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        self.alloc.is_idle()
+    }
+
+    /// Ends [`Client::idle`].
+    pub fn resume(&mut self) -> Result<()> {
+        self.alloc.resume(&self.fabric)
+    }
+
     /// The end of an operation: a moment at which no address is held.
     #[inline]
     pub(crate) fn settle_down(&mut self) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Python bindings: conversions only, no logic.
 
 mod gguf;
+mod pool;
 mod program;
 mod runtime;
 mod sampling;
@@ -26,5 +27,5 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<program::PyKvLayout>()?;
     module.add_class::<program::ProgramBuilder>()?;
     module.add_class::<program::Program>()?;
-    Ok(())
+    pool::register(module)
 }

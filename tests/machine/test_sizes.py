@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from artesian.config import EngineConfig
-from artesian.config.sizes import parse_size
+from artesian.machine.sizes import parse_size
 
 
 @pytest.mark.parametrize(

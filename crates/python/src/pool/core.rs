@@ -1,0 +1,192 @@
+//! One client of a pool, shared by the threads of this process.
+//!
+//! Whoever holds Python's lock never waits for the client's: it tries, and if another thread has
+//! the client, gives Python's lock up before it waits. So nobody who has the client and wants
+//! Python's lock back is ever waited for by somebody who has that.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+
+use artesian_bus::shm::ShmNodes;
+use artesian_bus::BusError;
+use artesian_pool::client::Client;
+use artesian_pool::PoolError;
+use parking_lot::{Mutex, MutexGuard};
+use pyo3::prelude::*;
+
+use super::errors::{Fault, Outcome};
+use super::fork;
+
+/// The client with what is counted about it.
+pub struct Seat {
+    pub client: Client,
+    pub reads: u64,
+    pub writes: u64,
+}
+
+/// What everybody who uses the client shares.
+pub struct Core {
+    pub name: String,
+    pub nodes: Arc<ShmNodes>,
+    seat: Mutex<Option<Seat>>,
+    closing: AtomicBool,
+    /// Goes up with every use, so that the ticker sees whether there was one.
+    uses: AtomicU64,
+    forks: u64,
+    pid: u32,
+    ticker: OnceLock<Thread>,
+}
+
+impl Core {
+    pub fn new(name: String, nodes: Arc<ShmNodes>, client: Client) -> Core {
+        Core {
+            name,
+            nodes,
+            seat: Mutex::new(Some(Seat { client, reads: 0, writes: 0 })),
+            closing: AtomicBool::new(false),
+            uses: AtomicU64::new(1),
+            forks: fork::watch(),
+            pid: std::process::id(),
+            ticker: OnceLock::new(),
+        }
+    }
+
+    /// Whether this process is not the one that opened the pool.
+    pub fn is_forked(&self) -> bool {
+        self.forks != fork::forks()
+    }
+
+    /// Whether the pool was closed.
+    pub fn is_closed(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Uses so far.
+    pub fn uses(&self) -> u64 {
+        self.uses.load(Ordering::Relaxed)
+    }
+
+    /// Tells which thread ticks.
+    pub fn set_ticker(&self, thread: Thread) {
+        let _ = self.ticker.set(thread);
+    }
+
+    /// Wakes the ticker.
+    pub fn wake(&self) {
+        if let Some(thread) = self.ticker.get() {
+            thread.unpark();
+        }
+    }
+
+    fn closed(&self) -> Fault {
+        Fault::Closed(self.name.clone())
+    }
+
+    #[inline]
+    fn check(&self) -> Outcome<()> {
+        if self.is_forked() {
+            return Err(Fault::Forked(self.pid));
+        }
+        if self.is_closed() {
+            return Err(self.closed());
+        }
+        Ok(())
+    }
+
+    /// Makes the client ready for an operation.
+    #[inline]
+    fn enter<'a>(&self, seat: &'a mut Option<Seat>) -> Outcome<&'a mut Seat> {
+        let Some(seat) = seat else { return Err(self.closed()) };
+        if seat.client.is_idle() {
+            seat.client.resume()?;
+            self.wake();
+        }
+        // Nobody else writes it: whoever does has the client.
+        self.uses.store(self.uses.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        Ok(seat)
+    }
+
+    /// The client, if no other thread has it; for operations of a few microseconds.
+    #[inline]
+    pub fn try_seat(&self) -> Outcome<Option<SeatGuard<'_>>> {
+        self.check()?;
+        let Some(mut guard) = self.seat.try_lock() else { return Ok(None) };
+        self.enter(&mut guard)?;
+        Ok(Some(SeatGuard(guard)))
+    }
+
+    /// A short operation: keeps Python's lock unless another thread has the client.
+    #[inline]
+    pub fn run<R: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut Seat) -> Result<R, PoolError> + Send,
+    ) -> Outcome<R> {
+        match self.try_seat()? {
+            Some(mut seat) => Ok(work(seat.get())?),
+            None => self.run_detached(py, work),
+        }
+    }
+
+    /// A long operation: others can use Python meanwhile.
+    pub fn run_detached<R: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut Seat) -> Result<R, PoolError> + Send,
+    ) -> Outcome<R> {
+        self.check()?;
+        py.detach(|| self.run_blocking(work))
+    }
+
+    /// As [`Core::run_detached`], for threads that have nothing to do with Python.
+    pub fn run_blocking<R>(
+        &self,
+        work: impl FnOnce(&mut Seat) -> Result<R, PoolError>,
+    ) -> Outcome<R> {
+        let mut guard = self.seat.lock();
+        let outcome = work(self.enter(&mut guard)?);
+        // A thread in a loop must not keep the others, and the ticker, out for long.
+        MutexGuard::unlock_fair(guard);
+        Ok(outcome?)
+    }
+
+    /// What the ticker does with the client; `None` once it is gone. Counts as no use.
+    pub fn attend<R>(&self, work: impl FnOnce(&mut Seat) -> R) -> Option<R> {
+        self.seat.lock().as_mut().map(work)
+    }
+
+    /// From now on every use is refused; returns whether it was open.
+    pub fn close(&self) -> bool {
+        !self.closing.swap(true, Ordering::AcqRel)
+    }
+
+    /// Leaves the pool. Whoever was declared dead has left already.
+    pub fn leave(&self) -> Outcome<()> {
+        let Some(seat) = self.seat.lock().take() else { return Ok(()) };
+        match seat.client.leave() {
+            // The pool was removed, or gave this client up: there is nothing to leave.
+            Err(PoolError::Bus(BusError::Fenced | BusError::NodeLost(_)) | PoolError::Lost(_)) => {
+                Ok(())
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// Forgets the client without a word to the pool: it belongs to the parent process.
+    pub fn forget(&self) {
+        if let Some(mut guard) = self.seat.try_lock() {
+            std::mem::forget(guard.take());
+        }
+    }
+}
+
+/// The client while a thread has it.
+pub struct SeatGuard<'a>(MutexGuard<'a, Option<Seat>>);
+
+impl SeatGuard<'_> {
+    #[inline]
+    pub fn get(&mut self) -> &mut Seat {
+        self.0.as_mut().expect("checked when it was taken")
+    }
+}

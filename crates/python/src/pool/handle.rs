@@ -1,0 +1,84 @@
+//! The handle of an open pool.
+
+use std::sync::Arc;
+
+use artesian_bus::shm::{self, ShmNodes};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::core::Core;
+use super::errors::Fault;
+use super::open::{open, Wish};
+use super::ticker::Owner;
+
+/// One client of a pool; see `artesian.pool.Pool`.
+#[pyclass(frozen, module = "artesian.pool.native")]
+pub struct PoolHandle {
+    pub owner: Arc<Owner>,
+    created: bool,
+}
+
+#[pymethods]
+impl PoolHandle {
+    #[new]
+    #[pyo3(signature = (name, *, size_bytes=None, nodes=None, replicas=None, lease_ms=None,
+                        max_clients=None, create=None))]
+    fn new(
+        py: Python<'_>,
+        name: &str,
+        size_bytes: Option<u64>,
+        nodes: Option<u16>,
+        replicas: Option<u8>,
+        lease_ms: Option<u32>,
+        max_clients: Option<u16>,
+        create: Option<bool>,
+    ) -> PyResult<PoolHandle> {
+        let wish = Wish { bytes: size_bytes, nodes, replicas, lease_ms, max_clients, create };
+        let opened = py.detach(|| open(name, &wish))?;
+        let created = opened.created;
+        let core = Core::new(name.to_owned(), opened.nodes, opened.client);
+        let owner = Arc::new(Owner::new(Arc::new(core))?);
+        Ok(PoolHandle { owner, created })
+    }
+
+    /// Whether this handle made the pool.
+    #[getter]
+    fn created(&self) -> bool {
+        self.created
+    }
+
+    /// Whether it was closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.owner.core.is_closed()
+    }
+
+    /// Leaves the pool; does nothing the second time.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(py.detach(|| self.owner.close())?)
+    }
+
+    /// The pool's numbers.
+    fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let config = self.owner.core.run(py, |seat| Ok(*seat.client.fabric().config()))?;
+        let values = PyDict::new(py);
+        values.set_item("node_bytes", config.node_bytes)?;
+        values.set_item("num_nodes", config.num_nodes)?;
+        values.set_item("replicas", config.replicas)?;
+        values.set_item("max_clients", config.max_clients - 1)?;
+        values.set_item("lease_ms", config.lease_ms)?;
+        Ok(values)
+    }
+}
+
+/// Names of this user's pools on this host, sorted.
+#[pyfunction]
+pub fn list_pools() -> PyResult<Vec<String>> {
+    Ok(shm::pools().map_err(Fault::from)?)
+}
+
+/// Removes a pool with all that is in it; how many nodes it had.
+#[pyfunction]
+pub fn remove_pool(py: Python<'_>, name: &str) -> PyResult<usize> {
+    Ok(py.detach(|| ShmNodes::open(name)?.remove()).map_err(Fault::from)?)
+}

@@ -1,0 +1,22 @@
+//! The memory pool: one client per handle, its operations, and the thread that keeps it alive.
+
+mod bytes;
+mod core;
+mod errors;
+mod fork;
+mod handle;
+mod names;
+mod open;
+mod store;
+mod ticker;
+
+use pyo3::prelude::*;
+
+/// Adds the pool's classes and functions.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<handle::PoolHandle>()?;
+    module.add_class::<store::Store>()?;
+    module.add_function(wrap_pyfunction!(handle::list_pools, module)?)?;
+    module.add_function(wrap_pyfunction!(handle::remove_pool, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,53 @@
+"""The memory pool: a store that processes of one host share, at the speed of memory.
+
+`Pool` joins a pool or makes it, `Pool.store` opens a key space in it. Everything that can go wrong
+is a `PoolError`.
+"""
+
+from artesian.pool.errors import (
+    ConflictError,
+    CorruptPoolError,
+    DataLostError,
+    FencedError,
+    KeyTooLargeError,
+    PoolClosedError,
+    PoolError,
+    PoolExistsError,
+    PoolForkedError,
+    PoolFullError,
+    PoolMismatchError,
+    PoolNotFoundError,
+    PoolSystemError,
+    PoolTimeoutError,
+    PoolUsageError,
+    QuotaExceededError,
+    TooLargeError,
+    ValueTooLargeError,
+)
+from artesian.pool.native import list_pools
+from artesian.pool.pool import Pool
+from artesian.pool.store import HashStore
+
+__all__ = [
+    "ConflictError",
+    "CorruptPoolError",
+    "DataLostError",
+    "FencedError",
+    "HashStore",
+    "KeyTooLargeError",
+    "Pool",
+    "PoolClosedError",
+    "PoolError",
+    "PoolExistsError",
+    "PoolForkedError",
+    "PoolFullError",
+    "PoolMismatchError",
+    "PoolNotFoundError",
+    "PoolSystemError",
+    "PoolTimeoutError",
+    "PoolUsageError",
+    "QuotaExceededError",
+    "TooLargeError",
+    "ValueTooLargeError",
+    "list_pools",
+]

@@ -1,0 +1,130 @@
+"""A pool of shared memory that processes open together."""
+
+import weakref
+from types import TracebackType
+from typing import Self
+
+from artesian.pool.base import parse_address, parse_bytes
+from artesian.pool.errors import PoolNotFoundError
+from artesian.pool.native import PoolHandle, remove_pool
+from artesian.pool.store import HashStore
+
+
+class Pool:
+    """One process's way into a pool: joins it, or makes it first.
+
+    The pool lies in shared memory of this host (`/dev/shm`) and stays there until it is removed;
+    processes come and go, and one that is killed harms nothing. Operations of several threads take
+    turns; a process that wants more opens the pool several times. A forked child has to open the
+    pool itself.
+
+    Args:
+        address: `shm://NAME`, or the name alone: letters, digits, - and _.
+        size: bytes of all memory nodes together, such as `"4GiB"`; 1 GiB if the pool is made. What
+            can be stored is about that over `replicas`.
+        nodes: memory nodes of a pool that is made: as many as `replicas`, unless said otherwise.
+        replicas: copies of everything, 1 to 4, on as many nodes; 1 if the pool is made.
+        create: None joins the pool or makes it; True demands that there was none, False that there
+            is one.
+        lease_ms: a client that gave no sign of life for so long is ended by the others; 5000 if the
+            pool is made.
+        max_clients: most clients at a time; 127 if the pool is made (15 if it is small).
+
+    Raises:
+        PoolMismatchError: it exists with other numbers than those that were given.
+        PoolNotFoundError, PoolExistsError: against `create`.
+        PoolSystemError: the system refused; `/dev/shm` has no room, for example.
+        PoolUsageError: arguments that make no pool.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        size: int | str | None = None,
+        nodes: int | None = None,
+        replicas: int | None = None,
+        create: bool | None = None,
+        lease_ms: int | None = None,
+        max_clients: int | None = None,
+    ) -> None:
+        self.name = parse_address(address)
+        self.handle = PoolHandle(
+            self.name,
+            size_bytes=parse_bytes(size),
+            nodes=nodes,
+            replicas=replicas,
+            lease_ms=lease_ms,
+            max_clients=max_clients,
+            create=create,
+        )
+        # Also runs when the interpreter ends, so that the others need not find out.
+        self._leave = weakref.finalize(self, self.handle.close)
+
+    @property
+    def address(self) -> str:
+        """Where others find the pool."""
+        return f"shm://{self.name}"
+
+    @property
+    def created(self) -> bool:
+        """Whether this object made the pool."""
+        return self.handle.created
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self.handle.closed
+
+    def store(
+        self,
+        namespace: str = "default",
+        *,
+        quota: int | str | None = None,
+        ttl: float | None = None,
+    ) -> HashStore:
+        """The key-value store of a namespace, which is made if it is new.
+
+        Args:
+            namespace: its name, 1 to 64 bytes.
+            quota: most bytes of its objects, such as `"1GiB"`; as it was if None.
+            ttl: seconds after which a value is gone if its writer says nothing; as it was if None.
+
+        Raises:
+            PoolUsageError: the name cannot be used, or is that of a cache or a tree.
+        """
+        return HashStore(self, namespace, quota_bytes=parse_bytes(quota), ttl=ttl)
+
+    def close(self) -> None:
+        """Leaves the pool; what is in it stays. Does nothing the second time.
+
+        Waits for operations of other threads.
+        """
+        self.handle.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Pool({self.address!r}{', closed' if self.closed else ''})"
+
+    @staticmethod
+    def remove(address: str) -> int:
+        """Removes a pool with everything in it, whoever uses it; how many nodes it had.
+
+        Raises:
+            PoolNotFoundError: there is none.
+        """
+        name = parse_address(address)
+        num_nodes = remove_pool(name)
+        if num_nodes == 0:
+            raise PoolNotFoundError(f"there is no pool {name!r}")
+        return num_nodes

@@ -1,0 +1,194 @@
+"""One store: values in, values out."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from artesian.pool import HashStore, KeyTooLargeError, Pool, PoolUsageError
+
+
+def test_put_get_delete(store: HashStore) -> None:
+    assert store.get("a") is None
+    assert store.get("a", 7) == 7
+    assert not store.update("a", b"1")
+    assert store.insert("a", b"1")
+    assert not store.insert("a", b"2")
+    assert store.update("a", b"3")
+    store.put("b", b"")
+    assert (store.get("a"), store.get("b")) == (b"3", b"")
+    assert "a" in store
+    assert "c" not in store
+    assert store.delete("a")
+    assert not store.delete("a")
+    assert "a" not in store
+
+
+def test_text_keys_are_their_utf8_bytes(store: HashStore) -> None:
+    store.put("grün", b"1")
+    assert store.get("grün".encode()) == b"1"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"bytes",
+        bytearray(b"bytes"),
+        memoryview(b"bytes"),
+        np.arange(12, dtype=np.float32).reshape(3, 4),
+        np.empty(0),
+    ],
+)
+def test_values_are_whatever_has_bytes(store: HashStore, value: bytes) -> None:
+    store.put("k", value)
+    assert store.get("k") == bytes(value)
+
+
+def test_arrays_come_back(store: HashStore) -> None:
+    rows = np.arange(600, dtype=np.float64).reshape(20, 30)
+    store.put("rows", rows)
+    found = np.zeros_like(rows)
+    assert store.get_into("rows", found) == rows.nbytes
+    assert (found == rows).all()
+    part = memoryview(bytearray(rows.nbytes + 8))[8:]
+    assert store.get_into("rows", part) == rows.nbytes
+    assert part == rows.tobytes()
+    assert store.get_into("none", found) is None
+
+
+@pytest.mark.parametrize(
+    ("use", "text"),
+    [
+        (lambda store: store.put("k", 5), "not int"),
+        (lambda store: store.put("k", None), "not NoneType"),
+        (lambda store: store.put("k", "text"), "encode a str"),
+        (lambda store: store.put(5, b""), "bytes or str, not int"),
+        (lambda store: store.get(None), "bytes or str, not NoneType"),
+        (lambda store: store.get(["k"]), "bytes or str, not list"),
+        (lambda store: store.get_into("k", []), "not list"),
+        (lambda store: store.put("k", b"", ttl="1"), "str"),
+        (lambda store: store.put("k", b"", 5), "positional"),
+    ],
+)
+def test_wrong_types(store: HashStore, use: object, text: str) -> None:
+    assert callable(use)
+    with pytest.raises(TypeError, match=text):
+        use(store)
+
+
+def test_wrong_values(store: HashStore) -> None:
+    store.put("k", b"12345")
+    with pytest.raises(KeyTooLargeError, match="5000 bytes is too large") as caught:
+        store.put("x" * 5000, b"")
+    assert (caught.value.size_bytes, caught.value.limit_bytes) == (5000, 4096)
+    with pytest.raises(PoolUsageError, match="5 bytes, the buffer room for 4"):
+        store.get_into("k", bytearray(4))
+    for buffer in (b"12345", np.zeros((9, 2), np.uint8)[:, 0]):
+        with pytest.raises(ValueError, match="no contiguous writable buffer"):
+            store.get_into("k", buffer)
+    with pytest.raises(ValueError, match="no contiguous buffer"):
+        store.put("k", np.arange(10)[::2])
+    for ttl in (0, -1, float("nan"), float("inf"), 1e300):
+        with pytest.raises(PoolUsageError, match="ttl is"):
+            store.put("k", b"", ttl=ttl)
+    with pytest.raises(UnicodeEncodeError):
+        store.get("\ud800")
+    assert store.get("k") == b"12345"
+
+
+def test_values_expire(store: HashStore) -> None:
+    store.put("short", b"1", ttl=0.02)
+    store.put("long", b"2", ttl=60)
+    store.put("ever", b"3")
+    left = store.ttl("long")
+    assert left is not None
+    assert 0 < left <= 60
+    assert store.ttl("ever") is None
+    assert store.ttl("none") is None
+    time.sleep(0.03)
+    assert store.get("short") is None
+    assert store.insert("short", b"4")
+    assert store.get("long") == b"2"
+
+
+def test_namespaces_are_apart(pool: Pool) -> None:
+    one, two = pool.store("one"), pool.store("two")
+    one.put("k", b"1")
+    assert two.get("k") is None
+    two.put("k", b"2")
+    assert pool.store("one").get("k") == b"1"
+    assert repr(one) == f"HashStore('one' of {pool.address})"
+    for name in ("", "x" * 65):
+        with pytest.raises(PoolUsageError, match="1 to 64 bytes"):
+            pool.store(name)
+
+
+def test_threads_take_turns(store: HashStore) -> None:
+    errors: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for step in range(2000):
+                key, value = f"{number}.{step % 50}", b"%d" % step
+                store.put(key, value)
+                assert store.get(key) == value
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+
+
+KEYS = st.one_of(st.binary(max_size=12), st.text(max_size=4), st.sampled_from([b"a", b"b", "c"]))
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "insert", "update", "delete", "get", "in"]),
+        KEYS,
+        st.binary(max_size=300),
+    ),
+    max_size=60,
+)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(steps=STEPS, data=st.data())
+def test_behaves_like_a_dict(
+    pool: Pool, steps: list[tuple[str, bytes | str, bytes]], data: st.DataObject
+) -> None:
+    store = pool.store()
+    twin: dict[bytes, bytes] = {}
+    used: set[bytes] = set()
+    for step, given_key, value in steps:
+        key = given_key.encode() if isinstance(given_key, str) else given_key
+        used.add(key)
+        match step:
+            case "put":
+                store.put(given_key, value)
+                twin[key] = value
+            case "insert":
+                assert store.insert(given_key, value) == (key not in twin)
+                twin.setdefault(key, value)
+            case "update":
+                assert store.update(given_key, value) == (key in twin)
+                if key in twin:
+                    twin[key] = value
+            case "delete":
+                assert store.delete(given_key) == (twin.pop(key, None) is not None)
+            case "get":
+                assert store.get(given_key) == twin.get(key)
+            case "in":
+                assert (given_key in store) == (key in twin)
+    for key in used:
+        assert store.get(key) == twin.get(key)
+        store.delete(key)
