@@ -8,6 +8,7 @@ use crate::fabric::Fabric;
 use crate::index::{self, Directory, IndexCache};
 use crate::lifecycle;
 use crate::membership;
+use crate::rtx::Logs;
 
 /// Bytes of a client's index cache unless it says otherwise.
 pub const INDEX_CACHE_BYTES: usize = 16 << 20;
@@ -18,6 +19,8 @@ pub struct Client {
     pub(crate) alloc: Allocator,
     pub(crate) directory: Directory,
     pub(crate) cache: IndexCache,
+    /// Of all transactions of this client.
+    pub(crate) logs: Logs,
     /// The object that was read last.
     pub(crate) object: Vec<u8>,
     /// The object that is written.
@@ -38,7 +41,8 @@ impl Client {
         let none = || PoolError::Corrupt("the pool's index is gone".into());
         let directory = Directory::load(&fabric)?.ok_or_else(none)?;
         let cache = IndexCache::new(cache_bytes);
-        Ok(Client { fabric, alloc, directory, cache, object: Vec::new(), image: Vec::new() })
+        let (logs, object, image) = (Logs::default(), Vec::new(), Vec::new());
+        Ok(Client { fabric, alloc, directory, cache, logs, object, image })
     }
 
     /// The client's way to the pool.

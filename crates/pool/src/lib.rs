@@ -22,6 +22,7 @@ pub mod rtx;
 pub mod slot;
 pub mod snapshot;
 pub mod store;
+pub mod tree;
 pub mod view;
 
 pub use address::{ClientId, PoolAddr};

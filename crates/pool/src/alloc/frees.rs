@@ -76,7 +76,7 @@ fn post(fabric: &Fabric, verbs: &mut [Verb<'_>]) -> Result<()> {
 }
 
 /// Takes back what set bits that were set before, as the sum has run over into other bits.
-fn undo_doubles(fabric: &Fabric, verbs: &[Verb<'_>]) -> Result<()> {
+pub(crate) fn undo_doubles(fabric: &Fabric, verbs: &[Verb<'_>]) -> Result<()> {
     let mut outcome = Ok(());
     for verb in verbs {
         let Verb::Faa { addr, add, found } = verb else { continue };

@@ -18,6 +18,7 @@ pub mod table;
 mod tests;
 
 pub use frees::free_once;
+pub(crate) use frees::undo_doubles;
 pub use geometry::{Geometry, Place, Shape};
 pub use orphan::{abandon_blocks, Liveness};
 pub use ring::{announced, Announced};
@@ -118,6 +119,19 @@ impl Allocator {
     pub fn free(&mut self, addr: PoolAddr, class: SizeClass) {
         self.frees.push(addr, class);
         self.pace.owe(class.bytes());
+    }
+
+    /// The bit that says that an object is free, with its word in the bitmap: for who sets it in
+    /// a batch of its own instead of leaving that to [`Allocator::free`].
+    pub(crate) fn free_bit(&mut self, addr: PoolAddr, class: SizeClass) -> Result<(PoolAddr, u64)> {
+        let place = self.geometry.place(addr, class)?;
+        self.pace.owe(class.bytes());
+        Ok((place.word(), place.bit()))
+    }
+
+    /// The epoch that this client has reported last.
+    pub(crate) fn reported(&self) -> u64 {
+        self.pace.reported
     }
 
     /// The operation with that number is over, and what it had to free has been freed.

@@ -39,6 +39,7 @@ pub(super) struct Pace {
     owed: usize,
     since: u64,
     idle: bool,
+    pub(super) reported: u64,
     /// The block at which the next turn goes on collecting.
     cursor: u32,
     /// Blocks whose bits wait.
@@ -50,8 +51,18 @@ pub(super) struct Pace {
 impl Pace {
     pub(super) fn new() -> Pace {
         let (waiting, scratch) = (Vec::new(), Vec::new());
-        let (calls, owed, since, cursor) = (0, 0, 0, 0);
-        Pace { calls, owed, since, idle: true, cursor, waiting, inspection: None, scratch }
+        let (calls, owed, since, reported, cursor) = (0, 0, 0, 0, 0);
+        Pace {
+            calls,
+            owed,
+            since,
+            idle: true,
+            reported,
+            cursor,
+            waiting,
+            inspection: None,
+            scratch,
+        }
     }
 
     /// Some bytes were freed.
@@ -116,7 +127,7 @@ impl Allocator {
             steadily(|| report(fabric, seen, None))?;
             let now = steadily(|| read_epoch(fabric))?;
             if now == seen {
-                self.pace.idle = false;
+                (self.pace.idle, self.pace.reported) = (false, seen);
                 return Ok(());
             }
             seen = now;
@@ -173,6 +184,7 @@ impl Allocator {
         let epoch = steadily(|| read_epoch(fabric))?;
         let finished = self.ring.finished();
         steadily(|| report(fabric, epoch, Some(finished)))?;
+        self.pace.reported = epoch;
         self.ring.set_flushed(finished);
         for id in seen {
             if let Some(block) = self.supply.block(id) {

@@ -23,6 +23,7 @@ mod words;
 pub use death::{standing, Standing};
 pub use gate::{hold_still, report_loss};
 pub use master::resign;
+pub use settle::EPOCH_JUMP;
 pub use tick::tick;
 pub use views::{newest_view, store_view};
 pub use watch::Watch;

@@ -13,7 +13,7 @@ use crate::view::{NodeState, View};
 
 /// By how much the reclamation epoch jumps when its first copy is lost: beyond all that others may
 /// have seen there.
-const EPOCH_JUMP: u64 = 1000;
+pub const EPOCH_JUMP: u64 = 1000;
 
 /// Takes `lost` nodes out of `view`: the next copies become the first ones, and another node is to
 /// carry the meta area.

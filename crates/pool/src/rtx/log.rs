@@ -2,14 +2,19 @@
 //!
 //! ```text
 //! 0 repairer | 8 name of the last transaction that is done | 16 checksum of all that follows
-//! 24 name | 32 writes u16, locks u16, bytes u32 | 40 writes (target, length, image)* | locks*
+//! 24 name | 32 writes u16, locks u8, frees u8, bytes u32 | 40 reported | writes* | locks* | frees*
 //! ```
+//!
+//! A write is target, length and image, padded to words; a lock is node 16 | offset 48; a free is
+//! class 8 | address in granules 40. `reported` is the reclamation epoch that the client had
+//! reported last: it tells recovery whether the frees may have been reclaimed (see `repair`).
 
 use artesian_bus::GlobalAddr;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::address::ClientId;
+use crate::address::{ClientId, PoolAddr, GRANULE};
+use crate::class::SizeClass;
 use crate::config::CLIENT_AREA;
 use crate::error::{PoolError, Result};
 use crate::object::word;
@@ -23,6 +28,8 @@ pub const NUM_PLACES: usize = 8;
 pub const PLACE_BYTES: usize = (CLIENT_AREA - LOG_AREA) as usize / NUM_PLACES;
 /// Most lock words that one transaction holds.
 pub const MAX_LOCKS: usize = 8;
+/// Most objects that one transaction gives up.
+pub const MAX_FREES: usize = 4;
 
 /// Bytes before the checksummed part: they change while the log stays.
 pub const MARKS: usize = 16;
@@ -31,7 +38,12 @@ pub const REPAIRER: u64 = 0;
 /// The word that names the last transaction that is done.
 pub const DONE: u64 = 8;
 /// Bytes before the writes.
-pub const HEAD: usize = 40;
+pub const HEAD: usize = 48;
+/// Bytes that are kept for locks and frees.
+const TAIL: usize = 8 * (MAX_LOCKS + MAX_FREES);
+
+/// An object that a transaction gives up.
+pub type Object = (PoolAddr, SizeClass);
 
 /// A transaction's name: what the lock words it holds contain. Never 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,7 +89,7 @@ impl Draft {
 
     /// Adds a write.
     pub fn push(&mut self, target: Target, image: &[u8]) -> Result<()> {
-        let size = self.bytes.len() + 16 + image.len().next_multiple_of(8) + 8 * MAX_LOCKS;
+        let size = self.bytes.len() + 16 + image.len().next_multiple_of(8) + TAIL;
         if size > PLACE_BYTES {
             return Err(PoolError::TooLarge { what: "log", size, limit: PLACE_BYTES });
         }
@@ -89,16 +101,21 @@ impl Draft {
         Ok(())
     }
 
-    /// Completes the log.
-    pub fn seal(&mut self, name: Name, locks: &[GlobalAddr]) {
+    /// Completes the log of a client that had last reported epoch `reported`.
+    pub fn seal(&mut self, name: Name, locks: &[GlobalAddr], frees: &[Object], reported: u64) {
         for lock in locks {
             self.bytes.extend_from_slice(&lock_bytes(*lock));
+        }
+        for (addr, class) in frees {
+            let word = u64::from(class.0) << 40 | addr.0 / GRANULE;
+            self.bytes.extend_from_slice(&word.to_le_bytes());
         }
         let size = self.bytes.len() as u32;
         self.bytes[24..32].copy_from_slice(&name.0.to_le_bytes());
         self.bytes[32..34].copy_from_slice(&self.writes.to_le_bytes());
-        self.bytes[34..36].copy_from_slice(&(locks.len() as u16).to_le_bytes());
+        self.bytes[34..36].copy_from_slice(&[locks.len() as u8, frees.len() as u8]);
         self.bytes[36..40].copy_from_slice(&size.to_le_bytes());
+        self.bytes[40..48].copy_from_slice(&reported.to_le_bytes());
         let sum = xxh3_64(&self.bytes[24..]);
         self.bytes[16..24].copy_from_slice(&sum.to_le_bytes());
     }
@@ -149,6 +166,10 @@ pub struct Log<'a> {
     pub writes: Writes<'a>,
     /// What it locks.
     pub locks: SmallVec<[GlobalAddr; MAX_LOCKS]>,
+    /// What it gives up, and the epoch that its client had reported last.
+    pub frees: SmallVec<[Object; MAX_FREES]>,
+    /// See `frees`.
+    pub reported: u64,
     /// Its bytes from [`MARKS`] on.
     pub sealed: &'a [u8],
 }
@@ -160,22 +181,30 @@ impl<'a> Log<'a> {
             return None;
         }
         let counts = word(place, 32);
-        let (writes, locks) = (counts as u16, (counts >> 16) as u16 as usize);
-        let size = (counts >> 32) as usize;
-        let room = size.checked_sub(HEAD + 8 * locks)?;
-        if size > place.len() || locks > MAX_LOCKS || word(place, 16) != xxh3_64(&place[24..size]) {
+        let (writes, locks) = (counts as u16, (counts >> 16) as u8 as usize);
+        let (frees, size) = ((counts >> 24) as u8 as usize, (counts >> 32) as usize);
+        let room = size.checked_sub(HEAD + 8 * (locks + frees))?;
+        let fits = size <= place.len() && locks <= MAX_LOCKS && frees <= MAX_FREES;
+        if !fits || word(place, 16) != xxh3_64(&place[24..size]) {
             return None;
         }
         let (images, rest) = place[HEAD..size].split_at(room);
         check_writes(images, writes)?;
-        let locks = rest.chunks_exact(8).map(|at| {
+        let (locks, frees) = rest.split_at(8 * locks);
+        let locks = locks.chunks_exact(8).map(|at| {
             let word = word(at, 0);
             GlobalAddr::new(artesian_bus::NodeId((word >> 48) as u16), word)
+        });
+        let frees = frees.chunks_exact(8).map(|at| {
+            let word = word(at, 0);
+            (PoolAddr((word & ((1 << 40) - 1)) * GRANULE), SizeClass((word >> 40) as u8))
         });
         Some(Log {
             name: Name(word(place, 24)),
             writes: Writes { bytes: images, left: writes },
             locks: locks.collect(),
+            frees: frees.collect(),
+            reported: word(place, 40),
             sealed: &place[MARKS..size],
         })
     }

@@ -9,7 +9,8 @@
 //! 1. WRITE the redo log into its place of the client area, on all copies: **the commit point**;
 //! 2. WRITE the data, on all copies;
 //! 3. mark the log as done, so that nobody replays it over newer data;
-//! 4. CAS every lock from its own name to 0.
+//! 4. set the free bits of the objects that were given up, and CAS every lock from its own name
+//!    to 0.
 //!
 //! The steps are waited for one by one, unless everything lies on one node: then they are one
 //! batch, whose order does the same. A change of a single word with a single copy needs no log.
@@ -20,9 +21,14 @@
 //! idempotent) and the log is marked; then the locks go. No log of that name means that nothing was
 //! written. Repairers of one place exclude each other through a word in it, which a dead one loses.
 //!
+//! Objects that a transaction gives up stand in its log, too. Their bits are set by its client, or
+//! once by that client's recovery, which can tell what was done as long as the epoch stands.
+//!
 //! A lock word dies with its node. So a transaction commits only in the view it began in,
 //! and while the view changes the master replays all committed logs that are not done.
 
+#[cfg(test)]
+mod given_up;
 mod log;
 mod owner;
 mod repair;
@@ -33,8 +39,8 @@ pub(crate) mod testing;
 mod tests;
 mod transaction;
 
-pub use log::{Name, LOG_AREA, MAX_LOCKS, NUM_PLACES, PLACE_BYTES};
+pub use log::{Name, LOG_AREA, MAX_FREES, MAX_LOCKS, NUM_PLACES, PLACE_BYTES};
 pub use owner::Wait;
 pub use repair::{release_dead, repair_all, replay_committed};
 pub use target::Target;
-pub use transaction::{Logs, Rtx};
+pub use transaction::{Image, Logs, Rtx};

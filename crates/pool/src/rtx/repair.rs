@@ -4,9 +4,11 @@ use artesian_bus::{BusError, GlobalAddr, NodeId, Verb};
 use smallvec::SmallVec;
 
 use crate::address::ClientId;
-use crate::config::{META_REPLICAS, NUM_LOCKS};
+use crate::alloc::free_once;
+use crate::config::{meta, record, META_REPLICAS, NUM_LOCKS};
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
+use crate::membership::EPOCH_JUMP;
 use crate::object::word;
 use crate::rtx::log::{
     place_offset, Log, Name, DONE, HEAD, MARKS, NUM_PLACES, PLACE_BYTES, REPAIRER,
@@ -24,13 +26,17 @@ pub fn release_dead(fabric: &Fabric, lock: GlobalAddr, name: Name) -> Result<()>
     fabric.cas(lock, name.0, 0).map(drop)
 }
 
-/// Finishes all committed transactions of the dead client `dead` and frees every lock it holds.
-/// Returns how many transactions and how many locks there were.
+/// Finishes all committed transactions of the dead client `dead`, gives up what they gave up, and
+/// frees every lock it holds. Returns how many transactions and how many locks there were. Only
+/// for the one who recovers that client.
 pub fn repair_all(fabric: &Fabric, dead: ClientId) -> Result<(usize, usize)> {
     let mut finished = 0;
     for place in 0..NUM_PLACES {
-        let settle_one = || settle(fabric, dead.index, place, |log| log.owner() == dead);
-        finished += usize::from(with_place(fabric, dead.index, place, settle_one)?);
+        finished += with_place(fabric, dead.index, place, || {
+            let settled = settle(fabric, dead.index, place, |log| log.owner() == dead)?;
+            free_rest(fabric, dead, place)?;
+            Ok(usize::from(settled))
+        })?;
     }
     let mut freed = 0;
     for (node, _) in fabric.verbs().nodes() {
@@ -128,6 +134,42 @@ fn settle(
         locks.map(|&lock| Verb::cas(lock, log.name.0, 0)).collect();
     on_all_left(fabric, &mut batch)?;
     Ok(true)
+}
+
+/// Gives up the objects of the transaction in a place that its client may have died before giving
+/// up. A log that is whole has committed; whoever finished it otherwise left this to recovery.
+fn free_rest(fabric: &Fabric, dead: ClientId, place: usize) -> Result<()> {
+    let mut bytes = vec![0; PLACE_BYTES];
+    let at = first(&fabric.client_area(dead.index, place_offset(place)))?;
+    fabric.batch(&mut [Verb::read(at, &mut bytes)])?;
+    let Some(log) = Log::parse(&bytes).filter(|log| log.name.owner() == dead) else {
+        return Ok(());
+    };
+    if log.frees.is_empty() || !is_intact(fabric, dead, log.reported)? {
+        return Ok(());
+    }
+    for (addr, class) in log.frees {
+        match free_once(fabric, addr, class) {
+            // What cannot be an object is nobody's to free.
+            Ok(()) | Err(PoolError::Corrupt(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether the free bits that `dead` set after it had reported epoch `reported` still stand. They
+/// were seen at that epoch or later, so they go at two more; and if the epoch came that far, `dead`
+/// has reported again, which it does only with all its frees done. The epoch jumps when the first
+/// copy of it is lost, but only while everybody holds still.
+fn is_intact(fabric: &Fabric, dead: ClientId, reported: u64) -> Result<bool> {
+    let epoch = fabric.read_word(first(&fabric.meta(meta::EPOCH))?)?;
+    let passed = epoch.saturating_sub(reported);
+    if passed <= 1 {
+        return Ok(true);
+    }
+    let last = first(&fabric.client_record(dead.index, record::REPORTED))?;
+    Ok(passed % EPOCH_JUMP <= 1 && fabric.read_word(last)? == reported)
 }
 
 /// Locks go only after all data is written: if one is free, everything was.

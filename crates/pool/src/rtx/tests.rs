@@ -7,6 +7,7 @@ use super::log::{Draft, Log, MARKS};
 use super::testing::{declare_dead, TestPool};
 use super::*;
 use crate::address::{ClientId, PoolAddr};
+use crate::class::SizeClass;
 use crate::config::NUM_LOCKS;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
@@ -239,13 +240,15 @@ fn locks_out_of_order_give_way() {
     assert_eq!(locks_held(&one), 0);
 }
 
+const GIVEN_UP: (PoolAddr, SizeClass) = (PoolAddr(0x2_0040), SizeClass(9));
+
 fn sample() -> Vec<u8> {
     let mut draft = Draft::default();
     draft.clear();
     draft.push(account(3), &image(9)).unwrap();
     draft.push(Target::Meta(24), &[1, 2, 3]).unwrap();
     let name = Name::new(ClientId { index: 3, incarnation: 9 }, 77, 5);
-    draft.seal(name, &[GlobalAddr::new(NodeId(2), 800)]);
+    draft.seal(name, &[GlobalAddr::new(NodeId(2), 800)], &[GIVEN_UP], 17);
     [&[0; MARKS], draft.sealed()].concat()
 }
 
@@ -257,6 +260,7 @@ fn logs_come_back_and_torn_ones_do_not() {
     let writes: Vec<_> = log.writes.collect();
     assert_eq!(writes, [(account(3), &image(9)[..]), (Target::Meta(24), &[1, 2, 3][..])]);
     assert_eq!(log.locks[..], [GlobalAddr::new(NodeId(2), 800)]);
+    assert_eq!((&log.frees[..], log.reported), (&[GIVEN_UP][..], 17));
     for cut in 0..bytes.len() - 1 {
         let mut torn = bytes.clone();
         torn[cut..].fill(0);

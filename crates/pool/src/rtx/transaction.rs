@@ -5,10 +5,13 @@ use std::cell::{Cell, RefCell, RefMut};
 use artesian_bus::{GlobalAddr, NodeId, Verb};
 use smallvec::SmallVec;
 
+use crate::address::PoolAddr;
+use crate::alloc::{undo_doubles, Allocator};
+use crate::class::SizeClass;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
-use crate::rtx::log::PLACE_BYTES;
-use crate::rtx::log::{place_offset, Draft, Log, Name, DONE, MARKS, MAX_LOCKS, NUM_PLACES};
+use crate::rtx::log::{place_offset, Draft, Log, Name, Object, DONE, MARKS};
+use crate::rtx::log::{MAX_FREES, MAX_LOCKS, NUM_PLACES, PLACE_BYTES};
 use crate::rtx::owner::{is_dead, Wait};
 use crate::rtx::repair::release_dead;
 use crate::rtx::target::Target;
@@ -27,7 +30,7 @@ pub struct Logs {
     drafts: [RefCell<Draft>; NUM_PLACES],
     open: Cell<u8>,
     bytes: Cell<u64>,
-    off: bool,
+    off: Cell<bool>,
 }
 
 impl Default for Logs {
@@ -37,15 +40,16 @@ impl Default for Logs {
             drafts: std::array::from_fn(|_| RefCell::default()),
             open: Cell::new(0),
             bytes: Cell::new(0),
-            off: false,
+            off: Cell::new(false),
         }
     }
 }
 
 impl Logs {
-    /// Transactions without logs, which do not survive their client: to measure what logs cost.
-    pub fn without_fault_tolerance() -> Logs {
-        Logs { off: true, ..Logs::default() }
+    /// With `off`, transactions write no logs and do not survive their client or a lost node: only
+    /// to measure what logs cost.
+    pub fn set_off(&self, off: bool) {
+        self.off.set(off);
     }
 
     /// Bytes of logs written so far, on one copy.
@@ -77,7 +81,16 @@ pub struct Rtx<'a> {
     place: usize,
     epoch: u64,
     locks: SmallVec<[GlobalAddr; MAX_LOCKS]>,
+    frees: SmallVec<[Object; MAX_FREES]>,
+    /// Where the free bits lie.
+    bits: SmallVec<[(PoolAddr, u64); MAX_FREES]>,
+    /// They have been set.
+    freed: Cell<bool>,
+    reported: u64,
 }
+
+/// An object to be written to all copies.
+pub type Image<'a> = (PoolAddr, &'a [u8]);
 
 impl<'a> Rtx<'a> {
     /// Opens a transaction.
@@ -87,8 +100,19 @@ impl<'a> Rtx<'a> {
         let mut draft = logs.drafts[place].borrow_mut();
         draft.clear();
         let name = Name::new(fabric.me(), logs.numbers[place].get(), place);
-        let (epoch, locks) = (fabric.epoch(), SmallVec::new());
-        Ok(Rtx { fabric, logs, draft, name, place, epoch, locks })
+        Ok(Rtx {
+            fabric,
+            logs,
+            draft,
+            name,
+            place,
+            epoch: fabric.epoch(),
+            locks: SmallVec::new(),
+            frees: SmallVec::new(),
+            bits: SmallVec::new(),
+            freed: Cell::new(false),
+            reported: 0,
+        })
     }
 
     /// Takes the lock of `target` and reads `into.len()` bytes there in the same round trip.
@@ -96,11 +120,22 @@ impl<'a> Rtx<'a> {
     /// Locks may be taken in any order: one that is out of order is only tried for a while, then
     /// the answer is [`PoolError::Conflict`] and the caller rolls back and begins again.
     pub fn lock(&mut self, target: Target, into: &mut [u8]) -> Result<()> {
+        self.lock_beside(target, into, None)
+    }
+
+    /// [`Rtx::lock`], and a new object, which nobody knows yet, is written on the way. It is there
+    /// after any return but an error.
+    pub fn lock_beside(
+        &mut self,
+        target: Target,
+        into: &mut [u8],
+        mut new: Option<Image<'_>>,
+    ) -> Result<()> {
         let lock = target.lock_word(self.fabric)?;
         let ordered = self.locks.iter().all(|&held| held < lock);
         let mut wait = Wait::new(self.fabric);
         loop {
-            let found = self.attempt(lock, target, into)?;
+            let found = self.attempt(lock, target, into, new.take())?;
             if found == 0 {
                 return Ok(());
             }
@@ -116,19 +151,31 @@ impl<'a> Rtx<'a> {
     }
 
     /// One try; returns what the lock word held, 0 if the lock is ours now.
-    fn attempt(&mut self, lock: GlobalAddr, target: Target, into: &mut [u8]) -> Result<u64> {
+    fn attempt(
+        &mut self,
+        lock: GlobalAddr,
+        target: Target,
+        into: &mut [u8],
+        new: Option<Image<'_>>,
+    ) -> Result<u64> {
         self.check_view()?;
-        let read = Verb::read(target.primary(self.fabric)?, into);
         // Two targets may share a lock word.
-        if self.locks.contains(&lock) {
-            self.fabric.batch(&mut [read])?;
-            return Ok(0);
-        }
-        if self.locks.len() == MAX_LOCKS {
+        let held = self.locks.contains(&lock);
+        if self.locks.len() == MAX_LOCKS && !held {
             return Err(PoolError::Invalid(format!("more than {MAX_LOCKS} locks")));
         }
-        let mut verbs = [Verb::cas(lock, 0, self.name.0), read];
+        let expected = if held { self.name.0 } else { 0 };
+        let mut verbs: SmallVec<[Verb<'_>; 8]> = SmallVec::new();
+        verbs.push(Verb::cas(lock, expected, self.name.0));
+        verbs.push(Verb::read(target.primary(self.fabric)?, into));
+        if let Some((addr, image)) = new {
+            let copies = self.fabric.copies(addr);
+            verbs.extend(copies.iter().map(|&copy| Verb::write(copy, image)));
+        }
         let outcome = self.fabric.batch(&mut verbs);
+        if held {
+            return outcome.map(|()| 0);
+        }
         let found = verbs[0].found();
         // When the batch failed the lock may be ours: the roll back tries to give it back.
         if found == 0 {
@@ -150,13 +197,25 @@ impl<'a> Rtx<'a> {
         self.draft.push(target, image)
     }
 
+    /// Notes that the object at `addr`, which these writes unlink, is given up when the
+    /// transaction commits: exactly once, whoever finishes it.
+    pub fn free(&mut self, alloc: &mut Allocator, addr: PoolAddr, class: SizeClass) -> Result<()> {
+        if self.frees.len() == MAX_FREES {
+            return Err(PoolError::Invalid(format!("more than {MAX_FREES} objects given up")));
+        }
+        self.bits.push(alloc.free_bit(addr, class)?);
+        self.frees.push((addr, class));
+        self.reported = alloc.reported();
+        Ok(())
+    }
+
     /// Makes all writes visible, or none. After an error nothing was or will be written, except
     /// when the bus failed for good ([`PoolError::Bus`]).
     pub fn commit(mut self) -> Result<()> {
         self.check_view()?;
-        self.draft.seal(self.name, &self.locks);
-        let one_word = self.is_one_word();
-        let needs_log = !self.logs.off && !one_word;
+        self.draft.seal(self.name, &self.locks, &self.frees, self.reported);
+        let one_word = self.frees.is_empty() && self.is_one_word();
+        let needs_log = !self.logs.off.get() && !one_word;
         if needs_log {
             self.logs.bytes.set(self.logs.bytes.get() + self.draft.sealed().len() as u64);
         }
@@ -194,8 +253,7 @@ impl<'a> Rtx<'a> {
         if needs_log {
             self.done_verbs(&mut batch);
         }
-        self.unlock_verbs(&mut batch);
-        self.fabric.batch(&mut batch)
+        self.end(batch)
     }
 
     /// All that follows the commit point, step by step.
@@ -209,15 +267,32 @@ impl<'a> Rtx<'a> {
             self.fabric.batch(&mut batch)?;
         }
         batch.clear();
+        self.end(batch)
+    }
+
+    /// Sets the free bits and gives the locks back, behind what the batch holds already. Bits take
+    /// effect on all nodes that are left, whatever the batch says of the view.
+    fn end(&self, mut batch: Batch<'_>) -> Result<()> {
+        if !self.freed.get() {
+            for &(word, bit) in &self.bits {
+                let copies = self.fabric.copies(word);
+                batch.extend(copies.into_iter().map(|copy| Verb::faa(copy, bit)));
+            }
+        }
         self.unlock_verbs(&mut batch);
-        self.fabric.batch(&mut batch)
+        let outcome = self.fabric.batch(&mut batch);
+        if matches!(outcome, Err(PoolError::Bus(_))) || self.freed.replace(true) {
+            return outcome;
+        }
+        undo_doubles(self.fabric, &batch)?;
+        outcome
     }
 
     /// The view changed while the transaction committed: the log tells what became of it.
     fn resume(&mut self) -> Result<()> {
         for _ in 0..MOST_VIEWS {
             let outcome = match self.look_up() {
-                Ok(Some(true)) => self.release(),
+                Ok(Some(true)) => self.end(Batch::new()),
                 Ok(Some(false)) => self.finish(true),
                 Ok(None) => return Err(PoolError::ViewChanged),
                 Err(error) => Err(error),

@@ -1,0 +1,3 @@
+//! The ordered index.
+
+mod ops;
