@@ -107,7 +107,7 @@ impl Draft {
             self.bytes.extend_from_slice(&lock_bytes(*lock));
         }
         for (addr, class) in frees {
-            let word = u64::from(class.0) << 40 | addr.0 / GRANULE;
+            let word = (u64::from(class.0) << 40) | (addr.0 / GRANULE);
             self.bytes.extend_from_slice(&word.to_le_bytes());
         }
         let size = self.bytes.len() as u32;
