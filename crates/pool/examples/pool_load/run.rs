@@ -1,0 +1,149 @@
+//! One client's part of a workload.
+
+use artesian_pool::client::Client;
+use artesian_pool::store::Expiry;
+use pico_args::Arguments;
+use rustix::time::{clock_gettime, ClockId};
+use serde_json::{json, Map, Value};
+
+use crate::costs::Costs;
+use crate::setup::join;
+use crate::workload::{key, Kind, Workload};
+use crate::Error;
+
+/// One operation of so many is timed and its verbs counted; of large values every one.
+const EVERY: u64 = 16;
+const LARGE: usize = 16 << 10;
+/// How often the lease is looked after.
+const TICK_NS: u64 = 200_000_000;
+
+struct Runner {
+    client: Client,
+    workload: Workload,
+    value: Vec<u8>,
+    into: Vec<u8>,
+    misses: u64,
+}
+
+/// Works from now on, and counts from `--start` (nanoseconds of the monotonic clock) on for
+/// `--seconds`.
+pub fn run(pool: &str, mut args: Arguments) -> Result<Value, Error> {
+    let letter: String = args.value_from_str("--workload")?;
+    let keys: u64 = args.value_from_str("--keys")?;
+    let value_bytes: usize = args.value_from_str("--value-bytes")?;
+    let seconds: f64 = args.value_from_str("--seconds")?;
+    let start: Option<u64> = args.opt_value_from_str("--start")?;
+    let me: u64 = args.opt_value_from_str("--client")?.unwrap_or(0);
+    let clients: u64 = args.opt_value_from_str("--clients")?.unwrap_or(1);
+    let delay_ns: u64 = args.opt_value_from_str("--delay-ns")?.unwrap_or(0);
+    let cache_mib: usize = args.opt_value_from_str("--cache-mib")?.unwrap_or(16);
+    let workload = Workload::new(&letter, keys, me, clients).ok_or("workloads are a to f")?;
+    let client = join(pool, delay_ns, cache_mib)?;
+    let start = start.unwrap_or_else(|| client.fabric().verbs().now_ns() + 500_000_000);
+    let value = (0..value_bytes).map(|at| at as u8).collect();
+    let mut runner = Runner { client, workload, value, into: Vec::new(), misses: 0 };
+    runner.work(start)?;
+    let counted = runner.count(start, (seconds * 1e9) as u64)?;
+    runner.client.leave()?;
+    Ok(counted)
+}
+
+/// Seconds of CPU time of this process.
+fn cpu_seconds() -> f64 {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
+}
+
+impl Runner {
+    /// Works until `end`; the counts do not matter.
+    fn work(&mut self, end: u64) -> Result<(), Error> {
+        while self.client.fabric().verbs().now_ns() < end {
+            self.client.tick()?;
+            for _ in 0..if self.value.len() >= LARGE { 1 } else { 256 } {
+                self.step()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, start: u64, ns: u64) -> Result<Value, Error> {
+        let every = if self.value.len() >= LARGE { 1 } else { EVERY };
+        let mut costs = Kind::ALL.map(|_| Costs::new());
+        let (mut done, mut ticked, mut now) = (0_u64, start, start);
+        self.misses = 0;
+        let cpu = cpu_seconds();
+        while now < start + ns {
+            for _ in 1..every {
+                self.step()?;
+            }
+            let before = (self.client.fabric().verbs().tally(), self.now());
+            let kind = self.step()?;
+            now = self.now();
+            let tally = self.client.fabric().verbs().tally() - before.0;
+            if let Ok(costs) = &mut costs[kind as usize] {
+                costs.add(now - before.1, tally);
+            }
+            done += every;
+            if now - ticked > TICK_NS {
+                self.client.tick()?;
+                ticked = now;
+            }
+        }
+        let mut kinds = Map::new();
+        for (kind, costs) in Kind::ALL.iter().zip(costs) {
+            if let Some(report) = costs?.report() {
+                kinds.insert(kind.name().into(), report);
+            }
+        }
+        let seconds = (now - start) as f64 / 1e9;
+        Ok(json!({
+            "operations": done,
+            "seconds": seconds,
+            "ops_per_s": done as f64 / seconds,
+            "cpu_seconds": cpu_seconds() - cpu,
+            "misses": self.misses,
+            "kinds": kinds,
+        }))
+    }
+
+    fn now(&self) -> u64 {
+        self.client.fabric().verbs().now_ns()
+    }
+
+    #[inline]
+    fn step(&mut self) -> Result<Kind, Error> {
+        let (kind, number) = self.workload.next();
+        let key = key(number);
+        match kind {
+            Kind::Read => self.read(&key)?,
+            Kind::Update => self.write(&key, number)?,
+            Kind::Insert => {
+                self.stamp(number);
+                self.client.insert(0, &key, &self.value, Expiry::Never)?;
+            }
+            Kind::ReadModifyWrite => {
+                self.read(&key)?;
+                self.write(&key, number)?;
+            }
+        }
+        Ok(kind)
+    }
+
+    fn read(&mut self, key: &[u8]) -> Result<(), Error> {
+        let found = self.client.get(0, key, &mut self.into)?;
+        self.misses += u64::from(!found);
+        Ok(())
+    }
+
+    fn write(&mut self, key: &[u8], number: u64) -> Result<(), Error> {
+        self.stamp(number);
+        Ok(self.client.put(0, key, &self.value, Expiry::Never)?)
+    }
+
+    /// Makes the value differ from the others.
+    fn stamp(&mut self, number: u64) {
+        if let Some(first) = self.value.first_chunk_mut() {
+            *first = number.to_le_bytes();
+        }
+    }
+}

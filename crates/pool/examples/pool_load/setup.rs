@@ -1,0 +1,56 @@
+//! Making, filling and removing a pool.
+
+use artesian_bus::shm::ShmNodes;
+use artesian_bus::NodeId;
+use artesian_pool::client::Client;
+use artesian_pool::store::Expiry;
+use artesian_pool::{lifecycle, PoolConfig};
+use pico_args::Arguments;
+use serde_json::{json, Value};
+
+use crate::workload::key;
+use crate::Error;
+
+/// A new pool, in place of one of that name.
+pub fn create(pool: &str, mut args: Arguments) -> Result<Value, Error> {
+    let nodes: u16 = args.opt_value_from_str("--nodes")?.unwrap_or(1);
+    let replicas: u8 = args.opt_value_from_str("--replicas")?.unwrap_or(1);
+    let mib: u64 = args.opt_value_from_str("--node-mib")?.unwrap_or(512);
+    remove(pool)?;
+    let shm = ShmNodes::open(pool)?;
+    for node in 0..nodes {
+        shm.create_node(NodeId(node), mib << 20)?;
+    }
+    let config = PoolConfig::for_size(mib << 20, nodes, replicas);
+    lifecycle::format(&shm.connect(), &config)?;
+    Ok(json!({ "nodes": nodes, "replicas": replicas, "node_mib": mib }))
+}
+
+/// Removes the pool if there is one.
+pub fn remove(pool: &str) -> Result<Value, Error> {
+    Ok(json!({ "removed": ShmNodes::open(pool)?.remove()? }))
+}
+
+/// A client of the pool with a modelled delay of every batch; 0 for none.
+pub fn join(pool: &str, delay_ns: u64, cache_mib: usize) -> Result<Client, Error> {
+    let verbs = ShmNodes::open(pool)?.connect().with_delay(delay_ns);
+    Ok(Client::with_cache(Box::new(verbs), cache_mib << 20)?)
+}
+
+/// Gives keys 0 to `--keys` a value.
+pub fn fill(pool: &str, mut args: Arguments) -> Result<Value, Error> {
+    let keys: u64 = args.value_from_str("--keys")?;
+    let value_bytes: usize = args.value_from_str("--value-bytes")?;
+    let mut client = join(pool, 0, 16)?;
+    let value = vec![7; value_bytes];
+    let started = client.fabric().verbs().now_ns();
+    for number in 0..keys {
+        client.put(0, &key(number), &value, Expiry::Never)?;
+        if number % 1024 == 0 {
+            client.tick()?;
+        }
+    }
+    let seconds = (client.fabric().verbs().now_ns() - started) as f64 / 1e9;
+    client.leave()?;
+    Ok(json!({ "keys": keys, "seconds": seconds }))
+}
