@@ -222,6 +222,10 @@ pub mod record {
     pub const REPAIRER: u64 = 64;
     /// How many hazard words of the client's area are in use.
     pub const PINNED: u64 = 72;
+    /// Keys that the client has read, as far as it has told.
+    pub const READS: u64 = 80;
+    /// Keys that the client has written or deleted, as far as it has told.
+    pub const WRITES: u64 = 88;
 }
 
 /// Where things lie in a client's area, in bytes from its start.

@@ -16,6 +16,7 @@ pub mod lifecycle;
 pub mod membership;
 pub mod namespace;
 pub mod object;
+pub mod observe;
 pub mod pin;
 pub mod recover;
 pub mod rtx;

@@ -12,5 +12,5 @@ mod tests;
 
 pub use format::{format, format_node};
 pub use header::{read_header, VERSION};
-pub use join::join;
+pub use join::{agreed_config, join};
 pub use leave::leave;
