@@ -212,7 +212,8 @@ pub mod record {
     pub const LEASE: u64 = 24;
     /// Epoch seen at the client's last quiescent moment; `u64::MAX` while it is idle.
     pub const REPORTED: u64 = 32;
-    /// Operations up to this sequence number have had their old objects freed.
+    /// Operations up to this sequence number have had their old objects freed. Written before the
+    /// report that ends them.
     pub const FLUSHED: u64 = 40;
     /// Mailbox: the view epoch the client shall move to, times 2, plus 1 while it must hold still.
     pub const MAILBOX: u64 = 48;
@@ -226,6 +227,8 @@ pub mod record {
     pub const READS: u64 = 80;
     /// Keys that the client has written or deleted, as far as it has told.
     pub const WRITES: u64 = 88;
+    /// Announcements up to this number are done with: the ring's window starts behind it.
+    pub const WINDOW: u64 = 96;
 }
 
 /// Where things lie in a client's area, in bytes from its start.

@@ -21,7 +21,7 @@ pub use frees::free_once;
 pub(crate) use frees::undo_doubles;
 pub use geometry::{Geometry, Place, Shape};
 pub use orphan::{abandon_blocks, Liveness};
-pub use ring::{announced, Announced};
+pub use ring::{announced, Announced, Announcements};
 
 use frees::Frees;
 use quiesce::Pace;
@@ -85,14 +85,18 @@ impl Allocator {
     pub fn allocate(&mut self, fabric: &Fabric, bytes: usize) -> Result<Allocation> {
         debug_assert!(!self.is_idle(), "resume before the next operation");
         let class = self.class_for(bytes)?;
-        if let Some((addr, sequence)) = self.supply.pop(class) {
-            return Ok(Allocation { addr, class, sequence });
+        if let Some(allocation) = self.pop(class) {
+            return Ok(allocation);
         }
         self.refill(fabric, class, bytes)?;
-        match self.supply.pop(class) {
-            Some((addr, sequence)) => Ok(Allocation { addr, class, sequence }),
-            None => Err(PoolError::Full { bytes }),
-        }
+        self.pop(class).ok_or(PoolError::Full { bytes })
+    }
+
+    #[inline]
+    fn pop(&mut self, class: SizeClass) -> Option<Allocation> {
+        let (addr, place) = self.supply.pop(class)?;
+        let sequence = self.ring.begin(place);
+        Some(Allocation { addr, class, sequence })
     }
 
     #[inline]
@@ -106,11 +110,13 @@ impl Allocator {
         }
     }
 
-    /// Takes back room that no other client can have seen the address of. Its number is not
-    /// [completed](Allocator::complete): it goes with the room to the next operation.
+    /// Takes back room that no other client can have seen the address of, instead of
+    /// [completing](Allocator::complete) its operation.
     #[inline]
     pub fn recycle(&mut self, allocation: Allocation) {
-        self.supply.push(allocation.class, allocation.addr, allocation.sequence);
+        if let Some(place) = self.ring.abandon(allocation.sequence) {
+            self.supply.push(allocation.class, allocation.addr, place);
+        }
     }
 
     /// Gives up an object that others may have seen, after it was unlinked: exactly once, by the

@@ -105,7 +105,7 @@ impl Allocator {
             return Ok(());
         }
         self.turn(fabric, None)?;
-        steadily(|| report(fabric, u64::MAX, None))?;
+        steadily(|| report(fabric, u64::MAX))?;
         self.pace.idle = true;
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Allocator {
         let mut seen = steadily(|| read_epoch(fabric))?;
         // Until the report is there, the epoch moves on without this client; then by one at most.
         for _ in 0..ATTEMPTS {
-            steadily(|| report(fabric, seen, None))?;
+            steadily(|| report(fabric, seen))?;
             let now = steadily(|| read_epoch(fabric))?;
             if now == seen {
                 (self.pace.idle, self.pace.reported) = (false, seen);
@@ -181,11 +181,10 @@ impl Allocator {
             Some(_) => (numbers, usize::MAX),
         };
         let (seen, collected) = self.collect(fabric, most, bytes);
+        self.tell_finished(fabric)?;
         let epoch = steadily(|| read_epoch(fabric))?;
-        let finished = self.ring.finished();
-        steadily(|| report(fabric, epoch, Some(finished)))?;
+        steadily(|| report(fabric, epoch))?;
         self.pace.reported = epoch;
-        self.ring.set_flushed(finished);
         for id in seen {
             if let Some(block) = self.supply.block(id) {
                 block.seen_at(epoch);
@@ -204,6 +203,22 @@ impl Allocator {
             self.withdraw(512);
         }
         outcome.and(collected)
+    }
+
+    /// Tells which operations are finished: after their frees are flushed, at any moment.
+    pub(super) fn tell_finished(&mut self, fabric: &Fabric) -> Result<()> {
+        let finished = self.ring.finished();
+        let (flushed, window) = (finished.flushed.to_le_bytes(), finished.window.to_le_bytes());
+        steadily(|| {
+            let mut verbs: SmallVec<[Verb<'_>; 6]> = SmallVec::new();
+            for copy in fabric.client_record(fabric.me().index, 0) {
+                verbs.push(Verb::write(copy.add(record::FLUSHED), &flushed));
+                verbs.push(Verb::write(copy.add(record::WINDOW), &window));
+            }
+            fabric.batch(&mut verbs)
+        })?;
+        self.ring.set_finished(finished);
+        Ok(())
     }
 
     /// Reads bitmaps of some blocks, round robin. Returns the blocks with new bits. A block whose
@@ -370,16 +385,13 @@ pub(super) fn read_epoch(fabric: &Fabric) -> Result<u64> {
     Ok(epoch)
 }
 
-/// Writes REPORTED and, behind it, FLUSHED.
-fn report(fabric: &Fabric, epoch: u64, flushed: Option<u64>) -> Result<()> {
-    const { assert!(record::FLUSHED == record::REPORTED + 8) };
-    let mut words = [0; 16];
-    words[..8].copy_from_slice(&epoch.to_le_bytes());
-    words[8..].copy_from_slice(&flushed.unwrap_or(0).to_le_bytes());
-    let words = &words[..if flushed.is_some() { 16 } else { 8 }];
+/// Writes REPORTED. What the client did before must be there already, on all copies: the bits that
+/// it has set may be reused from now on, and then nothing tells a second time that it set them.
+fn report(fabric: &Fabric, epoch: u64) -> Result<()> {
+    let bytes = epoch.to_le_bytes();
     let copies = fabric.client_record(fabric.me().index, record::REPORTED);
     let mut verbs: SmallVec<[Verb<'_>; 3]> =
-        copies.iter().map(|&copy| Verb::write(copy, words)).collect();
+        copies.iter().map(|&copy| Verb::write(copy, &bytes)).collect();
     fabric.batch(&mut verbs)
 }
 

@@ -1,7 +1,11 @@
-//! The ring of announced objects in the client's area.
+//! The ring of announced objects in the client's area, and the numbers of operations.
 //!
-//! Entry `s % 2048` is `lap 16 | class 8 | address in granules 40` with lap = s / 2048: an entry
-//! tells by itself whether it belongs to the window behind FLUSHED, so there is no head to keep.
+//! Place `p` of the ring lies at `p % 2048` and is `lap 16 | class 8 | address in granules 40` with
+//! lap = p / 2048: an entry tells by itself whether it belongs to the window behind WINDOW, so there
+//! is no head to keep. Places are given out when objects are announced, the numbers of operations
+//! when objects are used: FLUSHED must not wait for objects that lie about unused.
+
+use std::collections::VecDeque;
 
 use artesian_bus::Verb;
 use smallvec::SmallVec;
@@ -25,70 +29,131 @@ pub struct Announced {
     pub addr: PoolAddr,
     /// Its class.
     pub class: SizeClass,
-    /// The number of the operation that uses it: it was used iff its log entry has this number
-    /// and the client.
-    pub sequence: u64,
+    /// Where it was announced.
+    pub place: u64,
+}
+
+/// What a client had announced.
+#[derive(Clone, Debug, Default)]
+pub struct Announcements {
+    /// All operations up to this number are finished: an object was used in another one iff its
+    /// log entry has a larger number and the client.
+    pub flushed: u64,
+    /// The objects, by place.
+    pub objects: Vec<Announced>,
+}
+
+/// An operation that has begun.
+struct Open {
+    place: u64,
+    over: bool,
 }
 
 /// The owner's side of the ring.
 pub(super) struct Ring {
-    /// The number of the next object announced.
+    /// The place of the next object announced.
     next: u64,
-    /// What FLUSHED says in the pool.
-    flushed: u64,
-    /// Bit `s % 2048`: number s is done with.
+    /// What WINDOW says in the pool.
+    window: u64,
+    /// Bit `p % 2048`: place p is done with.
     done: [u64; (PLACES / 64) as usize],
+    /// Operations that are not over, and some behind them, in the order of their numbers.
+    open: VecDeque<Open>,
+    /// The number of the first of them.
+    first: u64,
+}
+
+/// How far a client is: what WINDOW and FLUSHED may say once all frees so far are flushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Finished {
+    pub(super) window: u64,
+    pub(super) flushed: u64,
 }
 
 impl Ring {
     pub(super) fn new() -> Ring {
-        Ring { next: 1, flushed: 0, done: [0; (PLACES / 64) as usize] }
+        let done = [0; (PLACES / 64) as usize];
+        Ring { next: 1, window: 0, done, open: VecDeque::new(), first: 1 }
     }
 
     /// Entries that may be announced now.
     pub(super) fn room(&self) -> usize {
-        (self.flushed + PLACES + 1 - self.next) as usize
+        (self.window + PLACES + 1 - self.next) as usize
     }
 
-    /// The next number.
+    /// The next place.
     pub(super) fn next(&self) -> u64 {
         self.next
     }
 
-    /// Number `sequence` is done with, once the frees so far are flushed.
+    /// An operation with the object announced at `place` begins; returns its number.
+    #[inline]
+    pub(super) fn begin(&mut self, place: u64) -> u64 {
+        self.open.push_back(Open { place, over: false });
+        self.first + self.open.len() as u64 - 1
+    }
+
+    /// Operation `sequence` is over; returns the place of its object, if it was open.
+    #[inline]
+    fn end(&mut self, sequence: u64) -> Option<u64> {
+        let at = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
+        let open = self.open.get_mut(at).filter(|open| !open.over)?;
+        open.over = true;
+        let place = open.place;
+        while self.open.front().is_some_and(|open| open.over) {
+            self.open.pop_front();
+            self.first += 1;
+        }
+        Some(place)
+    }
+
+    /// Operation `sequence` is over once the frees so far are flushed.
     #[inline]
     pub(super) fn complete(&mut self, sequence: u64) {
-        if sequence > self.flushed && sequence < self.next {
-            let place = sequence % PLACES;
-            self.done[(place / 64) as usize] |= 1 << (place % 64);
+        if let Some(place) = self.end(sequence) {
+            self.retire(place);
         }
     }
 
-    /// Up to where all numbers are done with: what FLUSHED may say once all frees are flushed.
-    pub(super) fn finished(&self) -> u64 {
-        let mut last = self.flushed;
-        while last + 1 < self.next {
-            let place = (last + 1) % PLACES;
-            let word = self.done[(place / 64) as usize] >> (place % 64);
-            let run = u64::from(word.trailing_ones()).min(self.next - last - 1);
-            last += run;
-            if run < 64 - place % 64 {
+    /// Operation `sequence` never was: its object is still announced at the place that is returned.
+    pub(super) fn abandon(&mut self, sequence: u64) -> Option<u64> {
+        self.end(sequence)
+    }
+
+    /// Place `place` is done with.
+    #[inline]
+    pub(super) fn retire(&mut self, place: u64) {
+        if place > self.window && place < self.next {
+            let at = place % PLACES;
+            self.done[(at / 64) as usize] |= 1 << (at % 64);
+        }
+    }
+
+    /// See [`Finished`].
+    pub(super) fn finished(&self) -> Finished {
+        let mut window = self.window;
+        while window + 1 < self.next {
+            let at = (window + 1) % PLACES;
+            let word = self.done[(at / 64) as usize] >> (at % 64);
+            let run = u64::from(word.trailing_ones()).min(self.next - window - 1);
+            window += run;
+            if run < 64 - at % 64 {
                 break;
             }
         }
-        last
+        Finished { window, flushed: self.first - 1 }
     }
 
-    /// FLUSHED says `flushed` now.
-    pub(super) fn set_flushed(&mut self, flushed: u64) {
-        for sequence in self.flushed + 1..=flushed {
-            let place = sequence % PLACES;
-            self.done[(place / 64) as usize] &= !(1 << (place % 64));
+    /// WINDOW says this now.
+    pub(super) fn set_finished(&mut self, finished: Finished) {
+        for place in self.window + 1..=finished.window {
+            let at = place % PLACES;
+            self.done[(at / 64) as usize] &= !(1 << (at % 64));
         }
-        self.flushed = flushed;
+        self.window = finished.window;
     }
 
-    /// Writes objects of `class` into the ring; returns the first one's number.
+    /// Writes objects of `class` into the ring; returns the first one's place.
     pub(super) fn announce(
         &mut self,
         fabric: &Fabric,
@@ -126,39 +191,40 @@ impl Ring {
     }
 }
 
-fn encode(sequence: u64, class: SizeClass, addr: PoolAddr) -> u64 {
-    let lap = (sequence / PLACES) & 0xffff;
+fn encode(place: u64, class: SizeClass, addr: PoolAddr) -> u64 {
+    let lap = (place / PLACES) & 0xffff;
     lap << 48 | u64::from(class.0) << 40 | (addr.0 / GRANULE)
 }
 
-/// What `dead` had announced and may have used in operations that are not flushed, in the order
-/// of its numbers. An object announced twice (the first time without use) comes once, with the
-/// later number. Entries that name no object are left out: they were never used.
-pub fn announced(fabric: &Fabric, dead: ClientId) -> Result<Vec<Announced>> {
-    let record = fabric.client_record(dead.index, record::FLUSHED)[0];
+/// What `dead` had announced and may have used in operations that are not flushed. An object
+/// announced twice (the first time without use) comes once, with the later place. Entries that name
+/// no object are left out: they were never used.
+pub fn announced(fabric: &Fabric, dead: ClientId) -> Result<Announcements> {
+    let words = fabric.client_record(dead.index, 0)[0];
     let ring = fabric.client_area(dead.index, area::RING)[0];
-    let (mut flushed, mut bytes) = ([0; 8], vec![0; (PLACES * 8) as usize]);
-    debug_assert!(u64::from(dead.index) * meta::CLIENT_RECORD < meta::NAMESPACE_TABLE);
-    fabric.batch(&mut [Verb::read(record, &mut flushed), Verb::read(ring, &mut bytes)])?;
-    let flushed = u64::from_le_bytes(flushed);
-    if flushed >= 1 << 48 {
+    let mut words_bytes = [0; meta::CLIENT_RECORD as usize];
+    let mut bytes = vec![0; (PLACES * 8) as usize];
+    fabric.batch(&mut [Verb::read(words, &mut words_bytes), Verb::read(ring, &mut bytes)])?;
+    let flushed = word(&words_bytes, record::FLUSHED as usize);
+    let window = word(&words_bytes, record::WINDOW as usize);
+    if flushed >= 1 << 48 || window >= 1 << 48 {
         return Err(PoolError::Corrupt(format!("{dead:?} claims {flushed} operations")));
     }
     let geometry = Geometry::of(fabric.config());
     let regions = fabric.view().regions.len() as u64;
     let limit = regions << fabric.config().region_shift;
-    let mut found: Vec<Announced> = Vec::new();
-    for sequence in flushed + 1..=flushed + PLACES {
-        let entry = word(&bytes, (sequence % PLACES * 8) as usize);
+    let mut objects: Vec<Announced> = Vec::new();
+    for place in window + 1..=window + PLACES {
+        let entry = word(&bytes, (place % PLACES * 8) as usize);
         let addr = PoolAddr((entry & ((1 << 40) - 1)) * GRANULE);
         let class = SizeClass((entry >> 40) as u8);
         let known = addr.0 < limit && geometry.place(addr, class).is_ok();
-        if known && encode(sequence, class, addr) == entry {
-            found.push(Announced { addr, class, sequence });
+        if known && encode(place, class, addr) == entry {
+            objects.push(Announced { addr, class, place });
         }
     }
-    found.sort_by_key(|object| (object.addr, std::cmp::Reverse(object.sequence)));
-    found.dedup_by_key(|object| object.addr);
-    found.sort_by_key(|object| object.sequence);
-    Ok(found)
+    objects.sort_by_key(|object| (object.addr, std::cmp::Reverse(object.place)));
+    objects.dedup_by_key(|object| object.addr);
+    objects.sort_by_key(|object| object.place);
+    Ok(Announcements { flushed, objects })
 }

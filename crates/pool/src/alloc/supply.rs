@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use artesian_bus::Verb;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -13,7 +12,6 @@ use super::table::{self, BlockState};
 use super::Allocator;
 use crate::address::PoolAddr;
 use crate::class::SizeClass;
-use crate::config::record;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
 
@@ -36,7 +34,7 @@ pub(super) struct Supply {
 /// Objects and blocks of one class.
 #[derive(Default)]
 struct Class {
-    /// Announced objects with their numbers, the lowest at the end.
+    /// Announced objects with their places in the ring, the lowest at the end.
     announced: Vec<(PoolAddr, u64)>,
     /// Blocks with free objects.
     sources: Vec<u32>,
@@ -62,8 +60,8 @@ impl Supply {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, class: SizeClass, addr: PoolAddr, sequence: u64) {
-        self.classes[class.0 as usize].announced.push((addr, sequence));
+    pub(super) fn push(&mut self, class: SizeClass, addr: PoolAddr, place: u64) {
+        self.classes[class.0 as usize].announced.push((addr, place));
     }
 
     pub(super) fn num_blocks(&self) -> usize {
@@ -153,7 +151,7 @@ impl Supply {
         }
     }
 
-    /// Withdraws the unused announcements with numbers below `below`.
+    /// Withdraws the unused announcements with places below `below`; returns these.
     fn withdraw(&mut self, geometry: &Geometry, below: u64) -> Vec<u64> {
         let mut withdrawn = Vec::new();
         for class in 0..self.classes.len() {
@@ -232,8 +230,8 @@ impl Allocator {
     }
 
     pub(super) fn drop_lost(&mut self, fabric: &Fabric) {
-        for sequence in self.supply.drop_lost(fabric) {
-            self.ring.complete(sequence);
+        for place in self.supply.drop_lost(fabric) {
+            self.ring.retire(place);
         }
     }
 
@@ -259,21 +257,15 @@ impl Allocator {
     /// Withdraws the unused announcements except the last `keep`.
     pub(super) fn withdraw(&mut self, keep: u64) {
         let below = self.ring.next().saturating_sub(keep);
-        for sequence in self.supply.withdraw(&self.geometry, below) {
-            self.ring.complete(sequence);
+        for place in self.supply.withdraw(&self.geometry, below) {
+            self.ring.retire(place);
         }
     }
 
     /// Sets the deferred free bits and tells how far operations are finished: at any moment.
     pub(super) fn flush(&mut self, fabric: &Fabric) -> Result<()> {
-        let finished = self.ring.finished();
         let outcome = self.frees.flush(fabric, &self.geometry);
-        let bytes = finished.to_le_bytes();
-        let copies = fabric.client_record(fabric.me().index, record::FLUSHED);
-        let mut verbs: SmallVec<[Verb<'_>; 3]> =
-            copies.iter().map(|&copy| Verb::write(copy, &bytes)).collect();
-        fabric.batch(&mut verbs)?;
-        self.ring.set_flushed(finished);
+        self.tell_finished(fabric)?;
         outcome
     }
 

@@ -38,19 +38,36 @@ pub(super) fn read_root(fabric: &Fabric) -> Result<Option<Root>> {
     Root::from_word(fabric.read_word(meta_word(fabric, meta::INDEX_ROOT)?)?)
 }
 
-/// All entries of the directory.
-pub(super) fn read_entries(fabric: &Fabric, root: Root) -> Result<Vec<Entry>> {
+/// All entries of the directory; `None` if it has been doubled since `root` was read.
+pub(super) fn read_entries(fabric: &Fabric, root: Root) -> Result<Option<Vec<Entry>>> {
     let mut bytes = vec![0; 8 << root.depth];
     fabric.read(root.entry(0), &mut bytes)?;
-    let words = bytes.chunks_exact(8).map(|bytes| Entry::from_word(word(bytes, 0), root.depth));
-    words.collect()
+    bytes.chunks_exact(8).map(|bytes| Entry::from_word(word(bytes, 0), root)).collect()
+}
+
+/// The root and all entries; `None` in a pool without index.
+pub(super) fn read_whole(fabric: &Fabric) -> Result<Option<(Root, Vec<Entry>)>> {
+    doubling(|| {
+        let Some(root) = read_root(fabric)? else { return Ok(Some(None)) };
+        let entries = read_entries(fabric, root)?;
+        Ok(entries.map(|entries| Some((root, entries))))
+    })
+}
+
+/// Looks until the directory has not been doubled between two looks at it.
+pub(super) fn doubling<T>(mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    for _ in 0..=layout::MAX_DEPTH {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+    }
+    Err(PoolError::Corrupt("the index's directory is deeper than its root says".into()))
 }
 
 impl Directory {
     /// Reads the directory; `None` in a pool without index.
     pub fn load(fabric: &Fabric) -> Result<Option<Directory>> {
-        let Some(root) = read_root(fabric)? else { return Ok(None) };
-        Ok(Some(Directory { root, entries: read_entries(fabric, root)? }))
+        Ok(read_whole(fabric)?.map(|(root, entries)| Directory { root, entries }))
     }
 
     /// Where a key with that hash belongs.
@@ -63,6 +80,10 @@ impl Directory {
     /// Reads the entry of `hash` again.
     #[cold]
     pub fn refresh(&mut self, fabric: &Fabric, hash: KeyHash) -> Result<Place> {
+        doubling(|| self.refresh_once(fabric, hash))
+    }
+
+    fn refresh_once(&mut self, fabric: &Fabric, hash: KeyHash) -> Result<Option<Place>> {
         let (mut root, mut bytes) = ([0; 8], [0; 8]);
         let at = fabric.primary(self.root.entry(hash.suffix(self.root.depth)))?;
         let meta = meta_word(fabric, meta::INDEX_ROOT)?;
@@ -70,13 +91,13 @@ impl Directory {
         let none = || PoolError::Corrupt("the index's root is gone".into());
         let root = Root::from_word(word(&root, 0))?.ok_or_else(none)?;
         if root != self.root {
-            self.entries = read_entries(fabric, root)?;
-            self.root = root;
+            let Some(entries) = read_entries(fabric, root)? else { return Ok(None) };
+            (self.root, self.entries) = (root, entries);
         } else {
-            let entry = Entry::from_word(word(&bytes, 0), root.depth)?;
+            let Some(entry) = Entry::from_word(word(&bytes, 0), root)? else { return Ok(None) };
             self.entries[hash.suffix(root.depth) as usize] = entry;
         }
-        Ok(self.place(hash))
+        Ok(Some(self.place(hash)))
     }
 
     /// How many bits of the hash choose the entry.

@@ -131,14 +131,15 @@ impl Entry {
         1 << 63 | (self.depth as u64) << 40 | (self.table.0 / GRANULE)
     }
 
-    /// The entry in `word` of a directory of `depth`.
-    pub fn from_word(word: u64, depth: u8) -> Result<Entry> {
+    /// The entry in `word` of a directory that had the depth of `root` when that was read; `None`
+    /// if it has been doubled since.
+    pub fn from_word(word: u64, root: Root) -> Result<Option<Entry>> {
         let table = PoolAddr((word & ADDR_MASK) * GRANULE);
         let entry = Entry { table, depth: (word >> 40) as u8 };
-        if table.is_null() || entry.word() != word || entry.depth > depth {
+        if table.is_null() || entry.word() != word || entry.depth > root.max_depth {
             return Err(PoolError::Corrupt(format!("index directory entry {word:#x}")));
         }
-        Ok(entry)
+        Ok((entry.depth <= root.depth).then_some(entry))
     }
 }
 
@@ -168,9 +169,11 @@ mod tests {
         assert!(Root::from_word(root.word() ^ 1 << 60).is_err());
         assert!(Root::from_word(Root { depth: 13, ..root }.word()).is_err());
         let entry = Entry { table: PoolAddr(0x1240), depth: 4 };
-        assert_eq!(Entry::from_word(entry.word(), 4).unwrap(), entry);
-        assert!(Entry::from_word(entry.word(), 3).is_err());
-        assert!(Entry::from_word(0, 3).is_err());
-        assert!(Entry::from_word(entry.word() | 1 << 55, 26).is_err());
+        let read = |word, depth| Entry::from_word(word, Root { depth, ..root });
+        assert_eq!(read(entry.word(), 4).unwrap(), Some(entry));
+        assert_eq!(read(entry.word(), 3).unwrap(), None);
+        assert!(read(0, 3).is_err());
+        assert!(read(entry.word() | 1 << 55, 12).is_err());
+        assert!(read(Entry { depth: 13, ..entry }.word(), 12).is_err());
     }
 }

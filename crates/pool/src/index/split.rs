@@ -103,7 +103,8 @@ fn split_locked(fabric: &Fabric, alloc: &mut Allocator, place: Place, hash: KeyH
     finish(fabric)?;
     let root = root(fabric)?;
     let entry = fabric.primary(root.entry(hash.suffix(root.depth)))?;
-    let entry = Entry::from_word(fabric.read_word(entry)?, root.depth)?;
+    let too_deep = || PoolError::Corrupt(format!("an entry is deeper than {root:?}"));
+    let entry = Entry::from_word(fabric.read_word(entry)?, root)?.ok_or_else(too_deep)?;
     if entry.table != place.table || entry.depth != place.depth {
         return Ok(());
     }
@@ -204,7 +205,7 @@ fn entries_of(suffix: u32, depth: u8, root: Root) -> impl Iterator<Item = u32> {
 /// Whether any entry names the new subtable: then all that precedes has been done.
 fn is_published(fabric: &Fabric, plan: &Plan, root: Root) -> Result<bool> {
     let entries = super::directory::read_entries(fabric, root)?;
-    Ok(entries.iter().any(|entry| entry.table == plan.new))
+    Ok(entries.iter().flatten().any(|entry| entry.table == plan.new))
 }
 
 fn publish(fabric: &Fabric, plan: &Plan, root: Root) -> Result<()> {

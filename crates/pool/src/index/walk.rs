@@ -1,10 +1,10 @@
 //! All slots, for checks, reconciliation and recovery.
 
-use super::directory::{read_entries, read_root};
+use super::directory::{doubling, read_root, read_whole};
 use super::hash::KeyHash;
 use artesian_bus::Verb;
 
-use super::layout::{self, Entry, Root, BUCKET, BUCKETS, COMBINED, SLOTS};
+use super::layout::{self, Entry, BUCKET, BUCKETS, COMBINED, SLOTS};
 use crate::address::PoolAddr;
 use crate::error::Result;
 use crate::fabric::Fabric;
@@ -13,8 +13,7 @@ use crate::slot::Slot;
 
 /// The subtables that the directory names, each once.
 pub(super) fn tables(fabric: &Fabric) -> Result<Vec<PoolAddr>> {
-    let Some(root) = read_root(fabric)? else { return Ok(Vec::new()) };
-    let entries = read_entries(fabric, root)?;
+    let Some((_, entries)) = read_whole(fabric)? else { return Ok(Vec::new()) };
     let mut tables: Vec<PoolAddr> = entries.iter().map(|entry| entry.table).collect();
     tables.sort_unstable();
     tables.dedup();
@@ -58,14 +57,13 @@ pub fn for_each_slot(
 
 /// Addresses of all slots in which the key of `hash` can be.
 pub fn candidates(fabric: &Fabric, hash: KeyHash) -> Result<Vec<PoolAddr>> {
-    let Some(root) = read_root(fabric)? else { return Ok(Vec::new()) };
-    Ok(slots_in(table_of(fabric, root, hash.suffix(root.depth))?, hash).collect())
-}
-
-/// The subtable that a directory entry names.
-fn table_of(fabric: &Fabric, root: Root, entry: u32) -> Result<PoolAddr> {
-    let at = fabric.primary(root.entry(entry))?;
-    Ok(Entry::from_word(fabric.read_word(at)?, root.depth)?.table)
+    let table = doubling(|| {
+        let Some(root) = read_root(fabric)? else { return Ok(Some(None)) };
+        let at = fabric.primary(root.entry(hash.suffix(root.depth)))?;
+        let entry = Entry::from_word(fabric.read_word(at)?, root)?;
+        Ok(entry.map(|entry| Some(entry.table)))
+    })?;
+    Ok(table.into_iter().flat_map(|table| slots_in(table, hash)).collect())
 }
 
 /// The slots of both combined buckets of `hash` in a subtable.
@@ -80,7 +78,11 @@ fn slots_in(table: PoolAddr, hash: KeyHash) -> impl Iterator<Item = PoolAddr> {
 /// The key's subtable and all that it was ever split off from: tombstones stay where they are when
 /// a split moves their key. A table keeps the suffix that goes on in zeros.
 fn lineage(fabric: &Fabric, hash: KeyHash) -> Result<Vec<PoolAddr>> {
-    let Some(root) = read_root(fabric)? else { return Ok(Vec::new()) };
+    doubling(|| lineage_once(fabric, hash))
+}
+
+fn lineage_once(fabric: &Fabric, hash: KeyHash) -> Result<Option<Vec<PoolAddr>>> {
+    let Some(root) = read_root(fabric)? else { return Ok(Some(Vec::new())) };
     let mut words = vec![[0; 8]; usize::from(root.depth) + 1];
     let mut verbs = Vec::with_capacity(words.len());
     for (depth, into) in words.iter_mut().enumerate() {
@@ -89,10 +91,13 @@ fn lineage(fabric: &Fabric, hash: KeyHash) -> Result<Vec<PoolAddr>> {
     }
     fabric.batch(&mut verbs)?;
     drop(verbs);
-    let table = |word: &[u8; 8]| Ok(Entry::from_word(u64::from_le_bytes(*word), root.depth)?.table);
-    let mut tables = words.iter().map(table).collect::<Result<Vec<PoolAddr>>>()?;
-    tables.dedup();
-    Ok(tables)
+    let entries = words.iter().map(|word| Entry::from_word(u64::from_le_bytes(*word), root));
+    let entries: Option<Vec<Entry>> = entries.collect::<Result<_>>()?;
+    Ok(entries.map(|entries| {
+        let mut tables: Vec<PoolAddr> = entries.iter().map(|entry| entry.table).collect();
+        tables.dedup();
+        tables
+    }))
 }
 
 /// Whether a slot in which a key of `hash` can be, or can have been when it was deleted, names the

@@ -6,7 +6,7 @@ use artesian_bus::{GlobalAddr, Verb};
 
 use super::{Index, Places};
 use crate::address::{ClientId, PoolAddr};
-use crate::alloc::Announced;
+use crate::alloc::{Announced, Announcements};
 use crate::class::SizeClass;
 use crate::config::MAX_REPLICAS;
 use crate::error::Result;
@@ -63,8 +63,9 @@ pub(super) fn read_many(fabric: &Fabric, mut reads: Vec<Verb<'_>>) -> Result<()>
 pub(super) fn read(
     fabric: &Fabric,
     dead: ClientId,
-    objects: &[Announced],
+    announced: &Announcements,
 ) -> Result<Vec<Operation>> {
+    let objects = &announced.objects;
     let mut entries = vec![[0; LOG_BYTES]; objects.len()];
     let at = |object: &Announced| fabric.copy(log_addr(object.addr, object.class), 0).ok();
     let reads = objects.iter().zip(&mut entries);
@@ -73,7 +74,7 @@ pub(super) fn read(
     let operation = |(object, bytes): (&Announced, &[u8; LOG_BYTES])| {
         let entry = LogEntry::decode(bytes)?;
         let link = proposal(bytes).filter(|(slot, _)| is_slot(fabric, *slot));
-        let used = entry.client == dead && entry.sequence == object.sequence;
+        let used = entry.client == dead && entry.sequence > announced.flushed;
         used.then_some(Operation {
             object: object.addr,
             class: object.class,

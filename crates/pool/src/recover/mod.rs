@@ -85,9 +85,9 @@ pub fn recover(fabric: &Fabric, index: &mut dyn Index, dead: ClientId) -> Result
 fn recover_once(fabric: &Fabric, index: &mut dyn Index, dead: ClientId) -> Result<Recovered> {
     let now = || fabric.verbs().now_ns();
     let started = now();
-    let objects = announced(fabric, dead)?;
-    let mut done = Recovered { announced: objects.len(), ..Recovered::default() };
-    let mut operations = evidence::read(fabric, dead, &objects)?;
+    let announced = announced(fabric, dead)?;
+    let mut done = Recovered { announced: announced.objects.len(), ..Recovered::default() };
+    let mut operations = evidence::read(fabric, dead, &announced)?;
     done.used = operations.len();
     operations.retain(|operation| operation.is_for_slot());
     let locks = evidence::trace(fabric, index, dead, &mut operations)?;
