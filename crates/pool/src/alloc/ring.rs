@@ -1,9 +1,9 @@
 //! The ring of announced objects in the client's area, and the numbers of operations.
 //!
-//! Place `p` of the ring lies at `p % 2048` and is `lap 16 | class 8 | address in granules 40` with
-//! lap = p / 2048: an entry tells by itself whether it belongs to the window behind WINDOW, so there
-//! is no head to keep. Places are given out when objects are announced, the numbers of operations
-//! when objects are used: FLUSHED must not wait for objects that lie about unused.
+//! Place `p` of the ring lies at `p % 2048` and is `lap 16 | class 8 | address in granules 40`
+//! with lap = p / 2048: an entry tells by itself whether it belongs to the window behind WINDOW,
+//! so there is no head to keep. Places are given out when objects are announced, the numbers of
+//! operations when objects are used: FLUSHED must not wait for objects that lie about unused.
 
 use std::collections::VecDeque;
 
