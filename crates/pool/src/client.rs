@@ -8,7 +8,9 @@ use crate::fabric::Fabric;
 use crate::index::{self, Directory, IndexCache};
 use crate::lifecycle;
 use crate::membership;
+use crate::namespace::Spaces;
 use crate::rtx::Logs;
+use crate::store::Stats;
 
 /// Bytes of a client's index cache unless it says otherwise.
 pub const INDEX_CACHE_BYTES: usize = 16 << 20;
@@ -21,9 +23,11 @@ pub struct Client {
     pub(crate) cache: IndexCache,
     /// Of all transactions of this client.
     pub(crate) logs: Logs,
+    pub(crate) spaces: Spaces,
+    pub(crate) stats: Stats,
     /// The object that was read last.
     pub(crate) object: Vec<u8>,
-    /// The object that is written.
+    /// The objects that are written.
     pub(crate) image: Vec<u8>,
 }
 
@@ -41,8 +45,14 @@ impl Client {
         let none = || PoolError::Corrupt("the pool's index is gone".into());
         let directory = Directory::load(&fabric)?.ok_or_else(none)?;
         let cache = IndexCache::new(cache_bytes);
-        let (logs, object, image) = (Logs::default(), Vec::new(), Vec::new());
-        Ok(Client { fabric, alloc, directory, cache, logs, object, image })
+        let (spaces, logs, stats) = (Spaces::new(&fabric)?, Logs::default(), Stats::default());
+        let (object, image) = (Vec::new(), Vec::new());
+        Ok(Client { fabric, alloc, directory, cache, logs, spaces, stats, object, image })
+    }
+
+    /// What this client has done since it joined.
+    pub fn stats(&self) -> Stats {
+        self.stats
     }
 
     /// The client's way to the pool.
@@ -54,6 +64,7 @@ impl Client {
     /// after the others, reports a quiescent state.
     pub fn tick(&mut self) -> Result<()> {
         membership::tick(&self.fabric)?;
+        self.spaces.tick(&self.fabric)?;
         self.settle_down()
     }
 
@@ -77,6 +88,7 @@ impl Client {
     /// The end of an operation: a moment at which no address is held.
     #[inline]
     pub(crate) fn settle_down(&mut self) -> Result<()> {
+        self.spaces.meter().settle(&self.fabric)?;
         match self.alloc.quiesce(&self.fabric) {
             Err(PoolError::ViewChanged) => Ok(()),
             outcome => outcome,
@@ -85,6 +97,7 @@ impl Client {
 
     /// Leaves the pool.
     pub fn leave(mut self) -> Result<()> {
+        self.spaces.meter().flush(&self.fabric)?;
         self.alloc.give_back(&self.fabric)?;
         lifecycle::leave(self.fabric)
     }

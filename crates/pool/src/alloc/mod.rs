@@ -99,6 +99,19 @@ impl Allocator {
         Some(Allocation { addr, class, sequence })
     }
 
+    /// Room for an object of `bytes` bytes in any larger class that this client still has objects
+    /// of: for what makes room when [`Allocator::allocate`] finds none.
+    #[cold]
+    pub fn allocate_spare(&mut self, fabric: &Fabric, bytes: usize) -> Result<Allocation> {
+        let least = self.class_for(bytes)?;
+        let larger = (least.0..SizeClass::COUNT as u8).map(SizeClass);
+        let spare = larger.take_while(|&class| self.geometry.shape(class).is_some());
+        match spare.into_iter().find(|&class| self.supply.has(class)) {
+            Some(class) => self.allocate(fabric, class.bytes()),
+            None => Err(PoolError::Full { bytes }),
+        }
+    }
+
     #[inline]
     fn class_for(&self, bytes: usize) -> Result<SizeClass> {
         match SizeClass::for_bytes(bytes) {

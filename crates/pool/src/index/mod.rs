@@ -17,6 +17,7 @@ mod hash;
 mod layout;
 mod lock;
 mod reconcile;
+mod scan;
 mod split;
 mod walk;
 
@@ -28,5 +29,6 @@ pub use hash::KeyHash;
 pub use layout::{BucketHeader, SLOTS_PER_TABLE, SUBTABLE_BYTES};
 pub use lock::{free_if_dead, held, unlock_bucket, unlock_of, BucketLock};
 pub use reconcile::{reconcile_tables, Loss};
+pub use scan::{piece, Cursor, Piece};
 pub use split::{finish_of_dead, split};
 pub use walk::{candidates, for_each_slot, header_of, is_index_memory, is_named, memory};

@@ -3,15 +3,20 @@
 //! The table lies in the meta area and is changed under a lock that names its owner; every record
 //! carries a check, so that readers need no lock. How many bytes a namespace uses is its base plus
 //! the signed counters of all client places: each client writes only its own.
+//!
+//! Number 0 is the namespace [`DEFAULT`]: it always exists, without limits. Its record holds nothing
+//! but the base of its usage.
 
 mod lock;
 mod meter;
 mod record;
+mod spaces;
 #[cfg(test)]
 mod tests;
 
 pub use meter::{recount, used, Meter};
-pub use record::{Kind, Limits, Namespace, MAX_NAME_BYTES, SPARE_WORDS};
+pub use record::{Kind, Limits, Namespace, DEFAULT, MAX_NAME_BYTES, SPARE_WORDS};
+pub use spaces::Spaces;
 
 use artesian_bus::{GlobalAddr, Verb};
 use smallvec::SmallVec;
@@ -30,19 +35,21 @@ pub fn create(fabric: &Fabric, name: &str, kind: Kind, limits: Limits) -> Result
     record::check_name(name)?;
     lock::locked(fabric, || {
         let table = read_table(fabric)?;
-        let mut free = None;
-        for (id, bytes) in table.iter().enumerate().rev() {
+        let mut free = Vec::new();
+        for (id, bytes) in table.iter().enumerate() {
             match record::decode(id as u16, bytes) {
                 Ok(Some(known)) if known.name == name => {
                     let text = format!("there is a namespace {name:?} already: open it");
                     return Err(PoolError::Invalid(text));
                 }
-                Ok(None) => free = Some(id),
+                Ok(None) => free.push(id),
                 // A damaged record keeps its place until it is looked at.
                 Ok(Some(_)) | Err(_) => {}
             }
         }
-        let Some(id) = free else {
+        // Clients that have not looked at the table since may still write to a dropped number.
+        let Some(id) = free.into_iter().min_by_key(|&id| (record::dropped_ms(&table[id]), id))
+        else {
             let text = format!("all {COUNT} namespaces of the pool exist already: drop one");
             return Err(PoolError::Invalid(text));
         };
@@ -79,6 +86,7 @@ pub fn list(fabric: &Fabric) -> Result<Vec<Namespace>> {
 pub fn set_limits(fabric: &Fabric, name: &str, limits: Limits) -> Result<Namespace> {
     lock::locked(fabric, || {
         let (mut known, mut bytes) = find(fabric, name)?;
+        refuse_default(&known)?;
         known.limits = limits;
         record::update(&known, &mut bytes);
         // Base and spare words are others' to change.
@@ -91,7 +99,9 @@ pub fn set_limits(fabric: &Fabric, name: &str, limits: Limits) -> Result<Namespa
 pub fn drop(fabric: &Fabric, name: &str) -> Result<()> {
     lock::locked(fabric, || {
         let (known, _) = find(fabric, name)?;
-        write(fabric, known.id, &record::vacant(known.generation))
+        refuse_default(&known)?;
+        let now_ms = fabric.verbs().now_ns() / 1_000_000;
+        write(fabric, known.id, &record::vacant(known.generation, now_ms))
     })
 }
 
@@ -108,6 +118,14 @@ pub fn spare(
 
 fn record_offset(id: u16) -> u64 {
     meta::NAMESPACE_TABLE + u64::from(id) * meta::NAMESPACE_RECORD
+}
+
+fn refuse_default(namespace: &Namespace) -> Result<()> {
+    if namespace.id == 0 {
+        let text = format!("the namespace {DEFAULT:?} has no limits and stays");
+        return Err(PoolError::Invalid(text));
+    }
+    Ok(())
 }
 
 fn find(fabric: &Fabric, name: &str) -> Result<(Namespace, Record)> {

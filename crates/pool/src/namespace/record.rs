@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! 0 kind u8 | 1 name bytes u8 | 2 generation u16 | 4 0 u32 | 8 quota | 16 floor | 24 TTL ms
-//! 32 check u64 over 0..32 and the name | 40 base i64 | 48 0 | 64 name (64) | 128 spare words (16)
+//! 32 check u64 over 0..32 and the name | 40 base i64 | 48 dropped, ms u64 | 56 0
+//! 64 name (64) | 128 spare words (16)
 //! ```
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -11,6 +12,8 @@ use crate::config::meta;
 use crate::error::{PoolError, Result};
 use crate::object::word;
 
+/// The namespace of number 0.
+pub const DEFAULT: &str = "default";
 /// Longest name in bytes.
 pub const MAX_NAME_BYTES: usize = 64;
 /// Words of a record that a namespace's kind may use as it likes.
@@ -20,6 +23,7 @@ pub(super) const SPARE: u64 = 128;
 /// Where the base of the usage lies.
 pub(super) const BASE: u64 = 40;
 const CHECK: usize = 32;
+const DROPPED: usize = 48;
 const NAME: usize = 64;
 /// The bytes of a record.
 pub(super) type Record = [u8; meta::NAMESPACE_RECORD as usize];
@@ -102,11 +106,25 @@ pub(super) fn update(namespace: &Namespace, bytes: &mut Record) {
     bytes[CHECK..CHECK + 8].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// The record of a number that is free again.
-pub(super) fn vacant(generation: u16) -> Record {
+impl Namespace {
+    /// The namespace that always exists.
+    pub fn default_space() -> Namespace {
+        let (name, limits) = (DEFAULT.into(), Limits::default());
+        Namespace { id: 0, generation: 0, name, kind: Kind::Store, limits }
+    }
+}
+
+/// The record of a number that is free again since `now_ms`.
+pub(super) fn vacant(generation: u16, now_ms: u64) -> Record {
     let mut bytes = [0; meta::NAMESPACE_RECORD as usize];
     bytes[2..4].copy_from_slice(&generation.to_le_bytes());
+    bytes[DROPPED..DROPPED + 8].copy_from_slice(&now_ms.max(1).to_le_bytes());
     bytes
+}
+
+/// When the free number was last dropped; 0 if it never was in use.
+pub(super) fn dropped_ms(bytes: &Record) -> u64 {
+    word(bytes, DROPPED)
 }
 
 /// How often the number has been given away.
@@ -116,6 +134,9 @@ pub(super) fn generation(bytes: &Record) -> u16 {
 
 /// The namespace in a record; `None` if its number is free.
 pub(super) fn decode(id: u16, bytes: &Record) -> Result<Option<Namespace>> {
+    if id == 0 {
+        return Ok(Some(Namespace::default_space()));
+    }
     let corrupt = |what: &str| PoolError::Corrupt(format!("namespace {id}: {what}"));
     let kind = match bytes[0] {
         0 => return Ok(None),

@@ -33,7 +33,7 @@ fn namespaces_are_made_found_changed_and_dropped() {
     let (one, two) = (client(&memory, 1), client(&memory, 2));
     let files = create(&one, "files", Kind::Store, limits(10)).unwrap();
     let pages = create(&two, "pages", Kind::Cache, Limits::default()).unwrap();
-    assert_eq!((files.id, pages.id), (0, 1));
+    assert_eq!((files.id, pages.id), (1, 2));
     let text = create(&two, "files", Kind::Tree, limits(0)).unwrap_err().to_string();
     assert!(text.contains("\"files\" already"), "{text}");
     assert_eq!(open(&two, "files").unwrap(), Some(files.clone()));
@@ -41,14 +41,27 @@ fn namespaces_are_made_found_changed_and_dropped() {
         one.batch(&mut [Verb::write(copy, &[1; 8])]).unwrap();
     }
     let wider = set_limits(&two, "files", limits(20)).unwrap();
-    assert_eq!(list(&one).unwrap(), [wider, pages]);
+    assert_eq!(list(&one).unwrap(), [Namespace::default_space(), wider, pages]);
     assert_eq!(one.read_word(spare(&one, &files, 3)[0]).unwrap(), 0x0101_0101_0101_0101);
     drop(&one, "files").unwrap();
     assert_eq!(open(&one, "files").unwrap(), None);
     assert!(drop(&one, "files").unwrap_err().to_string().contains("no namespace \"files\""));
+    let last = meta::NUM_NAMESPACES - 3;
+    for number in 0..last {
+        create(&one, &number.to_string(), Kind::Store, limits(0)).unwrap();
+    }
+    // Its number is the last one to be given away again.
     let again = create(&one, "others", Kind::Tree, limits(1)).unwrap();
-    assert_eq!((again.id, again.generation), (0, files.generation + 1));
+    assert_eq!((again.id, again.generation), (files.id, files.generation + 1));
     assert_eq!(one.read_word(spare(&one, &again, 3)[0]).unwrap(), 0);
+    (0..last).for_each(|number| drop(&one, &number.to_string()).unwrap());
+    for text in [
+        create(&one, DEFAULT, Kind::Store, limits(0)).unwrap_err(),
+        set_limits(&one, DEFAULT, limits(9)).unwrap_err(),
+        drop(&one, DEFAULT).unwrap_err(),
+    ] {
+        assert!(text.to_string().contains("\"default\""), "{text}");
+    }
     assert!(create(&one, "", Kind::Tree, limits(1)).is_err());
     assert!(create(&one, &"x".repeat(65), Kind::Tree, limits(1)).is_err());
     assert!(create(&one, &"x".repeat(64), Kind::Tree, limits(1)).is_ok());
@@ -74,7 +87,7 @@ fn threads_that_create_at_once_get_numbers_of_their_own() {
     assert_eq!(made.filter(|made| *made).count(), 1);
     let fabric = client(&memory, 9);
     let all = list(&fabric).unwrap();
-    assert_eq!(all.len(), 33);
+    assert_eq!(all.len(), 34);
     for number in all.len()..meta::NUM_NAMESPACES as usize {
         create(&fabric, &number.to_string(), Kind::Store, limits(0)).unwrap();
     }
@@ -117,6 +130,9 @@ fn usage_adds_up_over_clients_and_outlives_them() {
     assert_eq!(used(&two, &files).unwrap(), 500);
     recount(&two, &files, 450).unwrap();
     assert_eq!(used(&two, &files).unwrap(), 450);
+    for number in 2..meta::NUM_NAMESPACES {
+        create(&two, &number.to_string(), Kind::Store, limits(0)).unwrap();
+    }
     drop(&two, "files").unwrap();
     let fresh = create(&two, "fresh", Kind::Store, limits(1_000)).unwrap();
     assert_eq!((fresh.id, used(&two, &fresh).unwrap()), (files.id, 0));

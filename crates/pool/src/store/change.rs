@@ -3,17 +3,16 @@
 use artesian_bus::Verb;
 use smallvec::SmallVec;
 
+use super::attempt::{post_image, Attempt};
 use super::find::{Key, Verdict};
-use super::image::{self, Parts};
 use super::now_ms;
-use crate::alloc::Allocation;
 use crate::client::Client;
 use crate::error::{PoolError, Result};
-use crate::index::{self, BucketHeader, BucketLock, Candidate, Hint, KeyHash, Place};
-use crate::object::{object_bytes, Header, Kind, LogEntry, Op, LOG_BYTES};
+use crate::index::{self, BucketHeader, BucketLock, Candidate, Hint, Place};
+use crate::object::{Header, Kind, Op};
 use crate::rtx::Wait;
 use crate::slot::Slot;
-use crate::snapshot::{self, Outcome, Round};
+use crate::snapshot;
 
 /// What must be there for a change to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +23,30 @@ pub enum Rule {
     Absent,
     /// Some value.
     Present,
-    /// The value that this slot value names.
+    /// The object that this slot value names, which this operation has read.
     Exactly(Slot),
+    /// The same, although it has expired.
+    Expired(Slot),
+}
+
+impl Rule {
+    /// Whether the change may give a value to a key that has none.
+    #[inline]
+    pub(super) fn creates(self) -> bool {
+        matches!(self, Rule::Any | Rule::Absent)
+    }
+
+    /// Whether it admits that the slot holds `seen`, a live object of the key or an expired one.
+    #[inline]
+    pub(super) fn admits(self, seen: Slot, live: bool) -> bool {
+        match self {
+            Rule::Any => true,
+            Rule::Absent => !live,
+            Rule::Present => live,
+            Rule::Exactly(slot) => live && slot == seen,
+            Rule::Expired(slot) => !live && slot == seen,
+        }
+    }
 }
 
 /// What shall become of a key.
@@ -37,7 +58,8 @@ pub struct Change<'a> {
     pub op: Op,
     /// [`Kind::Value`], [`Kind::Manifest`] or [`Kind::Deletion`].
     pub kind: Kind,
-    /// The object's value.
+    /// The object's value. A manifest takes over the pieces of the one that it replaces, as far as
+    /// it names them; the others are freed.
     pub value: &'a [u8],
     /// When the value expires; 0 for never.
     pub expires_ms: u64,
@@ -46,23 +68,24 @@ pub struct Change<'a> {
 /// How a change ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// It happened (or was overwritten the moment after).
-    Changed,
+    /// It happened, by the operation of this number.
+    Changed(u64),
+    /// It counts as done, but another put came the moment after: nobody saw the object.
+    Overwritten,
     /// What was there does not suit the rule.
     Refused,
 }
 
-/// What of an operation others can see so far.
-struct Attempt {
-    room: Option<Allocation>,
-    /// The object is on all copies.
-    written: bool,
-    /// The insert lock that is held.
-    lock: Option<(Place, KeyHash)>,
+impl Done {
+    /// Whether it happened.
+    #[inline]
+    pub fn happened(self) -> bool {
+        self != Done::Refused
+    }
 }
 
 /// What the lookup says about the key.
-enum Look {
+pub(super) enum Look {
     /// There is an object of the key in the slot.
     There(Candidate, Header),
     /// There is none. If the change may create one, the lock is held, and there may be a slot.
@@ -72,58 +95,63 @@ enum Look {
 }
 
 /// How one round went.
-enum Step {
+pub(super) enum Step {
     Done(Done),
     Again,
 }
 
 impl Client {
-    /// Carries `change` out on `key`.
+    /// Carries `change` out on `key`: an operation of its own.
     pub(crate) fn change(&mut self, key: &Key<'_>, change: &Change<'_>) -> Result<Done> {
-        let mut attempt = Attempt { room: None, written: false, lock: None };
-        let mut wait = Wait::new(&self.fabric);
-        let outcome = loop {
-            match self.change_once(key, change, &mut attempt, &mut wait) {
-                Ok(Step::Done(done)) => break Ok(done),
-                Ok(Step::Again) => {}
-                Err(PoolError::ViewChanged) => {
-                    attempt.written = false;
-                    // The lock may or may not be mine in the new view.
-                    self.unlock(&mut attempt)?;
-                }
-                Err(PoolError::Full { bytes }) => {
-                    if let Err(error) = self.make_room(&mut attempt, bytes) {
-                        break Err(error);
-                    }
-                }
-                Err(error) => break Err(error),
-            }
-        };
-        if attempt.lock.is_some() && outcome.is_err() {
-            let _ = self.unlock(&mut attempt);
-        }
-        self.unlock(&mut attempt)?;
-        if let Some(room) = attempt.room {
-            self.alloc.recycle(room);
-        }
+        let outcome = self.change_within(key, change);
         self.settle_down()?;
         outcome
     }
 
-    fn make_room(&mut self, attempt: &mut Attempt, bytes: usize) -> Result<()> {
-        self.unlock(attempt)?;
-        if let Some(room) = attempt.room.take() {
-            self.alloc.recycle(room);
-            attempt.written = false;
+    /// Carries `change` out on `key`; the operation goes on.
+    pub(super) fn change_within(&mut self, key: &Key<'_>, change: &Change<'_>) -> Result<Done> {
+        self.image.clear();
+        let mut attempt = Attempt::default();
+        let outcome = self.change_from(key, change, &mut attempt);
+        if attempt.lock.is_some() && outcome.is_err() {
+            let _ = self.unlock(&mut attempt);
         }
-        self.alloc.make_room(&self.fabric, bytes, &super::InUse)
+        let unlocked = self.unlock(&mut attempt);
+        self.give_up(&mut attempt);
+        unlocked.and(outcome)
     }
 
-    fn unlock(&mut self, attempt: &mut Attempt) -> Result<()> {
-        match attempt.lock.take() {
-            Some((place, hash)) => index::unlock_bucket(&self.fabric, place, hash),
-            None => Ok(()),
+    fn change_from(
+        &mut self,
+        key: &Key<'_>,
+        change: &Change<'_>,
+        attempt: &mut Attempt,
+    ) -> Result<Done> {
+        let mut wait = Wait::new(&self.fabric);
+        loop {
+            match self.change_once(key, change, attempt, &mut wait) {
+                Ok(Step::Done(done)) => return Ok(done),
+                Ok(Step::Again) => self.stats.retries += 1,
+                Err(PoolError::ViewChanged) => {
+                    attempt.written = false;
+                    // The lock may or may not be mine in the new view.
+                    self.unlock(attempt)?;
+                }
+                Err(PoolError::Full { bytes }) => self.make_room(attempt, bytes, change.rule)?,
+                Err(error) => return Err(error),
+            }
         }
+    }
+
+    /// Ends the operation so far and reclaims what can be.
+    fn make_room(&mut self, attempt: &mut Attempt, bytes: usize, rule: Rule) -> Result<()> {
+        self.unlock(attempt)?;
+        self.give_up(attempt);
+        // What was seen before may be reused from here on.
+        if matches!(rule, Rule::Exactly(_) | Rule::Expired(_)) {
+            return Err(PoolError::Full { bytes });
+        }
+        self.alloc.make_room(&self.fabric, bytes, &super::InUse)
     }
 
     fn change_once(
@@ -139,6 +167,7 @@ impl Client {
             _ => None,
         };
         if !attempt.written {
+            self.image.clear();
             self.build(key, change, attempt, hint)?;
         }
         let mut look = Look::Again;
@@ -150,68 +179,65 @@ impl Client {
         if matches!(look, Look::Again) {
             look = self.write_and_look_up(key, change, attempt, wait)?;
         }
-        match look {
-            Look::Again => Ok(Step::Again),
-            Look::There(seen, header) => {
-                let live = !header.is_expired(now_ms(&self.fabric));
-                let suits = match change.rule {
-                    Rule::Any => true,
-                    Rule::Absent => !live,
-                    Rule::Present => live,
-                    Rule::Exactly(slot) => live && slot == seen.slot,
-                };
-                if !suits {
-                    self.cache.remember(key.hash, seen);
-                    return Ok(Step::Done(Done::Refused));
-                }
-                self.play(key, change, attempt, seen, Some(header))
-            }
-            Look::Absent(..) if matches!(change.rule, Rule::Present | Rule::Exactly(_)) => {
+        let (seen, header) = match look {
+            Look::Again => return Ok(Step::Again),
+            Look::There(seen, header) => (seen, Some(header)),
+            Look::Absent(..) if !change.rule.creates() => {
                 self.cache.forget(key.hash);
-                Ok(Step::Done(Done::Refused))
+                return Ok(Step::Done(Done::Refused));
             }
-            Look::Absent(place, vacancy) => match vacancy {
-                Some(vacant) => self.play(key, change, attempt, vacant, None),
-                None => {
-                    self.unlock(attempt)?;
-                    index::split(&self.fabric, &mut self.alloc, place, key.hash)?;
-                    self.directory.refresh(&self.fabric, key.hash)?;
-                    Ok(Step::Again)
-                }
-            },
+            Look::Absent(_, Some(vacant)) => (vacant, None),
+            Look::Absent(place, None) => {
+                self.unlock(attempt)?;
+                index::split(&self.fabric, &mut self.alloc, place, key.hash)?;
+                self.directory.refresh(&self.fabric, key.hash)?;
+                return Ok(Step::Again);
+            }
+        };
+        if let Some(header) = &header {
+            if !self.suits(change.rule, seen.slot, header) {
+                self.cache.remember(key.hash, seen);
+                return Ok(Step::Done(Done::Refused));
+            }
         }
+        self.play(key, change, attempt, seen, header)
     }
 
-    /// Builds the new object. A slot without copies gets its log entry at once, if it is known.
+    /// Whether the object in the slot is one that the change is for.
     #[inline]
-    fn build(
+    pub(super) fn suits(&self, rule: Rule, seen: Slot, header: &Header) -> bool {
+        let live = header.expires_ms == 0 || !header.is_expired(now_ms(&self.fabric));
+        rule.admits(seen, live)
+    }
+
+    /// Proposes the new object for the slot.
+    fn play(
         &mut self,
         key: &Key<'_>,
         change: &Change<'_>,
         attempt: &mut Attempt,
-        hint: Option<Candidate>,
-    ) -> Result<()> {
-        let room = match attempt.room {
-            Some(room) if !self.fabric.copies(room.addr).is_empty() => room,
-            _ => {
-                let bytes = object_bytes(key.bytes.len(), change.value.len());
-                self.alloc.allocate(&self.fabric, bytes)?
-            }
+        seen: Candidate,
+        replaces: Option<Header>,
+    ) -> Result<Step> {
+        self.admit(key, change, attempt, seen.slot, replaces)?;
+        let Some((room, round)) = self.round(key, change, attempt, seen) else {
+            return Ok(Step::Again);
         };
-        attempt.room = Some(room);
-        let header = Header {
-            kind: change.kind,
-            version: 0,
-            namespace: key.namespace,
-            key_len: key.bytes.len() as u16,
-            value_len: change.value.len() as u32,
-            expires_ms: change.expires_ms,
-        };
-        let alone = self.fabric.config().replicas == 1;
-        let proposed = hint.filter(|_| alone).map(|hint| (hint.at, hint.slot));
-        let parts = Parts { header, key: key.bytes, value: change.value, op: change.op, proposed };
-        image::build(&self.fabric, &room, &parts, &mut self.image);
-        Ok(())
+        let lock = attempt.lock.take();
+        let mut rounds = [round];
+        let outcome = snapshot::write(&self.fabric, &mut rounds);
+        let [round] = &rounds;
+        if let Err(error) = outcome {
+            attempt.lock = lock;
+            self.alloc.complete(room.sequence);
+            return Err(error);
+        }
+        self.stats.rounds.count(&rounds);
+        if round.holds_lock() {
+            attempt.lock = lock;
+            self.unlock(attempt)?;
+        }
+        self.finish(key, change, room, seen, replaces, round)
     }
 
     /// Writes the object and reads the slot and the old object's head in one batch. The header of
@@ -225,13 +251,10 @@ impl Client {
     ) -> Result<Option<Header>> {
         let bytes = key.head_bytes().min(hint.slot.class().map_or(0, |class| class.bytes()));
         self.reserve(bytes);
+        let copies = attempt.unwritten(self);
         let mut word = [0; 8];
         let mut verbs: SmallVec<[Verb<'_>; 8]> = SmallVec::new();
-        let copies = match attempt.room.filter(|_| !attempt.written) {
-            Some(room) => self.fabric.copies(room.addr),
-            None => SmallVec::new(),
-        };
-        verbs.extend(copies.iter().map(|&copy| Verb::write(copy, &self.image)));
+        post_image(&copies, &self.image[attempt.image.clone()], &mut verbs);
         verbs.push(Verb::read(self.fabric.primary(hint.at)?, &mut word));
         let object = self.fabric.primary(hint.slot.addr())?;
         verbs.push(Verb::read(object, &mut self.object[..bytes]));
@@ -240,9 +263,11 @@ impl Client {
         attempt.written = true;
         if Slot(u64::from_le_bytes(word)) == hint.slot {
             if let Some(header) = key.header_in(&self.object[..bytes], hint.slot) {
+                self.stats.hints_right += 1;
                 return Ok(Some(header));
             }
         }
+        self.stats.hints_wrong += 1;
         self.cache.was_wrong(key.hash);
         Ok(None)
     }
@@ -256,16 +281,13 @@ impl Client {
         attempt: &mut Attempt,
         wait: &mut Wait,
     ) -> Result<Look> {
-        let creates = matches!(change.rule, Rule::Any | Rule::Absent);
+        let creates = change.rule.creates();
         let (place, mut buckets) = super::find::buckets_of(&self.directory, key);
         let (free, held) = index::held(place, self.fabric.me());
         let at = buckets.locate(&self.fabric)?;
-        let copies = match attempt.room.filter(|_| !attempt.written) {
-            Some(room) => self.fabric.copies(room.addr),
-            None => SmallVec::new(),
-        };
+        let copies = attempt.unwritten(self);
         let mut verbs: SmallVec<[Verb<'_>; 8]> = SmallVec::new();
-        verbs.extend(copies.iter().map(|&copy| Verb::write(copy, &self.image)));
+        post_image(&copies, &self.image[attempt.image.clone()], &mut verbs);
         if creates {
             verbs.push(Verb::cas(at[2], free, held));
             attempt.lock = Some((place, key.hash));
@@ -285,25 +307,20 @@ impl Client {
         if !matches.is_empty() {
             found = self.read_heads(key, &matches)?;
         }
-        match found {
-            Some((seen, header)) if seen.slot.class().is_some() => Ok(Look::There(seen, header)),
-            found => {
-                let frozen = found.is_some();
-                if !creates || frozen {
-                    let header = buckets.header();
-                    let verdict = self.check_place(key, place, header, frozen)?;
-                    if frozen || matches!(verdict, Verdict::Again) {
-                        self.unlock(attempt)?;
-                        return self.look_later(key, place, None, wait);
-                    }
-                }
-                if matches.iter().any(|seen| super::find::is_intent(seen.slot)) {
-                    self.unlock(attempt)?;
-                    return self.look_later(key, place, None, wait);
-                }
-                Ok(Look::Absent(place, buckets.vacancy(key.hash)))
-            }
+        if let Some((seen, header)) = found.filter(|(seen, _)| seen.slot.class().is_some()) {
+            return Ok(Look::There(seen, header));
         }
+        let frozen = found.is_some();
+        let mut again = frozen || matches.iter().any(|seen| super::find::is_intent(seen.slot));
+        if !creates || frozen {
+            let verdict = self.check_place(key, place, buckets.header(), frozen)?;
+            again |= matches!(verdict, Verdict::Again);
+        }
+        if again {
+            self.unlock(attempt)?;
+            return self.look_later(key, place, None, wait);
+        }
+        Ok(Look::Absent(place, buckets.vacancy(key.hash)))
     }
 
     #[cold]
@@ -323,84 +340,4 @@ impl Client {
         }
         Ok(Look::Again)
     }
-
-    /// Proposes the new object for the slot.
-    fn play(
-        &mut self,
-        key: &Key<'_>,
-        change: &Change<'_>,
-        attempt: &mut Attempt,
-        seen: Candidate,
-        replaces: Option<Header>,
-    ) -> Result<Step> {
-        let Some(room) = attempt.room.take() else { return Ok(Step::Again) };
-        attempt.written = false;
-        let version = seen.slot.version().wrapping_add(1);
-        let new = if change.kind == Kind::Deletion {
-            Slot::tombstone(version, room.class, room.addr)
-        } else {
-            Slot::new(key.hash.fingerprint(), version, room.class.0, room.addr)
-        };
-        let mut round = Round::new(seen.at, seen.slot, new, image::log_of(&room), room.sequence);
-        round.proposed = proposes(&self.image, seen);
-        let lock = attempt.lock.take();
-        round.unlock = lock.map(|(place, hash)| index::unlock_of(place, hash, self.fabric.me()));
-        let mut rounds = [round];
-        let outcome = snapshot::write(&self.fabric, &mut rounds);
-        let [round] = &rounds;
-        if let Err(error) = outcome {
-            attempt.lock = lock;
-            self.alloc.complete(room.sequence);
-            return Err(error);
-        }
-        if round.won() {
-            self.unlink(key, seen.slot, replaces)?;
-            self.alloc.complete(room.sequence);
-            if change.kind == Kind::Deletion {
-                self.cache.forget(key.hash);
-            } else {
-                self.cache.remember(key.hash, Candidate { at: seen.at, slot: new });
-            }
-            return Ok(Step::Done(Done::Changed));
-        }
-        self.alloc.free(room.addr, room.class);
-        self.alloc.complete(room.sequence);
-        self.cache.was_wrong(key.hash);
-        if round.holds_lock() {
-            attempt.lock = lock;
-            self.unlock(attempt)?;
-        }
-        let Some(Outcome::Lost { winner, .. }) = round.outcome() else { return Ok(Step::Again) };
-        if change.op == Op::Put && replaces.is_some() && self.is_put(seen, winner)? {
-            return Ok(Step::Done(Done::Changed));
-        }
-        Ok(Step::Again)
-    }
-
-    /// Whether `winner` replaced what was `seen` by a put: then this client's own put may count as
-    /// done just before it.
-    fn is_put(&mut self, seen: Candidate, winner: Slot) -> Result<bool> {
-        let Some(log) = winner.class().and(winner.log()) else { return Ok(false) };
-        let mut bytes = [0; LOG_BYTES];
-        self.fabric.read(log, &mut bytes)?;
-        let entry = LogEntry::decode(&bytes).filter(|entry| entry.op == Op::Put);
-        let over = crate::object::proposal(&bytes);
-        Ok(entry.is_some() && over == Some((seen.at, seen.slot)))
-    }
-
-    /// Gives up the object that this client's round has replaced.
-    fn unlink(&mut self, key: &Key<'_>, old: Slot, header: Option<Header>) -> Result<()> {
-        let Some(class) = old.logged_class().filter(|_| !old.addr().is_null()) else {
-            return Ok(());
-        };
-        let _ = (key, header);
-        self.alloc.free(old.addr(), class);
-        Ok(())
-    }
-}
-
-/// Whether the object in `image` carries a log entry that proposes it over what was seen.
-fn proposes(image: &[u8], seen: Candidate) -> bool {
-    let log = &image[image.len() - LOG_BYTES..];
-    crate::object::proposal(log) == Some((seen.at, seen.slot))
 }

@@ -32,8 +32,12 @@ impl Client {
         f: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let key = Key::new(namespace, key)?;
+        self.stats.reads += 1;
         let outcome = match self.read_live(&key)? {
-            Some(object) => self.value_of(&key, &object, f).map(Some),
+            Some(object) => {
+                self.stats.reads_found += 1;
+                self.value_of(&key, &object, f).map(Some)
+            }
             None => Ok(None),
         };
         self.settle_down()?;
@@ -121,9 +125,11 @@ impl Client {
         if now == hint.slot {
             if let Some(header) = key.header_in(&self.object[..bytes], now) {
                 let header = self.verified(key, now, header)?;
+                self.stats.hints_right += 1;
                 return Ok(Some(Object { seen: hint, header }));
             }
         }
+        self.stats.hints_wrong += 1;
         self.cache.was_wrong(key.hash);
         // The key may have a new object in the same slot.
         if now.class().is_none() || now.fingerprint() != key.hash.fingerprint() {

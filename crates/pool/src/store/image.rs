@@ -4,7 +4,7 @@ use crate::address::PoolAddr;
 use crate::alloc::Allocation;
 use crate::fabric::Fabric;
 use crate::object::{log_addr, proposed_bytes};
-use crate::object::{Header, LogEntry, Op, HEADER_BYTES, LOG_BYTES};
+use crate::object::{Header, LogEntry, Op, LOG_BYTES};
 use crate::slot::Slot;
 
 /// What an object is made of.
@@ -18,22 +18,21 @@ pub(crate) struct Parts<'a> {
     pub proposed: Option<(PoolAddr, Slot)>,
 }
 
-/// Puts the whole object of `room` into `image`.
+/// Adds the whole object of `room` to `image`.
 #[inline]
 pub(crate) fn build(fabric: &Fabric, room: &Allocation, parts: &Parts<'_>, image: &mut Vec<u8>) {
-    let bytes = room.class.bytes();
-    image.clear();
+    let end = image.len() + room.class.bytes();
     image.extend_from_slice(&parts.header.encode(parts.key, parts.value));
     image.extend_from_slice(parts.key);
     image.extend_from_slice(parts.value);
-    image.resize(bytes - LOG_BYTES, 0);
+    image.resize(end - LOG_BYTES, 0);
     let (client, sequence) = (fabric.me(), room.sequence);
     let mut log = LogEntry { client, op: parts.op, sequence, decided: None }.encode();
     if let Some((slot, old)) = parts.proposed {
         log[..16].copy_from_slice(&proposed_bytes(slot, old, sequence));
     }
     image.extend_from_slice(&log);
-    debug_assert!(HEADER_BYTES + parts.key.len() + parts.value.len() + LOG_BYTES <= bytes);
+    debug_assert!(image.len() == end);
 }
 
 /// Where the log entry of `room` lies.

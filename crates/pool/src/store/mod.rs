@@ -4,17 +4,24 @@
 //! object. A change: the new object is written while the slot is looked up, then a SNAPSHOT round
 //! puts it in place. Who replaced an object frees it.
 
+mod attempt;
 mod change;
 mod find;
 mod get;
 mod image;
 mod live;
 mod ops;
+mod play;
+mod scan;
+mod spaces;
+mod stats;
 
 pub use change::{Change, Done, Rule};
 pub use get::Version;
 pub use live::InUse;
 pub use ops::Expiry;
+pub use scan::Page;
+pub use stats::Stats;
 
 /// Values up to this many bytes lie in one object with their key.
 pub const MAX_INLINE_BYTES: usize = 16 << 10;

@@ -10,8 +10,10 @@ use crate::object::{Kind, Op};
 /// When a value that is written goes away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expiry {
-    /// Never.
+    /// When the namespace says.
     #[default]
+    Default,
+    /// Never.
     Never,
     /// So many milliseconds from now.
     In(u64),
@@ -32,7 +34,7 @@ impl Client {
         expiry: Expiry,
     ) -> Result<bool> {
         let done = self.store(namespace, key, value, expiry, Rule::Absent, Op::Insert)?;
-        Ok(done == Done::Changed)
+        Ok(done.happened())
     }
 
     /// Gives `key` this value if it has one; false if it has none.
@@ -44,15 +46,16 @@ impl Client {
         expiry: Expiry,
     ) -> Result<bool> {
         let done = self.store(namespace, key, value, expiry, Rule::Present, Op::Put)?;
-        Ok(done == Done::Changed)
+        Ok(done.happened())
     }
 
     /// Takes the value of `key` away; false if it had none.
     pub fn delete(&mut self, namespace: u16, key: &[u8]) -> Result<bool> {
+        self.stats.deletes += 1;
         let key = Key::new(namespace, key)?;
         let (rule, op, kind) = (Rule::Present, Op::Delete, Kind::Deletion);
         let done = self.change(&key, &Change { rule, op, kind, value: &[], expires_ms: 0 })?;
-        Ok(done == Done::Changed)
+        Ok(done.happened())
     }
 
     fn store(
@@ -64,15 +67,27 @@ impl Client {
         rule: Rule,
         op: Op,
     ) -> Result<Done> {
+        self.stats.writes += 1;
         let key = Key::new(namespace, key)?;
-        let expires_ms = match expiry {
-            Expiry::Never => 0,
-            Expiry::In(ms) => now_ms(&self.fabric).saturating_add(ms).max(1),
-        };
+        let expires_ms = self.expires_ms(namespace, expiry)?;
         let limit = super::MAX_INLINE_BYTES;
         if value.len() > limit {
             return Err(PoolError::TooLarge { what: "value", size: value.len(), limit });
         }
         self.change(&key, &Change { rule, op, kind: Kind::Value, value, expires_ms })
+    }
+
+    /// When a value that is written now expires, in milliseconds of the bus's clock; 0 for never.
+    /// Refuses namespaces that take no values.
+    #[inline]
+    pub(super) fn expires_ms(&mut self, namespace: u16, expiry: Expiry) -> Result<u64> {
+        let space = self.spaces.for_writing(&self.fabric, namespace)?;
+        let ms = match expiry {
+            Expiry::Never => return Ok(0),
+            Expiry::Default if space.limits.default_ttl_ms == 0 => return Ok(0),
+            Expiry::Default => space.limits.default_ttl_ms,
+            Expiry::In(ms) => ms,
+        };
+        Ok(now_ms(&self.fabric).saturating_add(ms).max(1))
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{Random, TestPool};
 use crate::client::Client;
+use crate::namespace::{Kind, Limits};
 use crate::store::Expiry;
 
 type Model = HashMap<(u16, Vec<u8>), Vec<u8>>;
@@ -45,6 +46,7 @@ fn a_store_is_a_map() {
     for (nodes, replicas, seed) in [(1, 1, 11), (3, 1, 12), (2, 2, 13), (4, 3, 14)] {
         let pool = TestPool::new(16 << 20, nodes, replicas);
         for mut client in [pool.client(1), pool.uncached(2)] {
+            assert_eq!(client.namespace("one", Kind::Store, Limits::default()).unwrap(), 1);
             let (mut model, mut random) = (Model::new(), Random(seed));
             for _ in 0..3_000 {
                 one_step(&mut client, &mut model, &mut random, 60);

@@ -2,6 +2,8 @@
 
 mod basic;
 mod costs;
+mod scan;
+mod spaces;
 mod threads;
 
 use std::sync::Arc;

@@ -1,0 +1,134 @@
+//! A change's round: what is proposed, and what follows from how it went.
+
+use super::attempt::Attempt;
+use super::change::{Change, Done, Step};
+use super::find::Key;
+use super::image;
+use crate::alloc::Allocation;
+use crate::client::Client;
+use crate::error::Result;
+use crate::index::{self, Candidate};
+use crate::object::{Header, Kind, LogEntry, Op, LOG_BYTES};
+use crate::slot::Slot;
+use crate::snapshot::{Outcome, Round};
+
+impl Client {
+    /// Refuses a change by which the namespace would outgrow its quota.
+    #[inline]
+    pub(super) fn admit(
+        &mut self,
+        key: &Key<'_>,
+        change: &Change<'_>,
+        attempt: &Attempt,
+        old: Slot,
+        replaces: Option<Header>,
+    ) -> Result<()> {
+        let Some(room) = attempt.room.filter(|_| change.kind != Kind::Deletion) else {
+            return Ok(());
+        };
+        let new = room.class.bytes() as u64;
+        let old = replaces.and(old.class()).map_or(0, |class| class.bytes() as u64);
+        if new > old {
+            self.spaces.admit(&self.fabric, key.namespace, new - old)?;
+        }
+        Ok(())
+    }
+
+    /// The round that puts the attempt's object into the slot that was seen.
+    #[inline]
+    pub(super) fn round(
+        &mut self,
+        key: &Key<'_>,
+        change: &Change<'_>,
+        attempt: &mut Attempt,
+        seen: Candidate,
+    ) -> Option<(Allocation, Round)> {
+        let room = attempt.room.take()?;
+        attempt.written = false;
+        let version = seen.slot.version().wrapping_add(1);
+        let new = if change.kind == Kind::Deletion {
+            Slot::tombstone(version, room.class, room.addr)
+        } else {
+            Slot::new(key.hash.fingerprint(), version, room.class.0, room.addr)
+        };
+        let mut round = Round::new(seen.at, seen.slot, new, image::log_of(&room), room.sequence);
+        round.proposed = proposes(&self.image[attempt.image.clone()], seen);
+        let me = self.fabric.me();
+        round.unlock = attempt.lock.map(|(place, hash)| index::unlock_of(place, hash, me));
+        Some((room, round))
+    }
+
+    /// What follows from a finished round.
+    #[inline]
+    pub(super) fn finish(
+        &mut self,
+        key: &Key<'_>,
+        change: &Change<'_>,
+        room: Allocation,
+        seen: Candidate,
+        replaces: Option<Header>,
+        round: &Round,
+    ) -> Result<Step> {
+        if round.won() {
+            self.unlink(key, change, &room, seen.slot, replaces)?;
+            self.alloc.complete(room.sequence);
+            if change.kind == Kind::Deletion {
+                self.cache.forget(key.hash);
+            } else {
+                self.cache.remember(key.hash, Candidate { at: seen.at, slot: round.new });
+            }
+            return Ok(Step::Done(Done::Changed(room.sequence)));
+        }
+        self.alloc.free(room.addr, room.class);
+        self.alloc.complete(room.sequence);
+        self.cache.was_wrong(key.hash);
+        let Some(Outcome::Lost { winner, .. }) = round.outcome() else { return Ok(Step::Again) };
+        if change.op == Op::Put && replaces.is_some() && self.is_put(seen, winner)? {
+            return Ok(Step::Done(Done::Overwritten));
+        }
+        Ok(Step::Again)
+    }
+
+    /// Whether `winner` replaced what was `seen` by a put: then this client's own put may count as
+    /// done just before it.
+    #[cold]
+    fn is_put(&mut self, seen: Candidate, winner: Slot) -> Result<bool> {
+        let Some(log) = winner.class().and(winner.log()) else { return Ok(false) };
+        let mut bytes = [0; LOG_BYTES];
+        self.fabric.read(log, &mut bytes)?;
+        let entry = LogEntry::decode(&bytes).filter(|entry| entry.op == Op::Put);
+        let over = crate::object::proposal(&bytes);
+        Ok(entry.is_some() && over == Some((seen.at, seen.slot)))
+    }
+
+    /// Gives up the object that this client's round has replaced, and counts the bytes.
+    #[inline]
+    fn unlink(
+        &mut self,
+        key: &Key<'_>,
+        change: &Change<'_>,
+        room: &Allocation,
+        old: Slot,
+        replaces: Option<Header>,
+    ) -> Result<()> {
+        let mut bytes = match change.kind {
+            Kind::Deletion => 0,
+            _ => room.class.bytes() as i64,
+        };
+        if let Some(class) = old.logged_class().filter(|_| !old.addr().is_null()) {
+            // Tombstones count for no namespace.
+            if replaces.is_some() {
+                bytes -= class.bytes() as i64;
+            }
+            self.alloc.free(old.addr(), class);
+        }
+        self.spaces.count(key.namespace, bytes);
+        Ok(())
+    }
+}
+
+/// Whether the object carries a log entry that proposes it over what was seen.
+fn proposes(image: &[u8], seen: Candidate) -> bool {
+    let log = &image[image.len() - LOG_BYTES..];
+    crate::object::proposal(log) == Some((seen.at, seen.slot))
+}
