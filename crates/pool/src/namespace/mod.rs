@@ -4,8 +4,8 @@
 //! carries a check, so that readers need no lock. How many bytes a namespace uses is its base plus
 //! the signed counters of all client places: each client writes only its own.
 //!
-//! Number 0 is the namespace [`DEFAULT`]: it always exists, without limits. Its record holds nothing
-//! but the base of its usage.
+//! Number 0 is the namespace [`DEFAULT`]: it always exists, without limits. Its record holds
+//! nothing but the base of its usage.
 
 mod lock;
 mod meter;
