@@ -41,7 +41,7 @@ fn a_scan_tells_every_key_of_its_namespace() {
     }
     client.put(0, b"gone", b"value", Expiry::In(0)).unwrap();
     client.delete(0, &7u32.to_le_bytes()).unwrap();
-    expected.remove(&7u32.to_le_bytes().to_vec());
+    expected.remove(&7u32.to_le_bytes()[..]);
     let told = scan_all(&mut client, 0, 100);
     assert_eq!(told.len(), expected.len(), "nothing is told twice while nothing changes");
     assert_eq!(told.into_iter().collect::<HashSet<_>>(), expected);
