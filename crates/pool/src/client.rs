@@ -64,8 +64,10 @@ impl Client {
     /// after the others, reports a quiescent state.
     pub fn tick(&mut self) -> Result<()> {
         membership::tick(&self.fabric)?;
-        self.spaces.tick(&self.fabric)?;
-        self.settle_down()
+        match self.spaces.tick(&self.fabric) {
+            Ok(()) | Err(PoolError::ViewChanged) => self.settle_down(),
+            Err(error) => Err(error),
+        }
     }
 
     /// Says that this client will do nothing for a while, so that nobody waits for it.
@@ -88,8 +90,8 @@ impl Client {
     /// The end of an operation: a moment at which no address is held.
     #[inline]
     pub(crate) fn settle_down(&mut self) -> Result<()> {
-        self.spaces.meter().settle(&self.fabric)?;
-        match self.alloc.quiesce(&self.fabric) {
+        let counted = self.spaces.meter().settle(&self.fabric);
+        match counted.and_then(|()| self.alloc.quiesce(&self.fabric)) {
             Err(PoolError::ViewChanged) => Ok(()),
             outcome => outcome,
         }
