@@ -196,7 +196,6 @@ class PoolHandle:
     @property
     def closed(self) -> bool: ...
     def close(self) -> None: ...
-    def config(self) -> dict[str, int]: ...
 
 class Store:
     """Keys and values of a namespace; see `artesian.pool.HashStore`."""
@@ -236,3 +235,6 @@ def list_pools() -> list[str]:
 
 def remove_pool(name: str) -> int:
     """Removes a pool with all that is in it; how many nodes it had."""
+
+def look_at_pool(name: str) -> dict[str, Any]:
+    """What can be seen of a pool without joining it: the fields of `artesian.pool.PoolStats`."""

@@ -22,6 +22,7 @@ VERBS = (
     ("bench", "Measure latency and throughput, in this process or of a server."),
     ("eval", "Measure what number formats cost in quality."),
     ("models", "List, fetch and inspect models."),
+    ("pool", "Create, look at and look after pools of shared memory."),
     ("doctor", "Check whether this machine is ready to serve."),
     ("version", "Print versions."),
 )
@@ -69,6 +70,10 @@ def explain(error: Exception) -> int:
     from artesian.kvcache.memory_plan import MemoryPlanError
     from artesian.loader.base import CheckpointError
 
+    pool_errors = sys.modules.get("artesian.pool.errors")
+    if pool_errors is not None and isinstance(error, pool_errors.PoolError):
+        print_error(str(error))
+        return 1
     if isinstance(error, SettingsError):
         print_error(str(error), error.hint)
         return 2

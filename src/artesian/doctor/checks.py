@@ -11,6 +11,7 @@ from pathlib import Path
 from artesian.config import EngineConfig, ServerConfig
 from artesian.config.settings import MODELS, settings_of, unknown_variables
 from artesian.doctor.base import Finding, format_bytes
+from artesian.doctor.pools import check_pools, check_shared_memory
 from artesian.machine import cpu_quota, memory_limit, num_usable_cpus, read_cpu
 
 MIN_FREE_BYTES = 512 << 20
@@ -32,6 +33,8 @@ def examine(
         check_threads,
         check_memory,
         check_huge_pages,
+        check_shared_memory,
+        check_pools,
         lambda: check_port(server_config.host, server_config.port),
         check_environment,
     )

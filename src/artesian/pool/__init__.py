@@ -26,15 +26,19 @@ from artesian.pool.errors import (
 )
 from artesian.pool.native import list_pools
 from artesian.pool.pool import Pool
+from artesian.pool.stats import ClientInfo, NamespaceInfo, NodeInfo, PoolStats, pool_stats
 from artesian.pool.store import HashStore
 
 __all__ = [
+    "ClientInfo",
     "ConflictError",
     "CorruptPoolError",
     "DataLostError",
     "FencedError",
     "HashStore",
     "KeyTooLargeError",
+    "NamespaceInfo",
+    "NodeInfo",
     "Pool",
     "PoolClosedError",
     "PoolError",
@@ -43,6 +47,7 @@ __all__ = [
     "PoolFullError",
     "PoolMismatchError",
     "PoolNotFoundError",
+    "PoolStats",
     "PoolSystemError",
     "PoolTimeoutError",
     "PoolUsageError",
@@ -50,4 +55,5 @@ __all__ = [
     "TooLargeError",
     "ValueTooLargeError",
     "list_pools",
+    "pool_stats",
 ]

@@ -7,6 +7,7 @@ from typing import Self
 from artesian.pool.base import parse_address, parse_bytes
 from artesian.pool.errors import PoolNotFoundError
 from artesian.pool.native import PoolHandle, remove_pool
+from artesian.pool.stats import NodeInfo, PoolStats, pool_stats
 from artesian.pool.store import HashStore
 
 
@@ -94,6 +95,14 @@ class Pool:
             PoolUsageError: the name cannot be used, or is that of a cache or a tree.
         """
         return HashStore(self, namespace, quota_bytes=parse_bytes(quota), ttl=ttl)
+
+    def stats(self) -> PoolStats:
+        """Nodes, clients, namespaces and space of the pool at this moment."""
+        return pool_stats(self.name)
+
+    def nodes(self) -> tuple[NodeInfo, ...]:
+        """All memory nodes that ever were, by number."""
+        return self.stats().nodes
 
     def close(self) -> None:
         """Leaves the pool; what is in it stays. Does nothing the second time.

@@ -1,6 +1,6 @@
 //! Errors as Python sees them: the classes of `artesian.pool.errors`.
 
-use artesian_bus::BusError;
+use artesian_bus::{shm, BusError};
 use artesian_pool::PoolError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -40,6 +40,16 @@ impl From<BusError> for Fault {
 pub type Outcome<T> = Result<T, Fault>;
 
 impl Fault {
+    /// There is no pool called `name`; says which there are.
+    pub fn not_found(name: &str) -> Fault {
+        let others = match shm::pools() {
+            Ok(names) if names.is_empty() => "; this user has none on this host".into(),
+            Ok(names) => format!("; there are: {}", names.join(", ")),
+            Err(_) => String::new(),
+        };
+        Fault::NotFound(format!("there is no pool {name:?}{others}"))
+    }
+
     /// The class and the text.
     fn describe(&self) -> (&'static str, String) {
         match self {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use artesian_bus::shm::{self, ShmNodes};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
 use super::core::Core;
 use super::errors::Fault;
@@ -56,18 +55,6 @@ impl PoolHandle {
     /// Leaves the pool; does nothing the second time.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.owner.close())?)
-    }
-
-    /// The pool's numbers.
-    fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let config = self.owner.core.run(py, |seat| Ok(*seat.client.fabric().config()))?;
-        let values = PyDict::new(py);
-        values.set_item("node_bytes", config.node_bytes)?;
-        values.set_item("num_nodes", config.num_nodes)?;
-        values.set_item("replicas", config.replicas)?;
-        values.set_item("max_clients", config.max_clients - 1)?;
-        values.set_item("lease_ms", config.lease_ms)?;
-        Ok(values)
     }
 }
 

@@ -7,6 +7,7 @@ mod fork;
 mod handle;
 mod names;
 mod open;
+mod stats;
 mod store;
 mod ticker;
 
@@ -18,5 +19,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<store::Store>()?;
     module.add_function(wrap_pyfunction!(handle::list_pools, module)?)?;
     module.add_function(wrap_pyfunction!(handle::remove_pool, module)?)?;
+    module.add_function(wrap_pyfunction!(stats::look_at_pool, module)?)?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use artesian_bus::shm::{self, ShmNodes, ShmVerbs};
+use artesian_bus::shm::{ShmNodes, ShmVerbs};
 use artesian_bus::{GlobalAddr, NodeId, Verb, Verbs};
 use artesian_pool::client::Client;
 use artesian_pool::{lifecycle, PoolConfig, PoolError};
@@ -94,7 +94,7 @@ pub fn open(name: &str, wish: &Wish) -> Outcome<Opened> {
         )));
     }
     if !exists && wish.create == Some(false) {
-        return Err(Fault::NotFound(format!("there is no pool {name:?}{}", known_pools())));
+        return Err(Fault::not_found(name));
     }
     let created = !exists && create(&nodes, &wish.config(name)?, wish.create == Some(true))?;
     let client = join(&nodes)?;
@@ -103,15 +103,6 @@ pub fn open(name: &str, wish: &Wish) -> Outcome<Opened> {
         return Err(error);
     }
     Ok(Opened { nodes, client, created })
-}
-
-/// Names the pools that there are.
-fn known_pools() -> String {
-    match shm::pools() {
-        Ok(names) if names.is_empty() => "; this user has none on this host".into(),
-        Ok(names) => format!("; there are: {}", names.join(", ")),
-        Err(_) => String::new(),
-    }
 }
 
 /// Makes the pool. False if somebody else was quicker (an error if it `must` be this one).

@@ -5,15 +5,19 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use artesian_pool::observe;
 use parking_lot::Mutex;
 
-use super::core::Core;
+use super::core::{Core, Seat};
 use super::errors::Outcome;
 
 /// A client that was not used for so long is idle.
 const IDLE: Duration = Duration::from_millis(4);
 /// How often an idle client looks into its mailbox: a change of the membership waits for that.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How often a busy client tells how many keys it has read and written.
+const TELL: Duration = Duration::from_millis(200);
 
 /// The owner of a client and its ticker. When the last reference goes, the client leaves.
 pub struct Owner {
@@ -57,31 +61,63 @@ impl Drop for Owner {
     }
 }
 
+/// What the thread remembers between two turns.
+struct Ticker<'a> {
+    core: &'a Core,
+    /// Time between two looks at the other clients.
+    every: Duration,
+    ticked: Instant,
+    seen: u64,
+    /// Keys read and written, as they were told to everybody, and when.
+    told: (u64, u64),
+    told_at: Instant,
+}
+
 fn tick(core: &Core) {
-    let every = core.attend(|seat| u64::from(seat.client.fabric().config().lease_ms) / 8);
-    let every = Duration::from_millis(every.unwrap_or(0).max(1));
-    let mut ticked = Instant::now();
-    let mut seen = 0;
+    let lease_ms = core.attend(|seat| u64::from(seat.client.fabric().config().lease_ms));
+    let every = Duration::from_millis((lease_ms.unwrap_or(0) / 8).max(1));
+    let now = Instant::now();
+    let mut ticker = Ticker { core, every, ticked: now, seen: 0, told: (0, 0), told_at: now };
     while !core.is_closed() {
-        let uses = core.uses();
-        let unused = uses == seen;
-        seen = uses;
-        let due = ticked.elapsed() >= every;
-        // Errors are told to whoever uses the pool next: each operation meets them as well.
+        let Some(pause) = ticker.turn() else { return };
+        thread::park_timeout(pause);
+    }
+}
+
+impl Ticker<'_> {
+    /// Does what is due; says when to come again. `None` once the client is gone.
+    fn turn(&mut self) -> Option<Duration> {
+        let uses = self.core.uses();
+        let unused = uses == self.seen;
+        self.seen = uses;
+        let due = self.ticked.elapsed() >= self.every;
+        let core = self.core;
         let idle = core.attend(|seat| {
-            if unused && !seat.client.is_idle() {
-                let _ = seat.client.idle();
+            if unused || self.told_at.elapsed() >= TELL {
+                self.tell(seat);
             }
-            let asked = seat.client.is_idle() && seat.client.fabric().pass_gate().is_err();
-            if due || asked {
+            // Errors are told to whoever uses the pool next: each operation meets them as well.
+            if due {
                 let _ = seat.client.tick();
             }
+            if unused {
+                let _ = seat.client.idle();
+                // Nobody else looks for what the master asks of this client.
+                let _ = seat.client.fabric().pass_gate();
+            }
             seat.client.is_idle()
-        });
-        let Some(idle) = idle else { return };
+        })?;
         if due {
-            ticked = Instant::now();
+            self.ticked = Instant::now();
         }
-        thread::park_timeout(if idle { LOOK.min(every) } else { IDLE.min(every) });
+        Some(if idle { LOOK } else { IDLE }.min(self.every))
+    }
+
+    fn tell(&mut self, seat: &Seat) {
+        let counts = (seat.reads, seat.writes);
+        if counts != self.told && observe::publish(seat.client.fabric(), counts.0, counts.1).is_ok()
+        {
+            (self.told, self.told_at) = (counts, Instant::now());
+        }
     }
 }
