@@ -24,6 +24,7 @@ pub mod slot;
 pub mod snapshot;
 pub mod store;
 pub mod tree;
+pub mod txn;
 pub mod view;
 
 pub use address::{ClientId, PoolAddr};

@@ -37,7 +37,7 @@ pub enum Kind {
     Chunk = 3,
     /// The log object of a deletion: a key without value.
     Deletion = 4,
-    /// A transaction's intent on a slot.
+    /// A transaction's intent on a slot, or its status word.
     Intent = 5,
     /// Memory of an index: its bytes change, so the checksum means nothing.
     Table = 6,
@@ -164,6 +164,8 @@ pub enum Op {
     Conditional = 4,
     /// Not for a slot: chunks and the like.
     Part = 5,
+    /// Puts a transaction's intent into a slot.
+    Intend = 6,
 }
 
 /// An embedded log entry.
@@ -209,6 +211,7 @@ impl LogEntry {
             3 => Op::Delete,
             4 => Op::Conditional,
             5 => Op::Part,
+            6 => Op::Intend,
             _ => return None,
         };
         let (old, place) = (word(bytes, 0), word(bytes, 8));

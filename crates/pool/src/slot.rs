@@ -1,11 +1,12 @@
 //! The 64-bit word through which an index refers to an object.
 //!
 //! ```text
-//! 63      56 55      48 47      40 39                    0
-//! | finger-  | version  | class    | address in granules  |
+//! 63      56 55 54      48 47      40 39                    0
+//! | finger-  |R| version | class    | address in granules  |
 //! ```
 //!
-//! The version goes up with every change of the slot, so that a value never comes back while
+//! R says that a transaction that was rolled back has put this value back (see [`crate::txn`]): it
+//! refers to the same object as two changes before, whose log entry speaks of that time. The version goes up with every change of the slot, so that a value never comes back while
 //! somebody may still hold the old one (FUSEE's slots lack it: a reused address looks unchanged).
 
 use std::fmt;
@@ -28,6 +29,8 @@ pub mod tag {
     pub const MOVED: u8 = 0x80;
     /// Held by a transaction: the address is its intent object, of [`super::INTENT_CLASS`].
     pub const INTENT: u8 = 0xfc;
+    /// Not in an index: the word that says what becomes of a transaction.
+    pub const STATUS: u8 = 0xfa;
     /// Evicted from the cache: the address is the evicting client's log object, of
     /// [`super::HISTORY_CLASS`], and the fingerprint byte tells which experts wanted it.
     pub const HISTORY: u8 = 0xfb;
@@ -47,11 +50,15 @@ impl Slot {
     /// In a log entry: decided, but over a value that was lost with its node.
     pub const UNKNOWN: Slot = Slot(0xff << 40);
 
+    const RESTORED: u64 = 1 << 55;
+    /// Versions are counted modulo this.
+    const VERSIONS: u8 = 128;
+
     /// A slot of its parts; `kind` is a size class or a [`tag`].
     pub const fn new(fingerprint: u8, version: u8, kind: u8, addr: PoolAddr) -> Slot {
         Slot(
             (fingerprint as u64) << 56
-                | (version as u64) << 48
+                | ((version % Self::VERSIONS) as u64) << 48
                 | (kind as u64) << 40
                 | ((addr.0 / GRANULE) & ((1 << 40) - 1)),
         )
@@ -64,7 +71,28 @@ impl Slot {
 
     /// The version.
     pub const fn version(self) -> u8 {
-        (self.0 >> 48) as u8
+        (self.0 >> 48) as u8 % Self::VERSIONS
+    }
+
+    /// The version of what replaces this value.
+    pub const fn next_version(self) -> u8 {
+        (self.version() + 1) % Self::VERSIONS
+    }
+
+    /// This value as it is put back over `intent` when the transaction is rolled back. A slot that
+    /// was never used gets a tombstone instead: nothing becomes [`Slot::EMPTY`] again.
+    pub const fn restored_over(self, intent: Slot) -> Slot {
+        let version = intent.next_version();
+        if self.0 == 0 {
+            return Slot::new(0xff, version, tag::TOMBSTONE, PoolAddr::NULL);
+        }
+        let back = Slot::new(self.fingerprint(), version, self.kind(), self.addr());
+        Slot(back.0 | Self::RESTORED)
+    }
+
+    /// Whether a transaction that was rolled back has put this value back.
+    pub const fn is_restored(self) -> bool {
+        self.0 & Self::RESTORED != 0
     }
 
     /// Size class or [`tag`].
@@ -101,13 +129,14 @@ impl Slot {
 
     /// Where the log entry of the operation lies that put this value here.
     pub fn log(self) -> Option<PoolAddr> {
-        let class = self.logged_class()?;
+        let class = self.logged_class().filter(|_| !self.is_restored())?;
         let addr = self.addr();
         (!addr.is_null()).then(|| crate::object::log_addr(addr, class))
     }
 
     /// Where the log entry lies of the last operation that put a value here: that of
-    /// [`Slot::log`], or what a split has made of that value since. For tracing back what happened.
+    /// [`Slot::log`], or what a split or a transaction has made of that value since. For tracing
+    /// back what happened.
     pub fn trail(self) -> Option<PoolAddr> {
         let class = match self.kind() {
             tag::TOMBSTONE => Some(SizeClass(self.fingerprint() & !GONE)),
@@ -133,14 +162,14 @@ impl Slot {
     /// The value that freezes this one while a split moves it.
     pub const fn frozen(self) -> Slot {
         let kind = self.kind() | tag::MOVED;
-        Slot::new(self.fingerprint(), self.version().wrapping_add(1), kind, self.addr())
+        Slot::new(self.fingerprint(), self.next_version(), kind, self.addr())
     }
 
     /// The value that replaces this frozen one when the key has moved: vacant, and no object is to
     /// be freed when it is taken.
     pub const fn cleared(self) -> Slot {
         let class = self.kind() & !tag::MOVED;
-        Slot::new(class | GONE, self.version().wrapping_add(1), tag::TOMBSTONE, self.addr())
+        Slot::new(class | GONE, self.next_version(), tag::TOMBSTONE, self.addr())
     }
 
     /// The object that a frozen value still refers to, as the slot it moves to has it; `None` if
@@ -150,7 +179,7 @@ impl Slot {
         if self.0 == 0 || kind as usize >= SizeClass::COUNT {
             return None;
         }
-        Some(Slot::new(self.fingerprint(), self.version().wrapping_add(1), kind, self.addr()))
+        Some(Slot::new(self.fingerprint(), self.next_version(), kind, self.addr()))
     }
 
     /// The object that it keeps in use: a key's, also while it is being moved, or a deletion's.
@@ -186,8 +215,9 @@ mod tests {
     #[test]
     fn parts_come_back() {
         let addr = PoolAddr(PoolAddr::LIMIT - GRANULE);
-        let slot = Slot::new(0xab, 0xcd, 17, addr);
-        assert_eq!((slot.fingerprint(), slot.version(), slot.kind()), (0xab, 0xcd, 17));
+        let slot = Slot::new(0xab, 0x4d, 17, addr);
+        assert_eq!((slot.fingerprint(), slot.version(), slot.kind()), (0xab, 0x4d, 17));
+        assert_eq!(Slot::new(0, 127, 17, addr).next_version(), 0);
         assert_eq!((slot.addr(), slot.class()), (addr, Some(SizeClass(17))));
         assert!(Slot::EMPTY.class().is_none() && Slot::EMPTY.is_vacant());
         assert!(Slot::new(1, 2, tag::TOMBSTONE, addr).is_vacant());
@@ -201,5 +231,18 @@ mod tests {
         assert!(slot.trail() == slot.log() && Slot::EMPTY.trail().is_none());
         assert!(slot.thawed().is_none() && Slot::EMPTY.thawed().is_none());
         assert!(Slot::new(1, 2, tag::TOMBSTONE, addr).thawed().is_none());
+    }
+
+    #[test]
+    fn what_is_put_back_is_a_new_value_of_the_same_object() {
+        let old = Slot::new(0xab, 126, 17, PoolAddr(0x1000));
+        let intent = Slot::new(0xab, old.next_version(), tag::INTENT, PoolAddr(0x2000));
+        let back = old.restored_over(intent);
+        assert_eq!((back.class(), back.addr(), back.version()), (old.class(), old.addr(), 0));
+        assert!(back.log().is_none() && back.trail() == old.log() && back.is_restored());
+        assert!(!back.frozen().is_restored());
+        let never = Slot::EMPTY.restored_over(intent);
+        assert!(never.is_vacant() && never != Slot::EMPTY && never.log().is_none());
+        assert!(Slot::tombstone(3, SizeClass(2), PoolAddr(64)).restored_over(intent).is_vacant());
     }
 }

@@ -13,9 +13,12 @@ use crate::object::{Header, HEADER_BYTES};
 use crate::rtx::Wait;
 use crate::slot::{tag, Slot};
 use crate::snapshot::{self, Round};
+use crate::txn;
 
 /// Objects looked at, or rounds played, at once.
 const BATCH: usize = 64;
+/// Pauses after which transactions that hold slots are aborted.
+const PATIENCE: u32 = 16;
 /// Bytes read of an object at first: enough for most keys.
 const PEEK: usize = 128;
 
@@ -27,7 +30,8 @@ pub(super) fn freeze(fabric: &Fabric, plan: &Plan) -> Result<Vec<(usize, Slot)>>
     loop {
         let bytes = read_table(fabric, plan.old)?;
         let slots: Vec<(PoolAddr, Slot)> = slots_of(plan.old, &bytes).collect();
-        let intents = sort_out(fabric, plan, &slots, &mut moves)?;
+        let force = wait.rounds() >= PATIENCE;
+        let intents = sort_out(fabric, plan, &slots, &mut moves, force)?;
         let mut rounds: Vec<Round> = Vec::new();
         for (number, &(at, slot)) in slots.iter().enumerate() {
             if moves[number] == Some(true) && slot.class().is_some() {
@@ -51,16 +55,18 @@ pub(super) fn freeze(fabric: &Fabric, plan: &Plan) -> Result<Vec<(usize, Slot)>>
 }
 
 /// Finds out which keys move. A slot keeps its key while no insert is possible, so each is looked
-/// at once. Returns how many slots transactions hold: those are looked at later.
+/// at once. Returns how many slots transactions hold: those are looked at later, with `force` after
+/// aborting them.
 fn sort_out(
     fabric: &Fabric,
     plan: &Plan,
     slots: &[(PoolAddr, Slot)],
     moves: &mut [Option<bool>],
+    force: bool,
 ) -> Result<usize> {
     let mut unknown = Vec::new();
     let mut intents = 0;
-    for (number, &(_, slot)) in slots.iter().enumerate() {
+    for (number, &(at, slot)) in slots.iter().enumerate() {
         if slot.is_vacant() || moves[number].is_some() {
             continue;
         }
@@ -68,7 +74,9 @@ fn sort_out(
         if object.class().is_some() {
             unknown.push((number, object));
         } else if slot.kind() == tag::INTENT {
+            // Looked at again, whether the intent is gone now or not.
             intents += 1;
+            txn::resolve(fabric, at, slot, force)?;
         }
     }
     for some in unknown.chunks(BATCH) {

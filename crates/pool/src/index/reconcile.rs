@@ -3,11 +3,13 @@
 use artesian_bus::Verb;
 
 use super::layout::{self, BUCKET, BUCKETS};
-use super::walk::{slots_of, tables};
+use super::walk::{read_table, slots_of, tables};
 use crate::address::PoolAddr;
 use crate::error::Result;
 use crate::fabric::Fabric;
+use crate::slot::tag;
 use crate::snapshot;
+use crate::txn;
 
 /// Which copies of a place in the pool went with the lost nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +30,21 @@ pub fn reconcile_tables(fabric: &Fabric, loss: impl Fn(PoolAddr) -> Loss) -> Res
     let mut found: Vec<PoolAddr> = tables(fabric)?;
     found.extend(super::split::planned(fabric)?);
     for table in found {
-        let lost_primary = match loss(table) {
-            Loss::None | Loss::All => continue,
-            Loss::Primary => true,
-            Loss::Backup => false,
-        };
-        for slot in divergent(fabric, table)? {
-            snapshot::reconcile(fabric, slot, lost_primary)?;
+        let loss_here = loss(table);
+        if loss_here == Loss::All {
+            continue;
+        }
+        if loss_here != Loss::None {
+            for slot in divergent(fabric, table)? {
+                snapshot::reconcile(fabric, slot, loss_here == Loss::Primary)?;
+            }
+        }
+        // A transaction is decided before the first of its intents goes.
+        let bytes = read_table(fabric, table)?;
+        for (_, slot) in slots_of(table, &bytes) {
+            if slot.kind() == tag::INTENT {
+                txn::reconcile_status(fabric, slot, &loss)?;
+            }
         }
     }
     Ok(())

@@ -9,7 +9,8 @@ use crate::address::PoolAddr;
 use crate::error::Result;
 use crate::fabric::Fabric;
 use crate::object::word;
-use crate::slot::Slot;
+use crate::slot::{tag, Slot};
+use crate::txn;
 
 /// The subtables that the directory names, each once.
 pub(super) fn tables(fabric: &Fabric) -> Result<Vec<PoolAddr>> {
@@ -117,9 +118,10 @@ pub fn is_named(fabric: &Fabric, hash: KeyHash, addr: PoolAddr) -> Result<bool> 
         drop(verbs);
         let words = bytes.iter().flatten().flat_map(|side| side.as_chunks::<8>().0);
         let slots = words.enumerate().filter(|(at, _)| !(*at as u64).is_multiple_of(SLOTS + 1));
-        let mut slots = slots.map(|(_, word)| Slot(u64::from_le_bytes(*word)));
-        if slots.any(|slot| slot.names() == Some(addr)) {
-            return Ok(true);
+        for slot in slots.map(|(_, word)| Slot(u64::from_le_bytes(*word))) {
+            if slot.names() == Some(addr) || is_intended(fabric, slot, addr)? {
+                return Ok(true);
+            }
         }
         // A split may have moved the key meanwhile, out of the buckets that were read.
         let now = lineage(fabric, hash)?;
@@ -149,4 +151,13 @@ pub fn is_index_memory(fabric: &Fabric, addr: PoolAddr) -> Result<bool> {
     let Some(root) = read_root(fabric)? else { return Ok(false) };
     let planned = super::split::planned(fabric)?;
     Ok(root.directory == addr || planned == Some(addr) || tables(fabric)?.contains(&addr))
+}
+
+/// Whether a transaction holds the slot, and the object at `addr` is in it before or after.
+fn is_intended(fabric: &Fabric, slot: Slot, addr: PoolAddr) -> Result<bool> {
+    if slot.kind() != tag::INTENT {
+        return Ok(false);
+    }
+    let intent = txn::read_intent(fabric, slot)?;
+    Ok(intent.old.names() == Some(addr) || intent.new.names() == Some(addr))
 }

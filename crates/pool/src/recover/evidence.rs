@@ -9,12 +9,13 @@ use crate::address::{ClientId, PoolAddr};
 use crate::alloc::{Announced, Announcements};
 use crate::class::SizeClass;
 use crate::config::MAX_REPLICAS;
-use crate::error::Result;
+use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
 use crate::object::MAX_KEY_BYTES;
 use crate::object::{log_addr, proposal, word, Header, LogEntry, Op, HEADER_BYTES, LOG_BYTES};
-use crate::slot::Slot;
+use crate::slot::{tag, Slot};
 use crate::snapshot::{settle_many, walk, Fate};
+use crate::txn;
 
 /// Verbs and rounds of one batch at most.
 pub(super) const AT_ONCE: usize = 512;
@@ -188,24 +189,30 @@ fn names(value: Slot, object: PoolAddr) -> bool {
 /// Header and key.
 type Key = (Header, Vec<u8>);
 
+type Object = (PoolAddr, SizeClass);
+
 /// Headers and keys of the operations' objects; `None` for objects that are not whole.
 fn read_keys(fabric: &Fabric, of: &[&mut Operation]) -> Result<Vec<Option<Key>>> {
+    let mut objects = Vec::new();
     let mut heads: Vec<Vec<u8>> = Vec::new();
     for operation in of.iter() {
-        let most = operation.class.bytes() - LOG_BYTES;
+        let keyed = operation.keyed(fabric)?;
+        let most = keyed.map_or(0, |(_, class)| class.bytes() - LOG_BYTES);
         heads.push(vec![0; most.min(HEADER_BYTES + MAX_KEY_BYTES)]);
+        objects.push(keyed);
     }
-    let reads = of.iter().zip(&mut heads);
-    let reads = reads.filter_map(|(operation, into)| {
-        Some(Verb::read(fabric.copy(operation.object, 0).ok()?, into.as_mut_slice()))
+    let reads = objects.iter().zip(&mut heads);
+    let reads = reads.filter_map(|(object, into)| {
+        let at = fabric.copy((*object)?.0, 0).ok()?;
+        Some(Verb::read(at, into.as_mut_slice()))
     });
     read_many(fabric, reads.collect())?;
-    let key = |(operation, bytes): (&&mut Operation, &Vec<u8>)| {
-        let header = Header::decode(bytes, operation.class).ok()?;
+    let key = |(object, bytes): (&Option<Object>, &Vec<u8>)| {
+        let header = Header::decode(bytes, (*object)?.1).ok()?;
         let key = bytes.get(HEADER_BYTES..HEADER_BYTES + header.key_len as usize)?;
         Some((header, key.to_vec()))
     };
-    Ok(of.iter().zip(&heads).map(key).collect())
+    Ok(objects.iter().zip(&heads).map(key).collect())
 }
 
 /// Ends all rounds that may be open in the operations' slots, and reads what the log entries say
@@ -237,6 +244,22 @@ pub(super) fn settle(fabric: &Fabric, operations: &mut [Operation]) -> Result<()
     Ok(())
 }
 
+/// Takes the intents of the dead client's transactions out of their slots: a transaction that is
+/// not committed is aborted. Whether there were any.
+pub(super) fn end_transactions(fabric: &Fabric, operations: &[Operation]) -> Result<bool> {
+    let mut any = false;
+    for operation in operations {
+        let held = operation.current;
+        if let (Some(slot), true) = (operation.slot, held.kind() == tag::INTENT) {
+            if names(held, operation.object) {
+                txn::resolve(fabric, slot, held, true)?;
+                any = true;
+            }
+        }
+    }
+    Ok(any)
+}
+
 /// Decides every operation.
 pub(super) fn judge(fabric: &Fabric, operations: &mut [Operation]) -> Result<()> {
     let links = operations.iter().filter_map(|op| Some((op.object, op.link?)));
@@ -259,7 +282,7 @@ pub(super) fn judge(fabric: &Fabric, operations: &mut [Operation]) -> Result<()>
             Fate::Lost
         };
         operation.fate = match fate {
-            Fate::Won => Verdict::Won { replaced: operation.replaced() },
+            Fate::Won => Verdict::Won { replaced: operation.replaced(fabric)? },
             Fate::Lost => Verdict::Lost,
             Fate::Unknown => Verdict::Unknown,
         };
@@ -268,11 +291,31 @@ pub(super) fn judge(fabric: &Fabric, operations: &mut [Operation]) -> Result<()>
 }
 
 impl Operation {
-    /// The object that the operation's winning gave up.
-    fn replaced(&self) -> Option<(PoolAddr, SizeClass)> {
-        let (_, old) = self.link?;
-        let class = old.logged_class()?;
-        (old.0 != 0 && !old.addr().is_null()).then_some((old.addr(), class))
+    /// The object that carries the key: an intent's is that of the value to come. `None` if the
+    /// intent was not written whole.
+    fn keyed(&self, fabric: &Fabric) -> Result<Option<Object>> {
+        if self.entry.op != Op::Intend {
+            return Ok(Some((self.object, self.class)));
+        }
+        let held = Slot::new(0, 0, tag::INTENT, self.object);
+        match txn::read_intent(fabric, held) {
+            Ok(intent) => Ok(intent.new.logged_class().map(|class| (intent.new.addr(), class))),
+            Err(PoolError::Corrupt(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The object that the operation's winning gave up. An intent gives up nothing; the value that
+    /// follows it gives up what was there before the intent.
+    fn replaced(&self, fabric: &Fabric) -> Result<Option<Object>> {
+        let Some((_, mut old)) = self.link.filter(|_| self.entry.op != Op::Intend) else {
+            return Ok(None);
+        };
+        if old.kind() == tag::INTENT {
+            old = txn::read_intent(fabric, old)?.old;
+        }
+        let object = old.logged_class().map(|class| (old.addr(), class));
+        Ok(object.filter(|(addr, _)| !addr.is_null()))
     }
 }
 

@@ -93,6 +93,9 @@ fn recover_once(fabric: &Fabric, index: &mut dyn Index, dead: ClientId) -> Resul
     let locks = evidence::trace(fabric, index, dead, &mut operations)?;
     let read = now();
     evidence::settle(fabric, &mut operations)?;
+    if evidence::end_transactions(fabric, &operations)? {
+        evidence::settle(fabric, &mut operations)?;
+    }
     evidence::judge(fabric, &mut operations)?;
     done.locks = evidence::release(fabric, &locks)?;
     let settled = now();

@@ -127,14 +127,14 @@ impl Client {
             }
             (None, None) => panic!("a full bucket"),
         };
-        let new = Slot::new(key, old.version().wrapping_add(1), room.class.0, room.addr);
+        let new = Slot::new(key, old.next_version(), room.class.0, room.addr);
         self.round(key, at, old, new, room, found.is_none())
     }
 
     fn delete(&mut self, key: u8) -> Result<()> {
         let Some((at, old)) = self.find(key)? else { panic!("{key} is not there") };
         let room = self.object(key, &[], Kind::Deletion, Op::Delete)?;
-        let new = Slot::tombstone(old.version().wrapping_add(1), room.class, room.addr);
+        let new = Slot::tombstone(old.next_version(), room.class, room.addr);
         self.round(key, at, old, new, room, false)
     }
 
@@ -333,7 +333,7 @@ fn a_thousand_updates_are_recovered_in_few_batches() {
         let key = (update % 40) as u8;
         let (at, old) = dead.find(key).unwrap().unwrap();
         let room = dead.object(key, &[], Kind::Value, Op::Put).unwrap();
-        let new = Slot::new(key, old.version().wrapping_add(1), room.class.0, room.addr);
+        let new = Slot::new(key, old.next_version(), room.class.0, room.addr);
         let log = log_addr(room.addr, room.class);
         let mut rounds = [Round::new(at, old, new, log, room.sequence)];
         write(&dead.fabric, &mut rounds).unwrap();

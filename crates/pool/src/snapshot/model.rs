@@ -267,7 +267,7 @@ impl Model for Rounds {
         match action {
             Action::Begin(client) => {
                 let old = Slot(next.copies[0]);
-                let version = old.version().wrapping_add(1);
+                let version = old.next_version();
                 let new = Slot::new(7, version, 0, object(client));
                 let log = log_addr(object(client), SizeClass(0));
                 let round = Box::new(Round::new(SLOT, old, new, log, sequence(client)));

@@ -45,7 +45,7 @@ pub fn reconcile(fabric: &Fabric, slot: PoolAddr, lost_primary: bool) -> Result<
 /// The value over which all the others were proposed, if it is among them: they are one version
 /// further.
 fn oldest(held: &[u64]) -> Option<u64> {
-    let next = |value: u64| Slot(value).version().wrapping_add(1);
+    let next = |value: u64| Slot(value).next_version();
     let newer = |value: u64| held.iter().any(|&other| Slot(other).version() == next(value));
     held.iter().copied().find(|&value| newer(value))
 }

@@ -63,7 +63,7 @@ impl Client {
         let log = log_addr(addr, SizeClass(0));
         let entry = LogEntry { client, op: Op::Put, sequence, decided: None };
         self.fabric.write_all(log, &entry.encode())?;
-        let new = Slot::new(7, old.version().wrapping_add(1), 0, addr);
+        let new = Slot::new(7, old.next_version(), 0, addr);
         Ok(Round::new(slot, old, new, log, sequence))
     }
 

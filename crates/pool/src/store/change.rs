@@ -94,6 +94,16 @@ pub(super) enum Look {
     Again,
 }
 
+/// Where a change is to happen.
+pub(super) enum Sought {
+    /// In this slot, whose object has this header if there is one.
+    Found(Candidate, Option<Header>),
+    /// Nowhere: what is there does not suit the rule.
+    Refused,
+    /// Look again.
+    Again,
+}
+
 /// How one round went.
 pub(super) enum Step {
     Done(Done),
@@ -161,6 +171,22 @@ impl Client {
         attempt: &mut Attempt,
         wait: &mut Wait,
     ) -> Result<Step> {
+        match self.seek(key, change, attempt, wait)? {
+            Sought::Found(seen, header) => self.play(key, change, attempt, seen, header),
+            Sought::Refused => Ok(Step::Done(Done::Refused)),
+            Sought::Again => Ok(Step::Again),
+        }
+    }
+
+    /// Writes the new object and finds the slot in which the change is to happen.
+    #[inline]
+    pub(super) fn seek(
+        &mut self,
+        key: &Key<'_>,
+        change: &Change<'_>,
+        attempt: &mut Attempt,
+        wait: &mut Wait,
+    ) -> Result<Sought> {
         self.fabric.pass_gate()?;
         let hint = match self.cache.look(key.hash) {
             Hint::Seen(hint) if hint.slot.class().is_some() => Some(hint),
@@ -180,27 +206,27 @@ impl Client {
             look = self.write_and_look_up(key, change, attempt, wait)?;
         }
         let (seen, header) = match look {
-            Look::Again => return Ok(Step::Again),
+            Look::Again => return Ok(Sought::Again),
             Look::There(seen, header) => (seen, Some(header)),
             Look::Absent(..) if !change.rule.creates() => {
                 self.cache.forget(key.hash);
-                return Ok(Step::Done(Done::Refused));
+                return Ok(Sought::Refused);
             }
             Look::Absent(_, Some(vacant)) => (vacant, None),
             Look::Absent(place, None) => {
                 self.unlock(attempt)?;
                 index::split(&self.fabric, &mut self.alloc, place, key.hash)?;
                 self.directory.refresh(&self.fabric, key.hash)?;
-                return Ok(Step::Again);
+                return Ok(Sought::Again);
             }
         };
         if let Some(header) = &header {
             if !self.suits(change.rule, seen.slot, header) {
                 self.cache.remember(key.hash, seen);
-                return Ok(Step::Done(Done::Refused));
+                return Ok(Sought::Refused);
             }
         }
-        self.play(key, change, attempt, seen, header)
+        Ok(Sought::Found(seen, header))
     }
 
     /// Whether the object in the slot is one that the change is for.
@@ -318,6 +344,7 @@ impl Client {
         }
         if again {
             self.unlock(attempt)?;
+            self.meet_intents(&matches, wait)?;
             return self.look_later(key, place, None, wait);
         }
         Ok(Look::Absent(place, buckets.vacancy(key.hash)))

@@ -10,6 +10,10 @@ use crate::index::{self, BucketHeader, Buckets, Candidate, Directory, KeyHash, P
 use crate::object::{Header, HEADER_BYTES};
 use crate::rtx::Wait;
 use crate::slot::{tag, Slot};
+use crate::txn;
+
+/// Pauses after which another client's transaction is aborted: about half a millisecond.
+const PATIENCE: u32 = 12;
 
 /// A key with its hash.
 #[derive(Clone, Copy)]
@@ -94,6 +98,21 @@ impl Client {
         }
         wait.pause(&self.fabric, "an insert lock or a split of the hash index")?;
         self.directory.refresh(&self.fabric, key.hash).map(drop)
+    }
+
+    /// Takes intents out of the way: those of decided transactions and of dead clients at once,
+    /// others after some pauses.
+    #[cold]
+    pub(crate) fn meet_intents(&mut self, candidates: &[Candidate], wait: &mut Wait) -> Result<()> {
+        let force = wait.rounds() >= PATIENCE;
+        let mut all_gone = true;
+        for candidate in candidates.iter().filter(|candidate| is_intent(candidate.slot)) {
+            all_gone &= txn::resolve(&self.fabric, candidate.at, candidate.slot, force)?;
+        }
+        if all_gone {
+            return Ok(());
+        }
+        wait.pause(&self.fabric, "a transaction on the key")
     }
 
     /// The candidate whose object is of this key, with its header.

@@ -17,6 +17,13 @@ use crate::slot::Slot;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Version(pub u64);
 
+impl Version {
+    /// Of the object with that log entry: client and operation number, which never change.
+    pub(crate) fn of_log(bytes: &[u8]) -> Version {
+        Version(xxh3_64(&bytes[LOG_BYTES / 2..]))
+    }
+}
+
 /// A key's object, which lies in the client's buffer.
 pub(crate) struct Object {
     pub seen: Candidate,
@@ -79,6 +86,34 @@ impl Client {
         let version = found.map(|object| self.version_of(&object));
         self.settle_down()?;
         Ok(version)
+    }
+
+    /// [`Client::get`] that names the state it has read; `None` if there is no value.
+    pub fn get_versioned(
+        &mut self,
+        namespace: u16,
+        key: &[u8],
+        into: &mut Vec<u8>,
+    ) -> Result<Option<Version>> {
+        into.clear();
+        let key = Key::new(namespace, key)?;
+        let outcome = match self.read_live(&key)? {
+            Some(object) => {
+                let version = self.version_of(&object);
+                let value = self.value_of(&key, &object, |value| into.extend_from_slice(value));
+                value.map(|()| Some(version))
+            }
+            None => Ok(None),
+        };
+        self.settle_down()?;
+        outcome
+    }
+
+    /// [`Client::version`] as a part of an operation.
+    pub(crate) fn version_within(&mut self, namespace: u16, key: &[u8]) -> Result<Option<Version>> {
+        let key = Key::new(namespace, key)?;
+        let found = self.read_live(&key)?;
+        Ok(found.map(|object| self.version_of(&object)))
     }
 
     /// The object of `key` in the client's buffer, unless it has expired.
@@ -151,7 +186,7 @@ impl Client {
             }
             let held = matches.iter().any(|candidate| is_intent(candidate.slot));
             if found.is_none() && held {
-                self.wait_for_index(key, place, None, wait)?;
+                self.meet_intents(&matches, wait)?;
                 return Ok(None);
             }
         }
@@ -256,8 +291,7 @@ impl Client {
     pub(crate) fn version_of(&self, object: &Object) -> Version {
         let slot = object.seen.slot.thawed().unwrap_or(object.seen.slot);
         let end = slot.class().map_or(LOG_BYTES, |class| class.bytes());
-        // Client and operation number: the second half of the log entry, which never changes.
-        Version(xxh3_64(&self.object[end - LOG_BYTES / 2..end]))
+        Version::of_log(&self.object[end - LOG_BYTES..end])
     }
 
     /// Makes the buffer hold at least `bytes`.

@@ -59,8 +59,8 @@ fn look(fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool> {
         Kind::Chunk => Ok(false),
         Kind::Table => index::is_index_memory(fabric, addr),
         Kind::Eviction => Ok(false),
-        // Nobody but its transaction can tell: better a leak than a loss.
-        Kind::Intent => Ok(true),
+        // Blocks are searched after their owner's recovery, which ends its transactions.
+        Kind::Intent => Ok(false),
     }
 }
 

@@ -9,6 +9,7 @@ mod change;
 mod find;
 mod get;
 mod image;
+mod intend;
 mod live;
 mod ops;
 mod play;
@@ -17,7 +18,10 @@ mod spaces;
 mod stats;
 
 pub use change::{Change, Done, Rule};
+pub(crate) use find::Key;
 pub use get::Version;
+pub(crate) use image::{build, Parts};
+pub(crate) use intend::Expected;
 pub use live::InUse;
 pub use ops::Expiry;
 pub use scan::Page;

@@ -80,7 +80,7 @@ impl Client {
     /// When a value that is written now expires, in milliseconds of the bus's clock; 0 for never.
     /// Refuses namespaces that take no values.
     #[inline]
-    pub(super) fn expires_ms(&mut self, namespace: u16, expiry: Expiry) -> Result<u64> {
+    pub(crate) fn expires_ms(&mut self, namespace: u16, expiry: Expiry) -> Result<u64> {
         let space = self.spaces.for_writing(&self.fabric, namespace)?;
         let ms = match expiry {
             Expiry::Never => return Ok(0),

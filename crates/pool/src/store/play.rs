@@ -45,7 +45,7 @@ impl Client {
     ) -> Option<(Allocation, Round)> {
         let room = attempt.room.take()?;
         attempt.written = false;
-        let version = seen.slot.version().wrapping_add(1);
+        let version = seen.slot.next_version();
         let new = if change.kind == Kind::Deletion {
             Slot::tombstone(version, room.class, room.addr)
         } else {
