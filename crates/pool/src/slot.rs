@@ -6,7 +6,8 @@
 //! ```
 //!
 //! R says that a transaction that was rolled back has put this value back (see [`crate::txn`]): it
-//! refers to the same object as two changes before, whose log entry speaks of that time. The version goes up with every change of the slot, so that a value never comes back while
+//! refers to the same object as two changes before, whose log entry speaks of that time.
+//! The version goes up with every change of the slot, so that a value never comes back while
 //! somebody may still hold the old one (FUSEE's slots lack it: a reused address looks unchanged).
 
 use std::fmt;

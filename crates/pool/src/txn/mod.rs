@@ -1,8 +1,8 @@
 //! Transactions on several keys of the store (ours, after rTX's idea: whoever meets a wreck repairs
 //! it).
 //!
-//! Slots change without locks, so a transaction cannot lock them. Instead it puts an **intent** into
-//! the slot of every key that it writes, by an ordinary SNAPSHOT round. An intent names the value
+//! Slots change without locks, so a transaction cannot lock them. Instead it puts an **intent**
+//! into the slot of every key that it writes, by an ordinary SNAPSHOT round. An intent names the value
 //! before, the value to come, and the transaction's **status word**. That word changes once, from
 //! pending to committed or aborted: the commit point of all keys together. It is replicated as a
 //! slot is, so it survives the loss of nodes.
@@ -13,8 +13,8 @@
 //! intents are placed and before the commit: transactions are serializable.
 //!
 //! What is freed by whom: the transaction's owner, or the recovery of its death, frees what was
-//! replaced once it is committed. Intents, the status word and, if it is aborted, the new values are
-//! the owner's too; nobody else ever frees them.
+//! replaced once it is committed. Intents, the status word and, if it is aborted, the new values
+//! are the owner's too; nobody else ever frees them.
 
 mod commit;
 mod format;

@@ -46,7 +46,8 @@ pub(crate) fn resolve(fabric: &Fabric, at: PoolAddr, held: Slot, force: bool) ->
     Ok(true)
 }
 
-/// The round that takes a decided transaction's intent out of its slot. Everybody proposes the same.
+/// The round that takes a decided transaction's intent out of its slot. Everybody proposes the
+/// same.
 pub(super) fn replacement(at: PoolAddr, held: Slot, intent: &Intent, status: Status) -> Round {
     if status == Status::Committed {
         let log = intent.new.log().unwrap_or(PoolAddr::NULL);
