@@ -2,10 +2,10 @@
 //! it).
 //!
 //! Slots change without locks, so a transaction cannot lock them. Instead it puts an **intent**
-//! into the slot of every key that it writes, by an ordinary SNAPSHOT round. An intent names the value
-//! before, the value to come, and the transaction's **status word**. That word changes once, from
-//! pending to committed or aborted: the commit point of all keys together. It is replicated as a
-//! slot is, so it survives the loss of nodes.
+//! into the slot of every key that it writes, by an ordinary SNAPSHOT round. An intent names the
+//! value before, the value to come, and the transaction's **status word**. That word changes once,
+//! from pending to committed or aborted: the commit point of all keys together. It is replicated
+//! as a slot is, so it survives the loss of nodes.
 //!
 //! Whoever meets an intent looks at the status: committed, it puts the new value in place; aborted,
 //! it puts the old one back; pending, it waits a little and then aborts, at once if the owner is
