@@ -1,0 +1,279 @@
+//! Checking a pool: every rule that the crate's README states, on the memory as it is.
+//!
+//! A check runs while others work: it looks at the pool in units, and where something seems wrong
+//! it looks again (`look`). Whoever wants exact numbers, leaks above all, lets it run alone.
+//! Everything that it reads may be garbage: that is a finding, and the check goes on.
+
+mod clients;
+mod directory;
+mod look;
+mod locks;
+mod namespaces;
+mod nodes;
+mod objects;
+mod people;
+mod repair;
+mod report;
+mod slots;
+mod space;
+#[cfg(test)]
+mod tests;
+
+pub use nodes::nodes;
+pub use report::{
+    Amount, Counts, Finding, Keys, Options, Place, Progress, Report, Severity, Step, What,
+    MAX_FINDINGS,
+};
+
+use std::collections::HashMap;
+
+use artesian_bus::NodeId;
+
+use crate::address::PoolAddr;
+use crate::alloc::table::{BlockState, BlockWord};
+use crate::alloc::Liveness;
+use crate::class::SizeClass;
+use crate::client::Client;
+use crate::config::meta;
+use crate::error::Result;
+use crate::index::layout::{bucket_addr, BUCKET, BUCKETS};
+use crate::index::slots_of;
+use crate::store::InUse;
+use crate::view::NodeState;
+use look::Checker;
+use slots::{Seen, Table};
+use space::Space;
+
+/// Checks the whole pool; `progress` is told how far it is.
+///
+/// The client must be in no operation. Its own blocks are given away first, so that what is free
+/// in them is known. An error is one of the client's (it was fenced, for instance): whatever is
+/// wrong with the pool is in the report.
+pub fn run(
+    client: &mut Client,
+    options: Options,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report> {
+    let mut checker = Checker::new(client, options, progress);
+    checker.tell(Step::Nodes, 0, 1);
+    if options.repair {
+        repair::begin(checker.client)?;
+    }
+    let given = checker.client.give_back_blocks();
+    checker.doubt(Place::Pool, given)?;
+    checker.is_alone()?;
+    for finding in nodes(checker.client.fabric.verbs()) {
+        checker.add(finding)?;
+    }
+    checker.clients()?;
+    let mut space = Space::new(&checker.client.fabric);
+    checker.blocks(&mut space)?;
+    checker.index(&mut space)?;
+    checker.space(&mut space)?;
+    checker.namespaces()?;
+    checker.locks()?;
+    checker.report.is_exact = checker.is_alone()?;
+    let mut report = checker.report;
+    report.findings.sort_by(|a, b| (b.severity, a).cmp(&(a.severity, b)));
+    Ok(report)
+}
+
+impl Checker<'_> {
+    fn clients(&mut self) -> Result<()> {
+        self.tell(Step::Clients, 0, 2);
+        let mut counts = Counts::default();
+        self.unit(Place::Meta(meta::CLIENT_TABLE), |fabric, found| {
+            counts = clients::table(fabric, found)?;
+            Ok(())
+        })?;
+        let view = self.client.fabric.view();
+        let left = view.nodes.iter().filter(|&&state| state != NodeState::Dead).count();
+        self.report.counts.nodes = left as u32;
+        self.report.counts.clients = counts.clients;
+        self.tell(Step::Clients, 1, 2);
+        self.unit(Place::Meta(0), clients::words)?;
+        self.breathe()
+    }
+
+    fn blocks(&mut self, space: &mut Space) -> Result<()> {
+        let regions = self.client.fabric.view().regions.len();
+        for region in 0..regions {
+            self.tell(Step::Blocks, region as u64, regions as u64);
+            let mut part = Counts::default();
+            self.unit(Place::Region(region as u32), |fabric, found| {
+                part = space.read_table(fabric, region, found)?;
+                Ok(())
+            })?;
+            let counts = &mut self.report.counts;
+            counts.regions += part.regions;
+            counts.blocks_free += part.blocks_free;
+            counts.blocks_owned += part.blocks_owned;
+            counts.blocks_orphan += part.blocks_orphan;
+            counts.blocks_wreck += part.blocks_wreck;
+            self.breathe()?;
+        }
+        Ok(())
+    }
+
+    fn index(&mut self, space: &mut Space) -> Result<()> {
+        let mut directory = directory::Tables::default();
+        self.unit(Place::Meta(meta::INDEX_ROOT), |fabric, found| {
+            directory = directory::read(fabric, space.geometry(), found)?;
+            directory::left_split(fabric, found)
+        })?;
+        self.report.counts.depth = directory.depth;
+        self.report.counts.subtables = directory.tables.len() as u64;
+        let mut memory: Vec<(PoolAddr, SizeClass)> = directory.directory.into_iter().collect();
+        memory.extend(directory.tables.keys().map(|&at| (at, directory::table_class())));
+        for (at, class) in memory {
+            self.refer(space, Place::Table(at), at, class)?;
+        }
+        let total = directory.tables.len() as u64;
+        let mut moved = Vec::new();
+        for (number, (&at, &(depth, suffix))) in directory.tables.iter().enumerate() {
+            self.tell(Step::Index, number as u64, total);
+            let (mut seen, table) = (Seen::default(), Table { at, depth, suffix });
+            self.unit(Place::Table(at), |fabric, found| {
+                slots::table(fabric, table, space.geometry(), &mut seen, found)
+            })?;
+            for (slot, object, class) in seen.refs {
+                self.refer(space, Place::Slot(slot), object, class)?;
+            }
+            moved.extend(seen.moved);
+            self.report.counts.tombstones += seen.tombstones;
+            for (namespace, keys) in seen.keys {
+                let sum = self.report.counts.keys.entry(namespace).or_default();
+                sum.keys += keys.keys;
+                sum.bytes += keys.bytes;
+            }
+            self.breathe()?;
+        }
+        for (slot, object, class) in moved {
+            if !space.is_referred(object, class) {
+                self.refer(space, Place::Slot(slot), object, class)?;
+            }
+        }
+        self.twice(space, &directory)
+    }
+
+    /// Something refers to an object; a reference that cannot be is a finding at `place`.
+    fn refer(
+        &mut self,
+        space: &mut Space,
+        place: Place,
+        addr: PoolAddr,
+        class: SizeClass,
+    ) -> Result<()> {
+        let outcome = space.refer(&self.client.fabric, addr, class);
+        match self.doubt(place, outcome)? {
+            Some(Err(text)) => self.add(Finding::error(What::SlotValue, place, text)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Objects that were named twice: by two slots, unless a split moved one in between.
+    fn twice(&mut self, space: &Space, directory: &directory::Tables) -> Result<()> {
+        if space.twice.is_empty() {
+            return Ok(());
+        }
+        self.unit(Place::Pool, |fabric, found| {
+            let mut names: HashMap<PoolAddr, Vec<PoolAddr>> = HashMap::new();
+            for &table in directory.tables.keys() {
+                let mut bytes = vec![0; (BUCKETS * BUCKET) as usize];
+                fabric.read(bucket_addr(table, 0), &mut bytes)?;
+                for (at, slot) in slots_of(table, &bytes) {
+                    let is_named = slot.logged_class().is_some();
+                    if is_named && space.twice.contains(&slot.addr()) {
+                        names.entry(slot.addr()).or_default().push(at);
+                    }
+                }
+            }
+            for (object, slots) in names.iter().filter(|(_, slots)| slots.len() > 1) {
+                let text = format!("the slots {slots:?} name it");
+                found.push(Finding::error(What::ReferencedTwice, Place::Object(*object), text));
+            }
+            Ok(())
+        })
+    }
+
+    fn space(&mut self, space: &mut Space) -> Result<()> {
+        let blocks = space.addrs();
+        for (number, &block) in blocks.iter().enumerate() {
+            self.tell(Step::Space, number as u64, blocks.len() as u64);
+            self.unit(Place::Block(block), |fabric, found| {
+                space.read_bits(fabric, block, found)
+            })?;
+            self.breathe()?;
+        }
+        let is_alone = self.is_alone()?;
+        for (object, class) in space.freed_in_use() {
+            // Its slot may have changed before its bit was set.
+            let is_live = || InUse.is_live(&self.client.fabric, object, class);
+            let is_live = if is_alone { Ok(true) } else { is_live() };
+            if self.doubt(Place::Object(object), is_live)? == Some(true) {
+                let text = "its free bit is set: its bytes will be overwritten";
+                self.add(Finding::error(What::FreedInUse, Place::Object(object), text))?;
+            }
+        }
+        self.leaks(space, is_alone)
+    }
+
+    fn leaks(&mut self, space: &Space, is_alone: bool) -> Result<()> {
+        let rest = |word: &BlockWord, counts: &mut Counts, objects, bytes| match word.state {
+            BlockState::Wreck => counts.wrecked.add(objects, bytes),
+            BlockState::Owned => counts.held.add(objects, bytes),
+            _ if is_alone => counts.leaked.add(objects, bytes),
+            _ => counts.pending.add(objects, bytes),
+        };
+        let rests = space.count(&mut self.report.counts, rest);
+        let mut lost = Vec::new();
+        for rest in rests {
+            let place = Place::Block(rest.block);
+            let text = format!("{} objects of {} bytes", rest.objects, rest.bytes);
+            match rest.word.state {
+                BlockState::Wreck => {
+                    let text = format!("{text} are to be looked up");
+                    lost.push(Finding::note(What::Wreck, place, text));
+                }
+                BlockState::Orphan if is_alone => {
+                    let text = format!("{text} are neither in use nor free");
+                    lost.push(Finding::warning(What::Leak, place, text));
+                }
+                _ => {}
+            }
+        }
+        if self.options.repair && !lost.is_empty() {
+            let outcome = repair::reclaim(self.client, &lost);
+            if let Some(done) = self.doubt(Place::Pool, outcome)? {
+                lost.iter_mut().for_each(|finding| finding.repaired = done.clone());
+            }
+        }
+        lost.into_iter().for_each(|finding| self.report.add(finding));
+        Ok(())
+    }
+
+    fn namespaces(&mut self) -> Result<()> {
+        self.tell(Step::Namespaces, 0, 1);
+        self.unit(Place::Meta(meta::NAMESPACE_TABLE), namespaces::table)?;
+        let keys = self.report.counts.keys.clone();
+        let is_alone = self.is_alone()?;
+        self.unit(Place::Meta(meta::NAMESPACE_TABLE), |fabric, found| {
+            namespaces::usage(fabric, &keys, is_alone, found)
+        })?;
+        self.breathe()
+    }
+
+    fn locks(&mut self) -> Result<()> {
+        let view = self.client.fabric.view();
+        let total = view.nodes.len() as u64;
+        for (number, &state) in view.nodes.iter().enumerate() {
+            self.tell(Step::Locks, number as u64, total);
+            if state != NodeState::Dead {
+                let node = NodeId(number as u16);
+                self.unit(Place::Node(node), |fabric, found| locks::words(fabric, node, found))?;
+                self.breathe()?;
+            }
+        }
+        Ok(())
+    }
+}
