@@ -54,6 +54,10 @@ impl HeapVerbs {
         let lost = || BusError::NodeLost(addr.node());
         let node = self.nodes.nodes.get(addr.node().0 as usize).ok_or_else(lost)?;
         let mut memory = lock(node);
+        // Asked while the node is held: who fences waits until all nodes have been let go.
+        if lock(&self.nodes.fenced).contains(&self.pid) {
+            return Err(BusError::Fenced);
+        }
         let memory = memory.as_mut().ok_or_else(lost)?;
         let word = matches!(verb, Verb::Cas { .. } | Verb::Faa { .. });
         let start = addr.offset() as usize;
@@ -140,6 +144,7 @@ impl Verbs for HeapVerbs {
 
     fn fence(&self, client: Identity) -> Fate {
         lock(&self.nodes.fenced).insert(client.pid);
+        self.nodes.nodes.iter().for_each(|node| drop(lock(node)));
         Fate::Fenced
     }
 

@@ -97,10 +97,16 @@ impl Client {
         }
     }
 
+    /// Tells the pool all that this client alone knows: how much namespaces use, what is free in
+    /// its blocks, which it gives away. Between operations.
+    pub(crate) fn disclose(&mut self) -> Result<()> {
+        self.spaces.meter().flush(&self.fabric)?;
+        self.alloc.give_back(&self.fabric)
+    }
+
     /// Leaves the pool.
     pub fn leave(mut self) -> Result<()> {
-        self.spaces.meter().flush(&self.fabric)?;
-        self.alloc.give_back(&self.fabric)?;
+        self.disclose()?;
         lifecycle::leave(self.fabric)
     }
 }

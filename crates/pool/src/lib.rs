@@ -6,6 +6,7 @@
 pub mod address;
 pub mod alloc;
 pub mod cache;
+pub mod check;
 pub mod class;
 pub mod client;
 pub mod config;

@@ -98,6 +98,20 @@ impl Allocator {
         self.pace.inspection.is_some()
     }
 
+    /// One step towards a pool without wrecks: takes one over, or waits a while for the one being
+    /// looked at. False: there is none left. Between operations.
+    pub fn clear_wreck(&mut self, fabric: &Fabric, live: &dyn Liveness) -> Result<bool> {
+        if self.inspect(fabric, live)? {
+            return Ok(true);
+        }
+        if self.pace.inspection.is_none() {
+            return Ok(false);
+        }
+        fabric.verbs().relax(200_000);
+        self.settle(fabric)?;
+        Ok(true)
+    }
+
     /// The objects of a block that are in use, by word of its bitmap.
     fn look_up(
         &self,

@@ -98,6 +98,11 @@ impl Allocator {
         self.turn(fabric, None)
     }
 
+    /// [`Allocator::quiesce`] without delay: after long operations, as others wait for the report.
+    pub fn settle(&mut self, fabric: &Fabric) -> Result<()> {
+        self.turn(fabric, None)
+    }
+
     /// Says that this client will do nothing for a while: nobody waits for it.
     /// [`Allocator::resume`] comes before its next operation.
     pub fn idle(&mut self, fabric: &Fabric) -> Result<()> {

@@ -58,7 +58,7 @@ pub(super) fn read(
             let text = format!("directory entry {number} is {first:#x} and {other:#x}");
             found.push(Finding::warning(What::IndexCopies, at, text));
         }
-        let entry = Entry::from_word(first, root.depth).ok();
+        let entry = Entry::from_word(first, root).ok().flatten();
         let entry = entry.filter(|entry| geometry.place(entry.table, table_class()).is_ok());
         if entry.is_none() {
             let text = format!("entry {number} is {first:#x}, which names no subtable");

@@ -60,7 +60,8 @@ impl<'a> Checker<'a> {
                 Err(error) => return Err(error),
             }
         }
-        match self.client.settle_down() {
+        match self.client.alloc.settle(&self.client.fabric) {
+            Err(PoolError::ViewChanged) => Ok(()),
             Err(error) if is_about_memory(&error) => Ok(()),
             outcome => outcome,
         }
@@ -76,6 +77,19 @@ impl<'a> Checker<'a> {
     /// Forgets who was there: the dead have been recovered.
     pub fn look_around(&mut self) {
         self.people = None;
+    }
+
+    /// What `outcome` says, or a finding at `place` that it could not be read.
+    pub fn doubt<T>(&mut self, place: Place, outcome: Result<T>) -> Result<Option<T>> {
+        match outcome {
+            Ok(value) => Ok(Some(value)),
+            Err(PoolError::ViewChanged) => Ok(None),
+            Err(error) if is_about_memory(&error) => {
+                self.add(Finding::error(What::Unreadable, place, error.to_string()))?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Adds what `look` finds, and finds again. `place` is told if it cannot read something.
@@ -105,7 +119,8 @@ impl<'a> Checker<'a> {
     /// Adds a finding of which there is no doubt.
     pub fn add(&mut self, mut finding: Finding) -> Result<()> {
         if self.options.repair && finding.repaired.is_none() {
-            finding.repaired = repair::mend(self.client, &finding)?;
+            let alone = self.is_alone()?;
+            finding.repaired = repair::mend(self.client, &finding, alone)?;
         }
         self.report.add(finding);
         Ok(())

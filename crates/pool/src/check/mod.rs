@@ -6,8 +6,8 @@
 
 mod clients;
 mod directory;
-mod look;
 mod locks;
+mod look;
 mod namespaces;
 mod nodes;
 mod objects;
@@ -38,6 +38,7 @@ use crate::config::meta;
 use crate::error::Result;
 use crate::index::layout::{bucket_addr, BUCKET, BUCKETS};
 use crate::index::slots_of;
+use crate::namespace;
 use crate::store::InUse;
 use crate::view::NodeState;
 use look::Checker;
@@ -55,17 +56,9 @@ pub fn run(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report> {
     let mut checker = Checker::new(client, options, progress);
-    checker.tell(Step::Nodes, 0, 1);
-    if options.repair {
-        repair::begin(checker.client)?;
-    }
-    let given = checker.client.give_back_blocks();
+    let given = checker.client.disclose();
     checker.doubt(Place::Pool, given)?;
-    checker.is_alone()?;
-    for finding in nodes(checker.client.fabric.verbs()) {
-        checker.add(finding)?;
-    }
-    checker.clients()?;
+    checker.members()?;
     let mut space = Space::new(&checker.client.fabric);
     checker.blocks(&mut space)?;
     checker.index(&mut space)?;
@@ -79,6 +72,39 @@ pub fn run(
 }
 
 impl Checker<'_> {
+    /// Nodes and clients; with repair, what is amiss with them is put right before all else.
+    fn members(&mut self) -> Result<()> {
+        let repair = std::mem::take(&mut self.options.repair);
+        self.nodes()?;
+        self.clients()?;
+        self.options.repair = repair;
+        if !repair {
+            return Ok(());
+        }
+        let before = std::mem::take(&mut self.report).findings;
+        repair::begin(self.client, before.iter().any(|finding| finding.what == What::View))?;
+        self.look_around();
+        self.nodes()?;
+        self.clients()?;
+        for finding in before.into_iter().filter(|finding| repair::is_for_members(finding.what)) {
+            let is_there =
+                |left: &&Finding| (left.what, left.place) == (finding.what, finding.place);
+            if self.report.findings.iter().find(is_there).is_none() {
+                self.report.add(Finding { repaired: Some("finished".into()), ..finding });
+            }
+        }
+        Ok(())
+    }
+
+    fn nodes(&mut self) -> Result<()> {
+        self.tell(Step::Nodes, 0, 1);
+        self.is_alone()?;
+        for finding in nodes(self.client.fabric.verbs()) {
+            self.add(finding)?;
+        }
+        self.breathe()
+    }
+
     fn clients(&mut self) -> Result<()> {
         self.tell(Step::Clients, 0, 2);
         let mut counts = Counts::default();
@@ -200,20 +226,22 @@ impl Checker<'_> {
         let blocks = space.addrs();
         for (number, &block) in blocks.iter().enumerate() {
             self.tell(Step::Space, number as u64, blocks.len() as u64);
-            self.unit(Place::Block(block), |fabric, found| {
-                space.read_bits(fabric, block, found)
-            })?;
+            self.unit(Place::Block(block), |fabric, found| space.read_bits(fabric, block, found))?;
             self.breathe()?;
         }
         let is_alone = self.is_alone()?;
         for (object, class) in space.freed_in_use() {
-            // Its slot may have changed before its bit was set.
-            let is_live = || InUse.is_live(&self.client.fabric, object, class);
-            let is_live = if is_alone { Ok(true) } else { is_live() };
-            if self.doubt(Place::Object(object), is_live)? == Some(true) {
-                let text = "its free bit is set: its bytes will be overwritten";
-                self.add(Finding::error(What::FreedInUse, Place::Object(object), text))?;
-            }
+            let place = Place::Object(object);
+            self.unit(place, |fabric, found| {
+                // Its slot may have changed before its bit was set, or it was reused since.
+                let is_freed = space.is_freed_now(fabric, object, class)?;
+                if is_freed && (is_alone || InUse.is_live(fabric, object, class)?) {
+                    let text = "its free bit is set: its bytes will be overwritten";
+                    found.push(Finding::error(What::FreedInUse, place, text));
+                }
+                Ok(())
+            })?;
+            self.breathe()?;
         }
         self.leaks(space, is_alone)
     }
@@ -242,7 +270,8 @@ impl Checker<'_> {
                 _ => {}
             }
         }
-        if self.options.repair && !lost.is_empty() {
+        let wrecks = self.report.counts.blocks_wreck;
+        if self.options.repair && (wrecks > 0 || !lost.is_empty()) {
             let outcome = repair::reclaim(self.client, &lost);
             if let Some(done) = self.doubt(Place::Pool, outcome)? {
                 lost.iter_mut().for_each(|finding| finding.repaired = done.clone());
@@ -257,9 +286,18 @@ impl Checker<'_> {
         self.unit(Place::Meta(meta::NAMESPACE_TABLE), namespaces::table)?;
         let keys = self.report.counts.keys.clone();
         let is_alone = self.is_alone()?;
+        let mut wrong = Vec::new();
         self.unit(Place::Meta(meta::NAMESPACE_TABLE), |fabric, found| {
-            namespaces::usage(fabric, &keys, is_alone, found)
+            wrong = namespaces::usage(fabric, &keys, is_alone, found)?;
+            Ok(())
         })?;
+        for (mut finding, namespace, counted) in wrong {
+            if self.options.repair {
+                namespace::recount(&self.client.fabric, &namespace, counted)?;
+                finding.repaired = Some("recounted".into());
+            }
+            self.add(finding)?;
+        }
         self.breathe()
     }
 

@@ -7,7 +7,7 @@ use super::report::{Finding, Keys, Place, What};
 use crate::config::meta;
 use crate::error::Result;
 use crate::fabric::Fabric;
-use crate::namespace;
+use crate::namespace::{self, Namespace};
 
 const RECORD: usize = meta::NAMESPACE_RECORD as usize;
 
@@ -31,13 +31,14 @@ pub(super) fn table(fabric: &Fabric, found: &mut Vec<Finding>) -> Result<()> {
     Ok(())
 }
 
-/// Compares what was counted with what the namespaces' records and counters say.
+/// Compares what was counted with what the namespaces' records and counters say. Returns what is
+/// wrong with the number that would be right; only if nobody else is there.
 pub(super) fn usage(
     fabric: &Fabric,
     keys: &BTreeMap<u16, Keys>,
     is_alone: bool,
     found: &mut Vec<Finding>,
-) -> Result<()> {
+) -> Result<Vec<(Finding, Namespace, u64)>> {
     let known = namespace::list(fabric)?;
     for (&id, counted) in keys {
         if !known.iter().any(|namespace| namespace.id == id) {
@@ -45,16 +46,18 @@ pub(super) fn usage(
             found.push(Finding::warning(What::NamespaceUnknown, Place::Namespace(id), text));
         }
     }
+    let mut wrong = Vec::new();
     if !is_alone {
-        return Ok(());
+        return Ok(wrong);
     }
     for namespace in known.iter().filter(|known| known.kind == namespace::Kind::Store) {
         let counted = keys.get(&namespace.id).map_or(0, |keys| keys.bytes);
         let used = namespace::used(fabric, namespace)?;
         if used != counted {
             let text = format!("{used} bytes are accounted for; its objects have {counted}");
-            found.push(Finding::warning(What::Usage, Place::Namespace(namespace.id), text));
+            let finding = Finding::warning(What::Usage, Place::Namespace(namespace.id), text);
+            wrong.push((finding, namespace.clone(), counted));
         }
     }
-    Ok(())
+    Ok(wrong)
 }

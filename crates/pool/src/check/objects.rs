@@ -52,7 +52,11 @@ pub(super) fn check(
             let name = named[from];
             from += 1;
             if let Err(error) = geometry.place(name.value.addr(), name.class) {
-                found.push(Finding::error(What::SlotValue, Place::Slot(name.slot), error.to_string()));
+                found.push(Finding::error(
+                    What::SlotValue,
+                    Place::Slot(name.slot),
+                    error.to_string(),
+                ));
                 continue;
             }
             let copies = fabric.copies(name.value.addr());
@@ -107,8 +111,7 @@ fn examine(
     keys: &mut Keys,
     found: &mut Vec<Finding>,
 ) {
-    let (at, reference) =
-        (Place::Slot(name.slot), (name.slot, name.value.addr(), name.class));
+    let (at, reference) = (Place::Slot(name.slot), (name.slot, name.value.addr(), name.class));
     let is_moved = name.value.thawed().is_some();
     let list = if is_moved { &mut seen.moved } else { &mut seen.refs };
     list.push(reference);

@@ -114,7 +114,9 @@ fn headers(
         if !is_moving && !first.is_of(table.depth, table.suffix) {
             let text = format!("{first:?} in a subtable of {}/{}", table.depth, table.suffix);
             found.push(Finding::error(What::BucketHeader, at, text));
-        } else if let Some(other) = copies.iter().map(of).find(|other| !other.is_of(first.depth, first.suffix)) {
+        } else if let Some(other) =
+            copies.iter().map(of).find(|other| !other.is_of(first.depth, first.suffix))
+        {
             let text = format!("headers {first:?} and {other:?}");
             found.push(Finding::warning(What::IndexCopies, at, text));
         }

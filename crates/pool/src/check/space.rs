@@ -74,8 +74,7 @@ impl Space {
             Ok(place) => place,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let is_known =
-            self.blocks.get(&place.block).is_some_and(|block| block.word.class == class);
+        let is_known = self.blocks.get(&place.block).is_some_and(|block| block.word.class == class);
         // It may have been taken since the tables were read.
         if !is_known {
             let at = word_addr(fabric.config(), place.block);
@@ -102,6 +101,14 @@ impl Space {
         Ok(Ok(()))
     }
 
+    /// Whether something refers to the object.
+    pub fn is_referred(&self, addr: PoolAddr, class: SizeClass) -> bool {
+        let Ok(place) = self.geometry.place(addr, class) else { return false };
+        let block = self.blocks.get(&place.block);
+        let word = block.and_then(|block| block.refs.get(place.index as usize / 64));
+        word.is_some_and(|word| word & place.bit() != 0)
+    }
+
     /// Objects that are in use and whose free bit is set.
     pub fn freed_in_use(&self) -> Vec<(PoolAddr, SizeClass)> {
         let mut found = Vec::new();
@@ -117,6 +124,12 @@ impl Space {
             }
         }
         found
+    }
+
+    /// Whether the object's free bit is set now.
+    pub fn is_freed_now(&self, fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool> {
+        let place = self.geometry.place(addr, class)?;
+        Ok(fabric.read_word(fabric.primary(place.word())?)? & place.bit() != 0)
     }
 
     /// Counts objects into `counts`, all that is not accounted for into what `of` says for its

@@ -47,7 +47,8 @@ fn make(fabric: &Fabric, alloc: &mut Allocator) -> Result<()> {
     Ok(())
 }
 
-fn directory_bytes(depth: u8) -> usize {
+/// Bytes of the object of a directory of that depth.
+pub(crate) fn directory_bytes(depth: u8) -> usize {
     object_bytes(0, (8 << depth) + layout::TABLE_HEADER as usize)
 }
 
@@ -96,7 +97,7 @@ pub(super) fn write_headers(image: &mut [u8], depth: u8, suffix: u32) {
 }
 
 /// Where the lock words lie in a subtable, from its first bucket.
-pub(super) fn lock_offsets() -> impl Iterator<Item = u64> {
+pub(crate) fn lock_offsets() -> impl Iterator<Item = u64> {
     (0..GROUPS).map(|combined| layout::main_bucket(combined) * layout::BUCKET)
 }
 

@@ -14,12 +14,16 @@ mod directory;
 mod format;
 mod freeze;
 mod hash;
-mod layout;
+pub(crate) mod layout;
 mod lock;
 mod reconcile;
 mod scan;
 mod split;
 mod walk;
+
+pub(crate) use format::{directory_bytes, lock_offsets};
+pub(crate) use split::{plan, Plan};
+pub(crate) use walk::slots_of;
 
 pub use bucket::{Buckets, Candidate};
 pub use cache::{Hint, IndexCache};

@@ -38,7 +38,7 @@ const PLAN_BYTES: usize = 32;
 
 /// A split that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// The subtable that is full.
     pub old: PoolAddr,
     /// The one that gets half of its keys.
@@ -84,9 +84,14 @@ impl Plan {
     }
 }
 
+/// The split that is recorded.
+pub(crate) fn plan(fabric: &Fabric) -> Result<Option<Plan>> {
+    Plan::read(fabric)
+}
+
 /// The subtable that a split under way is filling.
 pub(super) fn planned(fabric: &Fabric) -> Result<Option<PoolAddr>> {
-    Ok(Plan::read(fabric)?.map(|plan| plan.new))
+    Ok(plan(fabric)?.map(|plan| plan.new))
 }
 
 /// Splits the subtable at `place`, where there is no room for the key of `hash`, unless somebody

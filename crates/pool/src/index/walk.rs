@@ -29,7 +29,7 @@ pub(super) fn read_table(fabric: &Fabric, table: PoolAddr) -> Result<Vec<u8>> {
 }
 
 /// The slots in the bytes of [`read_table`].
-pub(super) fn slots_of(
+pub(crate) fn slots_of(
     table: PoolAddr,
     bytes: &[u8],
 ) -> impl Iterator<Item = (PoolAddr, Slot)> + '_ {

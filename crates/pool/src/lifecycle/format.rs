@@ -61,7 +61,8 @@ pub fn format_node(verbs: &dyn Verbs, config: &PoolConfig, node: NodeId) -> Resu
     write_header(verbs, config, node)
 }
 
-fn write_header(verbs: &dyn Verbs, config: &PoolConfig, node: NodeId) -> Result<()> {
+/// Writes the header of `node`, which makes it a node of that pool.
+pub(crate) fn write_header(verbs: &dyn Verbs, config: &PoolConfig, node: NodeId) -> Result<()> {
     let header = header::encode(config, node);
     Ok(verbs.batch(&mut [Verb::write(GlobalAddr::new(node, 0), &header)])?)
 }

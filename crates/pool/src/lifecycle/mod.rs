@@ -10,6 +10,7 @@ mod leave;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use format::write_header;
 pub use format::{format, format_node};
 pub use header::{read_header, VERSION};
 pub use join::{agreed_config, join};

@@ -61,6 +61,14 @@ pub(super) fn lost_nodes(fabric: &Fabric, view: &View) -> SmallVec<[NodeId; 4]> 
     nodes.filter(|node| !reached.iter().any(|(known, _)| known == node)).collect()
 }
 
+/// Stores the view anew on all nodes, if this client is the master.
+pub(crate) fn refresh_view(fabric: &Fabric) -> Result<()> {
+    match master::seat(fabric)? {
+        Seat::Mine => run(fabric, &mut nothing),
+        Seat::Theirs(_) => Ok(()),
+    }
+}
+
 /// Changes the view as the master, with `work` done on the way.
 pub(super) fn run(fabric: &Fabric, work: &mut Work<'_>) -> Result<()> {
     for _ in 0..ATTEMPTS {

@@ -12,7 +12,7 @@ mod gate;
 mod master;
 mod recovery;
 mod settle;
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 mod tick;
@@ -20,10 +20,13 @@ mod views;
 mod watch;
 mod words;
 
+pub(crate) use change::refresh_view;
 pub use death::{standing, Standing};
 pub use gate::{hold_still, report_loss};
 pub use master::resign;
 pub use settle::EPOCH_JUMP;
 pub use tick::tick;
+pub(crate) use tick::{look_after, renew_lease};
+pub(crate) use views::read_views;
 pub use views::{newest_view, store_view};
 pub use watch::Watch;

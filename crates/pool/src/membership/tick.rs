@@ -20,6 +20,11 @@ pub fn tick(fabric: &Fabric) -> Result<()> {
     if !fabric.watch().round_due(fabric) {
         return Ok(());
     }
+    look_after(fabric)
+}
+
+/// Looks after the others now: recovers the dead, and as master takes lost nodes out of the view.
+pub(crate) fn look_after(fabric: &Fabric) -> Result<()> {
     for client in table::read_all(fabric)? {
         if judge(fabric, &client)? == Standing::Dead {
             recovery::recover(fabric, &client)?;
@@ -29,6 +34,11 @@ pub fn tick(fabric: &Fabric) -> Result<()> {
         change::run(fabric, &mut change::nothing)?;
     }
     Ok(())
+}
+
+/// Keeps the own lease up during long work: to be called between batches.
+pub(crate) fn renew_lease(fabric: &Fabric) -> Result<()> {
+    renew_if_due(fabric)
 }
 
 /// Renews the own lease if a quarter of it has passed.

@@ -25,6 +25,15 @@ pub fn newest_view(verbs: &dyn Verbs, config: &PoolConfig) -> Result<View> {
     newest.ok_or(problem)
 }
 
+/// The views that `node` carries whole: of odd and of even epochs.
+pub(crate) fn read_views(
+    verbs: &dyn Verbs,
+    config: &PoolConfig,
+    node: NodeId,
+) -> [Option<View>; 2] {
+    [1, 2].map(|epoch| read_half(verbs, config, node, epoch).ok())
+}
+
 /// The view in one half of a node's view area: that of odd or of even epochs.
 fn read_half(verbs: &dyn Verbs, config: &PoolConfig, node: NodeId, epoch: u64) -> Result<View> {
     let at = GlobalAddr::new(node, View::place_of(&NodeLayout::of(config), epoch));

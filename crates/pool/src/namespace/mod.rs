@@ -116,6 +116,14 @@ pub fn spare(
     fabric.meta(record_offset(namespace.id) + record::SPARE + index * 8)
 }
 
+/// The namespace in a record that was read; `None` if its number is free.
+pub(crate) fn decode(id: u16, bytes: &[u8]) -> Result<Option<Namespace>> {
+    match <&Record>::try_from(bytes) {
+        Ok(bytes) => record::decode(id, bytes),
+        Err(_) => Err(PoolError::Corrupt(format!("namespace {id}: a record cut short"))),
+    }
+}
+
 fn record_offset(id: u16) -> u64 {
     meta::NAMESPACE_TABLE + u64::from(id) * meta::NAMESPACE_RECORD
 }
