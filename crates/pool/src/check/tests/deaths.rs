@@ -58,8 +58,8 @@ fn deaths(replicas: u8, deaths: u64, step: u64) {
 
 #[test]
 fn nothing_is_left_of_clients_that_died() {
-    deaths(1, 30, 61);
-    deaths(2, 30, 97);
+    deaths(1, 9, 211);
+    deaths(2, 9, 331);
 }
 
 #[test]
