@@ -11,6 +11,7 @@ use crate::membership;
 use crate::namespace::Spaces;
 use crate::rtx::Logs;
 use crate::store::Stats;
+use crate::tree::{Trees, TREE_CACHE_BYTES};
 
 /// Bytes of a client's index cache unless it says otherwise.
 pub const INDEX_CACHE_BYTES: usize = 16 << 20;
@@ -25,6 +26,7 @@ pub struct Client {
     pub(crate) logs: Logs,
     pub(crate) spaces: Spaces,
     pub(crate) stats: Stats,
+    pub(crate) trees: Trees,
     /// The object that was read last.
     pub(crate) object: Vec<u8>,
     /// The objects that are written.
@@ -46,8 +48,9 @@ impl Client {
         let directory = Directory::load(&fabric)?.ok_or_else(none)?;
         let cache = IndexCache::new(cache_bytes);
         let (spaces, logs, stats) = (Spaces::new(&fabric)?, Logs::default(), Stats::default());
+        let trees = Trees::new(TREE_CACHE_BYTES);
         let (object, image) = (Vec::new(), Vec::new());
-        Ok(Client { fabric, alloc, directory, cache, logs, spaces, stats, object, image })
+        Ok(Client { fabric, alloc, directory, cache, logs, spaces, stats, trees, object, image })
     }
 
     /// What this client has done since it joined.

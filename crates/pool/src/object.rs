@@ -43,6 +43,10 @@ pub enum Kind {
     Table = 6,
     /// The log object of an eviction from the cache: its key is the slot's address.
     Eviction = 7,
+    /// A node of an ordered index: it changes, and has a check of its own.
+    TreeNode = 8,
+    /// A value of an ordered key that does not fit into its leaf.
+    TreeValue = 9,
 }
 
 impl Kind {
@@ -55,6 +59,8 @@ impl Kind {
             5 => Kind::Intent,
             6 => Kind::Table,
             7 => Kind::Eviction,
+            8 => Kind::TreeNode,
+            9 => Kind::TreeValue,
             _ => return None,
         })
     }

@@ -24,6 +24,7 @@ use smallvec::SmallVec;
 use crate::config::{meta, META_REPLICAS};
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
+use crate::object::word;
 use record::Record;
 
 const COUNT: u64 = meta::NUM_NAMESPACES;
@@ -82,6 +83,26 @@ pub fn list(fabric: &Fabric) -> Result<Vec<Namespace>> {
     outcome
 }
 
+/// The namespace of that number with its spare words, as the table has them now.
+pub fn with_spares(fabric: &Fabric, id: u16) -> Result<Option<(Namespace, Spares)>> {
+    let mut outcome = Ok(None);
+    for attempt in 0..ATTEMPTS {
+        let mut bytes: Record = [0; meta::NAMESPACE_RECORD as usize];
+        if u64::from(id) < COUNT {
+            let at = fabric.meta(record_offset(id))[0];
+            fabric.batch(&mut [Verb::read(at, &mut bytes)])?;
+        }
+        let spares = |index: usize| word(&bytes, record::SPARE as usize + index * 8);
+        let found = record::decode(id, &bytes);
+        outcome = found.map(|known| known.map(|known| (known, std::array::from_fn(spares))));
+        if outcome.is_ok() {
+            break;
+        }
+        fabric.verbs().relax(500 << attempt.min(10));
+    }
+    outcome
+}
+
 /// Changes the limits of a namespace.
 pub fn set_limits(fabric: &Fabric, name: &str, limits: Limits) -> Result<Namespace> {
     lock::locked(fabric, || {
@@ -112,8 +133,7 @@ pub fn spare(
     namespace: &Namespace,
     index: u64,
 ) -> SmallVec<[GlobalAddr; META_REPLICAS]> {
-    debug_assert!(index < SPARE_WORDS);
-    fabric.meta(record_offset(namespace.id) + record::SPARE + index * 8)
+    fabric.meta(spare_offset(namespace.id, index))
 }
 
 /// The namespace in a record that was read; `None` if its number is free.
@@ -123,6 +143,15 @@ pub(crate) fn decode(id: u16, bytes: &[u8]) -> Result<Option<Namespace>> {
         Err(_) => Err(PoolError::Corrupt(format!("namespace {id}: a record cut short"))),
     }
 }
+
+/// Where that word lies in the meta area.
+pub fn spare_offset(id: u16, index: u64) -> u64 {
+    debug_assert!(index < SPARE_WORDS);
+    record_offset(id) + record::SPARE + index * 8
+}
+
+/// The spare words of a record.
+pub type Spares = [u64; SPARE_WORDS as usize];
 
 fn record_offset(id: u16) -> u64 {
     meta::NAMESPACE_TABLE + u64::from(id) * meta::NAMESPACE_RECORD

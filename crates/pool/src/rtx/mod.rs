@@ -41,6 +41,6 @@ mod transaction;
 
 pub use log::{Name, LOG_AREA, MAX_FREES, MAX_LOCKS, NUM_PLACES, PLACE_BYTES};
 pub use owner::Wait;
-pub use repair::{release_dead, repair_all, replay_committed};
+pub use repair::{release_dead, release_if_dead, repair_all, replay_committed};
 pub use target::Target;
 pub use transaction::{Image, Logs, Rtx};

@@ -26,6 +26,15 @@ pub fn release_dead(fabric: &Fabric, lock: GlobalAddr, name: Name) -> Result<()>
     fabric.cas(lock, name.0, 0).map(drop)
 }
 
+/// Frees the lock word `lock` if a dead client holds it. Returns whether nobody held it.
+pub fn release_if_dead(fabric: &Fabric, lock: GlobalAddr) -> Result<bool> {
+    let held = Name(fabric.read_word(lock)?);
+    if held.0 != 0 && is_dead(fabric, held.owner())? {
+        release_dead(fabric, lock, held)?;
+    }
+    Ok(held.0 == 0)
+}
+
 /// Finishes all committed transactions of the dead client `dead`, gives up what they gave up, and
 /// frees every lock it holds. Returns how many transactions and how many locks there were. Only
 /// for the one who recovers that client.

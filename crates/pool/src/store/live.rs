@@ -9,6 +9,7 @@ use crate::index::{self, KeyHash};
 use crate::object::{word, Header, Kind, HEADER_BYTES};
 use crate::recover::{self, Places};
 use crate::slot::Slot;
+use crate::tree;
 
 /// Objects that the hash index, its slots or their manifests refer to.
 pub struct InUse;
@@ -59,6 +60,8 @@ fn look(fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool> {
         Kind::Chunk => Ok(false),
         Kind::Table => index::is_index_memory(fabric, addr),
         Kind::Eviction => Ok(false),
+        Kind::TreeNode => tree::is_live_node(fabric, header.namespace, addr),
+        Kind::TreeValue => tree::is_live_value(fabric, header.namespace, &key, addr),
         // Blocks are searched after their owner's recovery, which ends its transactions.
         Kind::Intent => Ok(false),
     }

@@ -8,7 +8,7 @@ mod attempt;
 mod change;
 mod find;
 mod get;
-mod image;
+pub(crate) mod image;
 mod intend;
 mod live;
 mod ops;
