@@ -196,6 +196,7 @@ class PoolHandle:
     @property
     def closed(self) -> bool: ...
     def close(self) -> None: ...
+    def drop_namespace(self, name: str) -> None: ...
 
 class Store:
     """Keys and values of a namespace; see `artesian.pool.HashStore`."""
@@ -219,7 +220,10 @@ class Store:
         Returns its bytes, or None if there is none. Raises `ValueError` if the buffer is too small.
         """
     def put(self, key: bytes | str, value: Bytes, *, ttl: float | None = None) -> None:
-        """Gives `key` this value, whatever it had; for `ttl` seconds if that is given."""
+        """Gives `key` this value, whatever it had.
+
+        It is gone after `ttl` seconds; after those of the namespace if None, never if infinite.
+        """
     def insert(self, key: bytes | str, value: Bytes, *, ttl: float | None = None) -> bool:
         """Gives `key` this value if it has none; whether it did."""
     def update(self, key: bytes | str, value: Bytes, *, ttl: float | None = None) -> bool:
@@ -228,6 +232,17 @@ class Store:
         """Takes the value of `key` away; whether there was one."""
     def ttl(self, key: bytes | str) -> float | None:
         """Seconds until the value of `key` expires; None if it never does or there is none."""
+    def scan(self, cursor: int, limit: int) -> tuple[list[bytes], int]:
+        """Some keys, `limit` or somewhat more, and the cursor to go on with.
+
+        Begin with cursor 0, which is also what the last call returns.
+        """
+    def count(self) -> int:
+        """How many keys there are: exactly if they are few, an estimate if they are many."""
+    def clear(self) -> int:
+        """Deletes all keys; how many there were. Keys that others write meanwhile may stay."""
+    def used_bytes(self) -> int:
+        """Bytes of the objects in one copy, as far as the clients have told."""
     def __contains__(self, key: bytes | str) -> bool: ...
 
 def list_pools() -> list[str]:

@@ -38,6 +38,17 @@ def test_values_go_in_and_come_out_byte_for_byte(pool: Pool, tmp_path: Path) -> 
     assert pool.store().ttl("text") is not None
 
 
+def test_scan_lists_keys(pool: Pool) -> None:
+    store = pool.store("some")
+    for key in ("grün", b"\xff\x00", "a\nb", "gr"):
+        store.put(key, b"")
+    lines = command("scan", pool.name, "-n", "some").stdout.decode().splitlines()
+    assert sorted(lines) == sorted(["grün", "b'\\xff\\x00'", "b'a\\nb'", "gr"])
+    raw = command("scan", pool.name, "-n", "some", "--prefix", "gr", "-0").stdout
+    assert set(raw.split(b"\0")) == {"grün".encode(), b"gr", b""}
+    assert command("scan", pool.name, "-n", "some", "--limit", "2").stdout.count(b"\n") == 2
+
+
 def test_delete_counts(pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:
     pool.store().put("a", b"")
     assert run(["pool", "delete", pool.name, "a", "b"]) == 1
@@ -99,7 +110,8 @@ def test_stat(pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:
     assert stats["nodes"][0]["state"] == "live"
     [client] = stats["clients"]
     assert (client["pid"], client["is_alive"]) == (os.getpid(), True)
-    assert stats["namespaces"][0]["ttl_s"] == 30
+    [known] = [known for known in stats["namespaces"] if known["name"] == "things"]
+    assert (known["ttl_s"], known["quota_bytes"]) == (30, 4 << 20)
 
 
 def test_list(pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:

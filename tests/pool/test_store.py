@@ -1,5 +1,6 @@
 """One store: values in, values out."""
 
+import math
 import threading
 import time
 
@@ -8,7 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from artesian.pool import HashStore, KeyTooLargeError, Pool, PoolUsageError
+from artesian.pool import (
+    HashStore,
+    KeyTooLargeError,
+    Pool,
+    PoolUsageError,
+    QuotaExceededError,
+)
 
 
 def test_put_get_delete(store: HashStore) -> None:
@@ -91,7 +98,7 @@ def test_wrong_values(store: HashStore) -> None:
             store.get_into("k", buffer)
     with pytest.raises(ValueError, match="no contiguous buffer"):
         store.put("k", np.arange(10)[::2])
-    for ttl in (0, -1, float("nan"), float("inf"), 1e300):
+    for ttl in (0, -1, float("nan"), 1e300):
         with pytest.raises(PoolUsageError, match="ttl is"):
             store.put("k", b"", ttl=ttl)
     with pytest.raises(UnicodeEncodeError):
@@ -112,6 +119,56 @@ def test_values_expire(store: HashStore) -> None:
     assert store.get("short") is None
     assert store.insert("short", b"4")
     assert store.get("long") == b"2"
+
+
+def test_a_namespace_has_a_ttl_of_its_own(pool: Pool) -> None:
+    store = pool.store("short", ttl=0.02)
+    store.put("a", b"1")
+    store.put("b", b"2", ttl=60)
+    store.put("c", b"3", ttl=math.inf)
+    time.sleep(0.03)
+    assert (store.get("a"), store.get("b"), store.get("c")) == (None, b"2", b"3")
+    # Opened again, it is as it was, until somebody says otherwise.
+    pool.store("short").put("a", b"1")
+    left = store.ttl("a")
+    assert left is not None
+    assert left < 1
+    pool.store("short", ttl=math.inf).put("a", b"1")
+    assert store.ttl("a") is None
+
+
+def test_a_quota_holds(pool: Pool) -> None:
+    store = pool.store("small", quota="200KiB")
+    with pytest.raises(QuotaExceededError, match='namespace "small" is at its quota') as caught:
+        for number in range(1000):
+            store.put(str(number), bytes(1000))
+    error = caught.value
+    assert error.quota_bytes == 200 << 10 >= error.used_bytes
+    assert 100 <= len(store) <= 200
+    pool.store("other").put("k", bytes(1000))
+    pool.store("small", quota=0).put("more", bytes(1000))
+    assert store.used_bytes() > 100_000
+
+
+def test_keys_and_counts(pool: Pool) -> None:
+    store = pool.store("many")
+    assert (list(store), len(store), bool(store)) == ([], 0, True)
+    keys = {b"key%d" % number for number in range(3000)}
+    for key in keys:
+        store.put(key, b"v")
+    pool.store("others").put("other", b"v")
+    assert set(store) == keys
+    assert set(store.keys("key29")) == {key for key in keys if key.startswith(b"key29")}
+    assert 2000 < len(store) < 4000
+    some, cursor = store.scan(0, 10)
+    assert len(some) >= 10
+    assert cursor != 0
+    assert store.clear() == 3000
+    assert list(store) == []
+    pool.drop("others")
+    assert [known.name for known in pool.stats().namespaces] == ["default", "many"]
+    with pytest.raises(PoolUsageError, match="no namespace"):
+        pool.drop("others")
 
 
 def test_namespaces_are_apart(pool: Pool) -> None:

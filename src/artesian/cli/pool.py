@@ -2,7 +2,7 @@
 
 from cyclopts import App
 
-from artesian.cli.pool_data import delete, get, put
+from artesian.cli.pool_data import delete, get, put, scan
 from artesian.cli.pool_look import list_names, stat, top
 from artesian.cli.pool_serve import remove, serve
 
@@ -24,4 +24,5 @@ app.command(top)
 app.command(get)
 app.command(put)
 app.command(delete)
+app.command(scan)
 app.command(remove)

@@ -1,11 +1,12 @@
-"""`artesian pool get`, `put`, `delete`: single keys of a pool."""
+"""`artesian pool get`, `put`, `delete`, `scan`: keys of a pool."""
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from cyclopts.types import PositiveFloat
+from cyclopts.types import PositiveFloat, PositiveInt
 
 from artesian.cli.errors import print_error
 from artesian.cli.pool_options import Namespace, PoolName
@@ -91,3 +92,35 @@ def delete(
         num_deleted = sum(store.delete(key) for key in keys)
     print(f"deleted {num_deleted} of {len(keys)}")
     return int(num_deleted < len(keys))
+
+
+def scan(
+    name: PoolName,
+    *,
+    prefix: Annotated[str, Parameter(help="Only keys that begin like this.")] = "",
+    limit: Annotated[PositiveInt | None, Parameter(help="At most so many.")] = None,
+    namespace: Namespace = "default",
+    null: Annotated[
+        bool,
+        Parameter(name=("--null", "-0"), negative=(), help="End keys with a zero byte, unquoted."),
+    ] = False,
+) -> int:
+    """List keys, in no order, one a line.
+
+    Keys that are no printable text are written as Python writes bytes.
+    """
+    with Pool(name, create=False) as pool:
+        keys = itertools.islice(existing_store(pool, namespace).keys(prefix), limit)
+        for key in keys:
+            sys.stdout.buffer.write(key + b"\0" if null else printable(key).encode() + b"\n")
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def printable(key: bytes) -> str:
+    """The key as text, if it is some; else as Python would write it."""
+    try:
+        text = key.decode()
+    except UnicodeDecodeError:
+        return repr(key)
+    return text if text.isprintable() else repr(key)

@@ -26,11 +26,11 @@ def parse_address(address: str) -> str:
     return match["name"]
 
 
-def parse_bytes(size: int | str | None) -> int | None:
+def parse_bytes(size: int | str | None, least: int = 1) -> int | None:
     """A number of bytes, from `4 << 30` or `"4GiB"`.
 
     Raises:
-        PoolUsageError: it is none, or negative.
+        PoolUsageError: it is none, or below `least`.
     """
     try:
         parsed = parse_size(size)
@@ -38,6 +38,6 @@ def parse_bytes(size: int | str | None) -> int | None:
         raise PoolUsageError(f"size {size!r}: {error}") from None
     if parsed is None:
         return None
-    if not isinstance(parsed, int) or parsed <= 0:
-        raise PoolUsageError(f"size {size!r}: expected a number of bytes above 0, such as 4GiB")
+    if not isinstance(parsed, int) or parsed < least:
+        raise PoolUsageError(f"size {size!r}: expected at least {least} bytes, such as 4GiB")
     return parsed

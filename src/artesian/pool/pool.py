@@ -88,13 +88,22 @@ class Pool:
 
         Args:
             namespace: its name, 1 to 64 bytes.
-            quota: most bytes of its objects, such as `"1GiB"`; as it was if None.
-            ttl: seconds after which a value is gone if its writer says nothing; as it was if None.
+            quota: most bytes of its objects, such as `"1GiB"`, 0 for no limit; as it was if None.
+            ttl: seconds after which a value is gone if its writer says nothing, infinite for never;
+                as it was if None.
 
         Raises:
             PoolUsageError: the name cannot be used, or is that of a cache or a tree.
         """
-        return HashStore(self, namespace, quota_bytes=parse_bytes(quota), ttl=ttl)
+        return HashStore(self, namespace, quota_bytes=parse_bytes(quota, 0), ttl=ttl)
+
+    def drop(self, namespace: str) -> None:
+        """Deletes a namespace with all its keys. Nobody should use it any more.
+
+        Raises:
+            PoolUsageError: there is none.
+        """
+        self.handle.drop_namespace(namespace)
 
     def stats(self) -> PoolStats:
         """Nodes, clients, namespaces and space of the pool at this moment."""

@@ -18,18 +18,11 @@ use pyo3::prelude::*;
 use super::errors::{Fault, Outcome};
 use super::fork;
 
-/// The client with what is counted about it.
-pub struct Seat {
-    pub client: Client,
-    pub reads: u64,
-    pub writes: u64,
-}
-
 /// What everybody who uses the client shares.
 pub struct Core {
     pub name: String,
     pub nodes: Arc<ShmNodes>,
-    seat: Mutex<Option<Seat>>,
+    client: Mutex<Option<Client>>,
     closing: AtomicBool,
     /// Goes up with every use, so that the ticker sees whether there was one.
     uses: AtomicU64,
@@ -43,7 +36,7 @@ impl Core {
         Core {
             name,
             nodes,
-            seat: Mutex::new(Some(Seat { client, reads: 0, writes: 0 })),
+            client: Mutex::new(Some(client)),
             closing: AtomicBool::new(false),
             uses: AtomicU64::new(1),
             forks: fork::watch(),
@@ -96,24 +89,24 @@ impl Core {
 
     /// Makes the client ready for an operation.
     #[inline]
-    fn enter<'a>(&self, seat: &'a mut Option<Seat>) -> Outcome<&'a mut Seat> {
-        let Some(seat) = seat else { return Err(self.closed()) };
-        if seat.client.is_idle() {
-            seat.client.resume()?;
+    fn enter<'a>(&self, place: &'a mut Option<Client>) -> Outcome<&'a mut Client> {
+        let Some(client) = place else { return Err(self.closed()) };
+        if client.is_idle() {
+            client.resume()?;
             self.wake();
         }
         // Nobody else writes it: whoever does has the client.
         self.uses.store(self.uses.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        Ok(seat)
+        Ok(client)
     }
 
     /// The client, if no other thread has it; for operations of a few microseconds.
     #[inline]
-    pub fn try_seat(&self) -> Outcome<Option<SeatGuard<'_>>> {
+    pub fn try_client(&self) -> Outcome<Option<ClientGuard<'_>>> {
         self.check()?;
-        let Some(mut guard) = self.seat.try_lock() else { return Ok(None) };
+        let Some(mut guard) = self.client.try_lock() else { return Ok(None) };
         self.enter(&mut guard)?;
-        Ok(Some(SeatGuard(guard)))
+        Ok(Some(ClientGuard(guard)))
     }
 
     /// A short operation: keeps Python's lock unless another thread has the client.
@@ -121,10 +114,10 @@ impl Core {
     pub fn run<R: Send>(
         &self,
         py: Python<'_>,
-        work: impl FnOnce(&mut Seat) -> Result<R, PoolError> + Send,
+        work: impl FnOnce(&mut Client) -> Result<R, PoolError> + Send,
     ) -> Outcome<R> {
-        match self.try_seat()? {
-            Some(mut seat) => Ok(work(seat.get())?),
+        match self.try_client()? {
+            Some(mut guard) => Ok(work(guard.get())?),
             None => self.run_detached(py, work),
         }
     }
@@ -133,7 +126,7 @@ impl Core {
     pub fn run_detached<R: Send>(
         &self,
         py: Python<'_>,
-        work: impl FnOnce(&mut Seat) -> Result<R, PoolError> + Send,
+        work: impl FnOnce(&mut Client) -> Result<R, PoolError> + Send,
     ) -> Outcome<R> {
         self.check()?;
         py.detach(|| self.run_blocking(work))
@@ -142,9 +135,9 @@ impl Core {
     /// As [`Core::run_detached`], for threads that have nothing to do with Python.
     pub fn run_blocking<R>(
         &self,
-        work: impl FnOnce(&mut Seat) -> Result<R, PoolError>,
+        work: impl FnOnce(&mut Client) -> Result<R, PoolError>,
     ) -> Outcome<R> {
-        let mut guard = self.seat.lock();
+        let mut guard = self.client.lock();
         let outcome = work(self.enter(&mut guard)?);
         // A thread in a loop must not keep the others, and the ticker, out for long.
         MutexGuard::unlock_fair(guard);
@@ -152,8 +145,8 @@ impl Core {
     }
 
     /// What the ticker does with the client; `None` once it is gone. Counts as no use.
-    pub fn attend<R>(&self, work: impl FnOnce(&mut Seat) -> R) -> Option<R> {
-        self.seat.lock().as_mut().map(work)
+    pub fn attend<R>(&self, work: impl FnOnce(&mut Client) -> R) -> Option<R> {
+        self.client.lock().as_mut().map(work)
     }
 
     /// From now on every use is refused; returns whether it was open.
@@ -163,8 +156,8 @@ impl Core {
 
     /// Leaves the pool. Whoever was declared dead has left already.
     pub fn leave(&self) -> Outcome<()> {
-        let Some(seat) = self.seat.lock().take() else { return Ok(()) };
-        match seat.client.leave() {
+        let Some(client) = self.client.lock().take() else { return Ok(()) };
+        match client.leave() {
             // The pool was removed, or gave this client up: there is nothing to leave.
             Err(PoolError::Bus(BusError::Fenced | BusError::NodeLost(_)) | PoolError::Lost(_)) => {
                 Ok(())
@@ -175,18 +168,18 @@ impl Core {
 
     /// Forgets the client without a word to the pool: it belongs to the parent process.
     pub fn forget(&self) {
-        if let Some(mut guard) = self.seat.try_lock() {
+        if let Some(mut guard) = self.client.try_lock() {
             std::mem::forget(guard.take());
         }
     }
 }
 
 /// The client while a thread has it.
-pub struct SeatGuard<'a>(MutexGuard<'a, Option<Seat>>);
+pub struct ClientGuard<'a>(MutexGuard<'a, Option<Client>>);
 
-impl SeatGuard<'_> {
+impl ClientGuard<'_> {
     #[inline]
-    pub fn get(&mut self) -> &mut Seat {
+    pub fn get(&mut self) -> &mut Client {
         self.0.as_mut().expect("checked when it was taken")
     }
 }

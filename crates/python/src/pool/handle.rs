@@ -56,6 +56,11 @@ impl PoolHandle {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.owner.close())?)
     }
+
+    /// Deletes a namespace and all its keys.
+    fn drop_namespace(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        Ok(self.owner.core.run_detached(py, |client| client.drop_namespace(name))?)
+    }
 }
 
 /// Names of this user's pools on this host, sorted.

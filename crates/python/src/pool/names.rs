@@ -1,7 +1,8 @@
 //! Namespaces by name: opened, or made when they are first asked for.
 
-use artesian_pool::namespace::{self, Kind, Limits, Namespace};
-use artesian_pool::{Fabric, PoolError};
+use artesian_pool::client::Client;
+use artesian_pool::namespace::{Kind, Limits};
+use artesian_pool::PoolError;
 
 /// What the caller wants of a namespace; `None` keeps what it has.
 pub struct Wish {
@@ -10,27 +11,17 @@ pub struct Wish {
     pub default_ttl_ms: Option<u64>,
 }
 
-/// The namespace called `name` with these limits.
-pub fn open(fabric: &Fabric, name: &str, wish: &Wish) -> Result<Namespace, PoolError> {
-    let found = match namespace::open(fabric, name)? {
-        Some(found) => found,
-        None => match make(fabric, name, wish) {
-            Ok(made) => return Ok(made),
-            // Somebody else may have been quicker.
-            Err(error) => namespace::open(fabric, name)?.ok_or(error)?,
-        },
-    };
-    if found.kind != wish.kind {
-        let (is, wanted) = (word_of(found.kind), word_of(wish.kind));
-        return Err(PoolError::Invalid(format!(
-            "the namespace {name:?} is a {is}, not a {wanted}: choose another name"
-        )));
+/// The number of the namespace called `name`, with these limits.
+pub fn open(client: &mut Client, name: &str, wish: &Wish) -> Result<u16, PoolError> {
+    let id = client.namespace(name, wish.kind, wish.limits(Limits::default()))?;
+    if wish.quota.is_some() || wish.default_ttl_ms.is_some() {
+        let known = client.namespaces()?.into_iter().find(|known| known.id == id);
+        let before = known.map(|known| known.limits).unwrap_or_default();
+        if wish.limits(before) != before {
+            client.set_limits(name, wish.limits(before))?;
+        }
     }
-    let limits = wish.limits(found.limits);
-    if limits == found.limits {
-        return Ok(found);
-    }
-    namespace::set_limits(fabric, name, limits)
+    Ok(id)
 }
 
 impl Wish {
@@ -41,10 +32,6 @@ impl Wish {
             ..before
         }
     }
-}
-
-fn make(fabric: &Fabric, name: &str, wish: &Wish) -> Result<Namespace, PoolError> {
-    namespace::create(fabric, name, wish.kind, wish.limits(Limits::default()))
 }
 
 /// How messages and tables call a kind.

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use artesian_pool::client::Client;
 use artesian_pool::namespace::Kind;
 use artesian_pool::store::Expiry;
 use artesian_pool::PoolError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList};
 
 use super::bytes::{self, Buffer, Value};
-use super::core::{Core, Seat};
+use super::core::Core;
 use super::errors::{Fault, Outcome};
 use super::handle::PoolHandle;
 use super::names;
@@ -28,7 +29,8 @@ pub struct Store {
 /// Milliseconds after which a value is gone, from seconds.
 fn expiry(ttl: Option<f64>) -> PyResult<Expiry> {
     match ttl {
-        None => Ok(Expiry::Never),
+        None => Ok(Expiry::Default),
+        Some(f64::INFINITY) => Ok(Expiry::Never),
         Some(seconds) if seconds > 0.0 && seconds < 1e12 => {
             Ok(Expiry::In((seconds * 1e3).ceil() as u64))
         }
@@ -62,14 +64,10 @@ impl Store {
         let (py, namespace) = (key.py(), self.namespace);
         let (expiry, value) = (expiry(ttl)?, Value::of(value)?);
         let (key, value) = (bytes::key(key)?, value.as_bytes());
-        let work = move |seat: &mut Seat| {
-            seat.writes += 1;
-            let client = &mut seat.client;
-            match how {
-                Write::Put => client.put(namespace, key, value, expiry).map(|()| true),
-                Write::Insert => client.insert(namespace, key, value, expiry),
-                Write::Update => client.update(namespace, key, value, expiry),
-            }
+        let work = move |client: &mut Client| match how {
+            Write::Put => client.put(namespace, key, value, expiry).map(|()| true),
+            Write::Insert => client.insert(namespace, key, value, expiry),
+            Write::Update => client.update(namespace, key, value, expiry),
         };
         if value.len() < LARGE {
             Ok(self.core().run(py, work)?)
@@ -80,10 +78,7 @@ impl Store {
 
     fn get_copy(&self, py: Python<'_>, key: &[u8]) -> Outcome<Option<Vec<u8>>> {
         let namespace = self.namespace;
-        self.core().run_detached(py, |seat| {
-            seat.reads += 1;
-            seat.client.get_with(namespace, key, <[u8]>::to_vec)
-        })
+        self.core().run_detached(py, |client| client.get_with(namespace, key, <[u8]>::to_vec))
     }
 }
 
@@ -100,13 +95,13 @@ impl Store {
         ttl: Option<f64>,
     ) -> PyResult<Store> {
         let default_ttl_ms = match expiry(ttl)? {
-            Expiry::Never => None,
+            Expiry::Default => None,
+            Expiry::Never => Some(0),
             Expiry::In(ms) => Some(ms),
         };
         let owner = Arc::clone(&handle.owner);
         let wish = names::Wish { kind: Kind::Store, quota: quota_bytes, default_ttl_ms };
-        let namespace =
-            owner.core.run_detached(py, |seat| names::open(seat.client.fabric(), name, &wish))?.id;
+        let namespace = owner.core.run_detached(py, |client| names::open(client, name, &wish))?;
         Ok(Store { owner, namespace })
     }
 
@@ -119,12 +114,11 @@ impl Store {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = key.py();
         let key = bytes::key(key)?;
-        let found = match self.core().try_seat()? {
+        let found = match self.core().try_client()? {
             Some(mut guard) => {
-                let seat = guard.get();
-                seat.reads += 1;
+                let client = guard.get();
                 let made = |value: &[u8]| PyBytes::new(py, value);
-                seat.client.get_with(self.namespace, key, made).map_err(Fault::Pool)?
+                client.get_with(self.namespace, key, made).map_err(Fault::Pool)?
             }
             None => self.get_copy(py, key)?.map(|value| PyBytes::new(py, &value)),
         };
@@ -143,9 +137,8 @@ impl Store {
         let into = buffer.as_bytes_mut();
         let room = into.len();
         let large = room >= LARGE;
-        let work = |seat: &mut Seat| {
-            seat.reads += 1;
-            seat.client.get_with(namespace, key, |value| {
+        let work = |client: &mut Client| {
+            client.get_with(namespace, key, |value| {
                 if value.len() <= into.len() {
                     into[..value.len()].copy_from_slice(value);
                 }
@@ -199,27 +192,51 @@ impl Store {
     /// Takes the value of `key` away; whether there was one.
     fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let (py, namespace, key) = (key.py(), self.namespace, bytes::key(key)?);
-        Ok(self.core().run(py, |seat| {
-            seat.writes += 1;
-            seat.client.delete(namespace, key)
-        })?)
+        Ok(self.core().run(py, |client| client.delete(namespace, key))?)
     }
 
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let (py, namespace, key) = (key.py(), self.namespace, bytes::key(key)?);
-        Ok(self.core().run(py, |seat| {
-            seat.reads += 1;
-            seat.client.contains(namespace, key)
-        })?)
+        Ok(self.core().run(py, |client| client.contains(namespace, key))?)
     }
 
     /// Seconds until the value of `key` expires: `None` if it never does or there is none.
     fn ttl(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
         let (py, namespace, key) = (key.py(), self.namespace, bytes::key(key)?);
-        let found = self.core().run(py, |seat| {
-            seat.reads += 1;
-            seat.client.ttl_ms(namespace, key)
-        })?;
+        let found = self.core().run(py, |client| client.ttl_ms(namespace, key))?;
         Ok(found.flatten().map(|ms| ms as f64 / 1e3))
+    }
+
+    /// Some keys, at least `limit` unless there are no more, and the cursor to go on with; begin
+    /// with 0, which is also the end.
+    fn scan<'py>(
+        &self,
+        py: Python<'py>,
+        cursor: u64,
+        limit: usize,
+    ) -> PyResult<(Bound<'py, PyList>, u64)> {
+        let namespace = self.namespace;
+        let page =
+            self.core().run_detached(py, |client| client.scan_keys(namespace, cursor, limit))?;
+        let keys = page.keys.iter().map(|key| PyBytes::new(py, key));
+        Ok((PyList::new(py, keys)?, page.cursor))
+    }
+
+    /// How many keys there are, about.
+    fn count(&self, py: Python<'_>) -> PyResult<u64> {
+        let namespace = self.namespace;
+        Ok(self.core().run_detached(py, |client| client.count(namespace))?)
+    }
+
+    /// Deletes all keys; how many there were.
+    fn clear(&self, py: Python<'_>) -> PyResult<u64> {
+        let namespace = self.namespace;
+        Ok(self.core().run_detached(py, |client| client.clear(namespace))?)
+    }
+
+    /// Bytes of the objects, as far as the clients have told.
+    fn used_bytes(&self, py: Python<'_>) -> PyResult<u64> {
+        let namespace = self.namespace;
+        Ok(self.core().run_detached(py, |client| client.usage(namespace))?)
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use artesian_pool::client::Client;
 use artesian_pool::observe;
 use parking_lot::Mutex;
 
-use super::core::{Core, Seat};
+use super::core::Core;
 use super::errors::Outcome;
 
 /// A client that was not used for so long is idle.
@@ -74,7 +75,7 @@ struct Ticker<'a> {
 }
 
 fn tick(core: &Core) {
-    let lease_ms = core.attend(|seat| u64::from(seat.client.fabric().config().lease_ms));
+    let lease_ms = core.attend(|client| u64::from(client.fabric().config().lease_ms));
     let every = Duration::from_millis((lease_ms.unwrap_or(0) / 8).max(1));
     let now = Instant::now();
     let mut ticker = Ticker { core, every, ticked: now, seen: 0, told: (0, 0), told_at: now };
@@ -92,20 +93,20 @@ impl Ticker<'_> {
         self.seen = uses;
         let due = self.ticked.elapsed() >= self.every;
         let core = self.core;
-        let idle = core.attend(|seat| {
+        let idle = core.attend(|client| {
             if unused || self.told_at.elapsed() >= TELL {
-                self.tell(seat);
+                self.tell(client);
             }
             // Errors are told to whoever uses the pool next: each operation meets them as well.
             if due {
-                let _ = seat.client.tick();
+                let _ = client.tick();
             }
             if unused {
-                let _ = seat.client.idle();
+                let _ = client.idle();
                 // Nobody else looks for what the master asks of this client.
-                let _ = seat.client.fabric().pass_gate();
+                let _ = client.fabric().pass_gate();
             }
-            seat.client.is_idle()
+            client.is_idle()
         })?;
         if due {
             self.ticked = Instant::now();
@@ -113,10 +114,10 @@ impl Ticker<'_> {
         Some(if idle { LOOK } else { IDLE }.min(self.every))
     }
 
-    fn tell(&mut self, seat: &Seat) {
-        let counts = (seat.reads, seat.writes);
-        if counts != self.told && observe::publish(seat.client.fabric(), counts.0, counts.1).is_ok()
-        {
+    fn tell(&mut self, client: &Client) {
+        let stats = client.stats();
+        let counts = (stats.reads, stats.writes + stats.deletes);
+        if counts != self.told && observe::publish(client.fabric(), counts.0, counts.1).is_ok() {
             (self.told, self.told_at) = (counts, Instant::now());
         }
     }
