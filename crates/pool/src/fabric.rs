@@ -11,7 +11,7 @@ use crate::address::{ClientId, PoolAddr};
 use crate::config::{meta, record, NodeLayout, PoolConfig, CLIENT_AREA, META_REPLICAS, NUM_LOCKS};
 use crate::error::{PoolError, Result};
 use crate::membership::Watch;
-use crate::view::View;
+use crate::view::{View, EPOCH_LIMIT};
 
 /// Copies of one address, the primary first.
 pub type Copies = SmallVec<[GlobalAddr; 4]>;
@@ -169,8 +169,8 @@ impl Fabric {
             + meta::CLIENT_TABLE
             + u64::from(self.me.index) * meta::CLIENT_RECORD
             + record::MAILBOX;
-        let copies = view.meta.iter();
-        copies.map(|&node| self.verbs.mailbox(GlobalAddr::new(node, at))).max().unwrap_or(0)
+        let asked = view.meta.iter().map(|&node| self.verbs.mailbox(GlobalAddr::new(node, at)));
+        asked.filter(|&asked| asked < EPOCH_LIMIT * 2).max().unwrap_or(0)
     }
 
     /// Remembers what of the mailbox has been obeyed.

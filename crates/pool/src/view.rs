@@ -20,6 +20,9 @@ const HALF: u64 = VIEW_BYTES / 2;
 /// Regions that fit into a view.
 pub const MAX_REGIONS: usize = (HALF as usize - HEAD - MAX_NODES) / (4 * MAX_REPLICAS);
 
+/// One past the largest epoch of a view: words that ask for more are garbage.
+pub const EPOCH_LIMIT: u64 = 1 << 60;
+
 /// State of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -235,6 +238,9 @@ impl View {
         let length = View::encoded_bytes(bytes)?;
         if bytes.len() < length || word(bytes, 8) != xxh3_64(&bytes[16..length]) {
             return Err(bad("checksum differs"));
+        }
+        if word(bytes, 16) >= EPOCH_LIMIT {
+            return Err(bad("impossible epoch"));
         }
         let num_nodes = u16::from_le_bytes([bytes[24], bytes[25]]) as usize;
         let num_meta = u16::from_le_bytes([bytes[26], bytes[27]]) as usize;

@@ -19,7 +19,7 @@ use super::{recovery, settle, table, tick, views, watch, words};
 use crate::config::{meta, record};
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
-use crate::view::{NodeState, View};
+use crate::view::{NodeState, View, EPOCH_LIMIT};
 
 /// What a change is for: run while everybody else holds still, on the view that is to come, which
 /// the fabric already goes by.
@@ -115,7 +115,8 @@ fn next_epoch(fabric: &Fabric, base: &View) -> Result<u64> {
     let asked = words::values(fabric, meta::CHANGE)?.into_iter().map(|(_, value)| value);
     let clients = table::read_all(fabric)?;
     let mailboxes = clients.iter().filter(|c| c.state != record::FREE).map(|c| c.mailbox);
-    let highest = asked.chain(mailboxes).max().unwrap_or(0) / 2;
+    let sane = asked.chain(mailboxes).filter(|&asked| asked < EPOCH_LIMIT * 2);
+    let highest = sane.max().unwrap_or(0) / 2;
     Ok(highest.max(base.epoch) + 1)
 }
 

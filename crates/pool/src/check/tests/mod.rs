@@ -3,6 +3,7 @@
 mod clean;
 mod damage;
 mod deaths;
+mod hostile;
 
 use std::sync::Arc;
 
