@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use corosensei::Yielder;
 
-use super::fault::Pid;
+use super::fault::{Fault, Pid};
 use super::state::State;
 use crate::{BusError, Counters, Fate, GlobalAddr, Identity, NodeId, Tally, Verb, Verbs};
 
@@ -72,6 +72,16 @@ pub struct SimVerbs {
 impl SimVerbs {
     pub(super) fn new(shared: Arc<Shared>, process: Pid) -> SimVerbs {
         SimVerbs { shared, process, counters: Counters::default() }
+    }
+
+    /// Plans a fault from within the simulation: see [`super::World::plan`].
+    pub fn plan(&self, fault: Fault) {
+        self.shared.state().plan(fault);
+    }
+
+    /// Verbs of `process` so far.
+    pub fn verbs_of(&self, process: Pid) -> u64 {
+        self.shared.state().process(process).map_or(0, |process| process.verbs)
     }
 
     /// Whether the caller is being unwound: killed, or failed. It can do nothing any more.

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod keys;
+mod saboteur;
 mod scenario;
 mod worker;
 
@@ -100,12 +101,22 @@ fn explore(range: Range<u64>, plan: Plan) -> Done {
     done
 }
 
-#[test]
-fn calm() {
-    explore(0..100, Plan { trouble: Trouble::Calm, operations: 300 });
+macro_rules! troubles {
+    ($($name:ident: $trouble:ident, $seeds:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            explore(0..$seeds, Plan { trouble: Trouble::$trouble, operations: 300 });
+        }
+    )*};
 }
 
-#[test]
-fn deaths() {
-    explore(0..200, Plan { trouble: Trouble::Deaths, operations: 300 });
+troubles! {
+    calm: Calm, 60;
+    deaths: Deaths, 150;
+    splitters: Splitters, 100;
+    freezes: Freezes, 100;
+    repairers: Repairers, 100;
+    nodes: Nodes, 100;
+    masters: Masters, 100;
+    mixed: Mixed, 100;
 }

@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use artesian_bus::sim::{Config, Fault, Pid, Rng, World};
+use artesian_bus::{NodeId, Verbs};
 use artesian_pool::{lifecycle, PoolConfig};
 
 use super::keys::Keys;
+use super::saboteur::{Moment, Saboteur};
 use super::worker::{Shared, Worker};
 use crate::common::audit::audit;
 use crate::common::record::Record;
@@ -20,6 +22,24 @@ pub enum Trouble {
     Calm,
     /// Clients are killed, some within a verb.
     Deaths,
+    /// Clients are killed while they split a subtable.
+    Splitters,
+    /// Clients are stopped for longer than their leases, and wake up.
+    Freezes,
+    /// Clients are killed, and so are those who recover them.
+    Repairers,
+    /// A node is lost, of two copies or more.
+    Nodes,
+    /// A node is lost, and the master dies while it changes the view.
+    Masters,
+    /// All of these.
+    Mixed,
+}
+
+impl Trouble {
+    fn loses_nodes(self) -> bool {
+        matches!(self, Trouble::Nodes | Trouble::Masters | Trouble::Mixed)
+    }
 }
 
 /// A run before its seed has filled in the rest.
@@ -61,11 +81,14 @@ fn pool(rng: &mut Rng, replicas: u8, nodes: u16) -> PoolConfig {
 /// A world with its clients.
 struct Stage {
     world: World,
+    pool: PoolConfig,
     rng: Rng,
     shared: Rc<Shared>,
     plan: Plan,
     replicas: u8,
     workers: Vec<Pid>,
+    /// Held by all strands of clients.
+    presence: Rc<()>,
 }
 
 /// One seed; the text says what it found.
@@ -81,9 +104,11 @@ pub fn run(seed: u64, plan: Plan, trace: usize) -> Result<Done, String> {
 impl Stage {
     fn new(seed: u64, plan: Plan, trace: usize) -> Stage {
         let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let replicas = 1 + rng.below(3) as u8;
+        let fewest = if plan.trouble.loses_nodes() { 2 } else { 1 };
+        let replicas = fewest + rng.below(4 - u64::from(fewest)) as u8;
         let nodes = u16::from(replicas) + rng.below(2) as u16;
-        let config = Config { trace, ..Config::new(seed, nodes, NODE_BYTES as usize) };
+        let config = Config::new(seed, nodes, NODE_BYTES as usize);
+        let config = Config { trace, max_steps: 2_000_000, ..config };
         let mut world = World::new(&config);
         let maker = world.process();
         let pool = pool(&mut rng, replicas, nodes);
@@ -100,7 +125,8 @@ impl Stage {
             record: Record::default(),
             problems: RefCell::default(),
         });
-        Stage { world, rng, shared, plan, replicas, workers: Vec::new() }
+        let (workers, presence) = (Vec::new(), Rc::new(()));
+        Stage { world, pool, rng, shared, plan, replicas, workers, presence }
     }
 
     fn play(&mut self) -> Result<Done, String> {
@@ -138,9 +164,10 @@ impl Stage {
         let verbs = self.world.verbs(pid);
         let (shared, rng) = (Rc::clone(&self.shared), self.rng.fork());
         self.workers.push(pid);
+        let presence = Rc::clone(&self.presence);
         self.world.spawn(pid, move || {
+            let _presence = presence;
             shared.watch(name, || {
-                use artesian_bus::Verbs;
                 if late_ns > 0 {
                     verbs.relax(late_ns);
                 }
@@ -152,25 +179,69 @@ impl Stage {
     }
 
     fn plan_faults(&mut self) {
-        match self.plan.trouble {
-            Trouble::Calm => {}
-            Trouble::Deaths => {
-                let deaths = 1 + self.rng.below(self.workers.len() as u64);
-                for _ in 0..deaths {
-                    let process = self.workers[self.rng.below(self.workers.len() as u64) as usize];
-                    self.kill_some_time(process);
-                }
-            }
+        let trouble = self.plan.trouble;
+        let mixed = trouble == Trouble::Mixed;
+        let mut happens = |of: &[Trouble]| of.contains(&trouble) || mixed && self.rng.once_in(2);
+        let deaths = happens(&[Trouble::Deaths, Trouble::Repairers]);
+        let freezes = happens(&[Trouble::Freezes]);
+        let nodes = happens(&[Trouble::Nodes, Trouble::Masters]);
+        let moments = [
+            (happens(&[Trouble::Repairers]), Moment::Recovery),
+            (happens(&[Trouble::Masters]), Moment::Change),
+            (happens(&[Trouble::Splitters]), Moment::Split),
+        ];
+        for _ in 0..if deaths { 1 + self.rng.below(self.workers.len() as u64) } else { 0 } {
+            let process = self.somebody();
+            self.kill_some_time(process);
+        }
+        for _ in 0..if freezes { 1 + self.rng.below(2) } else { 0 } {
+            let (process, after) = (self.somebody(), self.some_time());
+            let ns = self.rng.below(4_000_000 * u64::from(self.pool.lease_ms));
+            self.world.plan(Fault::Freeze { process, after, ns });
+        }
+        if nodes {
+            self.lose_nodes();
+        }
+        for (_, moment) in moments.into_iter().filter(|moment| moment.0) {
+            self.sabotage(moment);
         }
     }
 
-    fn kill_some_time(&mut self, process: Pid) {
+    fn somebody(&mut self) -> Pid {
+        self.workers[self.rng.below(self.workers.len() as u64) as usize]
+    }
+
+    /// Fewer nodes than there are copies.
+    fn lose_nodes(&mut self) {
+        let count = 1 + self.rng.below(u64::from(self.replicas) - 1);
+        for _ in 0..count {
+            let node = NodeId(self.rng.below(u64::from(self.pool.num_nodes)) as u16);
+            let after = self.some_time() * self.workers.len() as u64;
+            self.world.plan(Fault::LoseNode { node, after });
+        }
+    }
+
+    fn sabotage(&mut self, moment: Moment) {
+        let pid = self.world.process();
+        let (verbs, rng) = (self.world.verbs(pid), self.rng.fork());
+        let strikes = 1 + self.rng.below(2) as u32;
+        let saboteur = Saboteur { verbs, config: self.pool, rng, moment, strikes };
+        let presence = Rc::downgrade(&self.presence);
+        self.world.spawn(pid, move || saboteur.watch(presence));
+    }
+
+    /// A number of verbs of one client.
+    fn some_time(&mut self) -> u64 {
         let span = match self.rng.below(4) {
             0 => 150,
             1 => 1_000,
             _ => u64::from(self.plan.operations) * 4,
         };
-        let after = self.rng.below(span);
+        self.rng.below(span)
+    }
+
+    fn kill_some_time(&mut self, process: Pid) {
+        let after = self.some_time();
         self.world.plan(Fault::Kill { process, after, torn: self.rng.once_in(2) });
     }
 
