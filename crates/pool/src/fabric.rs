@@ -26,7 +26,11 @@ pub struct Fabric {
     obeyed: Cell<u64>,
     governs: Cell<bool>,
     watch: Watch,
+    batches: Cell<u32>,
 }
+
+/// Every so many batches the lease is looked at, so that who works on something long keeps it.
+const RENEWAL_BATCHES: u32 = 8;
 
 impl Fabric {
     /// The connection of client `me`, which has already been entered in the client table.
@@ -35,7 +39,8 @@ impl Fabric {
         let layout = NodeLayout::of(&config);
         let view = RefCell::new(Arc::new(view));
         let (governs, watch) = (Cell::new(false), Watch::default());
-        Fabric { verbs, config, layout, view, me, obeyed, governs, watch }
+        let batches = Cell::new(0);
+        Fabric { verbs, config, layout, view, me, obeyed, governs, watch, batches }
     }
 
     /// The transport.
@@ -139,6 +144,11 @@ impl Fabric {
     /// (then some verbs may not have taken effect): look at the pool again and decide anew.
     #[inline]
     pub fn batch(&self, verbs: &mut [Verb<'_>]) -> Result<()> {
+        let batches = self.batches.get().wrapping_add(1);
+        self.batches.set(batches);
+        if batches.is_multiple_of(RENEWAL_BATCHES) {
+            crate::membership::renew_lease(self)?;
+        }
         match self.verbs.batch(verbs) {
             Ok(()) => self.pass_gate(),
             Err(BusError::NodeLost(node)) if !self.governs.get() => {

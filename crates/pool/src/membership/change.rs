@@ -154,7 +154,7 @@ fn wait_for_all(fabric: &Fabric, asked: u64) -> Result<()> {
             let what = format!("{client:?}, which neither holds still nor can be declared dead");
             return Err(PoolError::Timeout { what, waited_ms: waited / 1_000_000 });
         }
-        tick::renew_if_due(fabric)?;
+        tick::renew_lease(fabric)?;
         fabric.verbs().relax(pause);
         pause = (pause * 2).min(500_000);
     }

@@ -28,7 +28,7 @@ impl Wait {
 
     /// The next pause's length, while the own lease is kept up.
     fn next(&mut self, fabric: &Fabric, what: &str) -> Result<u64> {
-        tick::renew_if_due(fabric)?;
+        tick::renew_lease(fabric)?;
         let waited = fabric.verbs().now_ns().saturating_sub(self.started);
         if waited > watch::lease_ns(fabric) * PATIENCE_LEASES {
             return Err(PoolError::Timeout { what: what.into(), waited_ms: waited / 1_000_000 });

@@ -12,7 +12,7 @@ use crate::fabric::Fabric;
 /// operations, at least every quarter of a lease.
 pub fn tick(fabric: &Fabric) -> Result<()> {
     fabric.watch().look(fabric);
-    renew_if_due(fabric)?;
+    renew_lease(fabric)?;
     match fabric.pass_gate() {
         Ok(()) | Err(PoolError::ViewChanged) => {}
         Err(error) => return Err(error),
@@ -36,14 +36,9 @@ pub(crate) fn look_after(fabric: &Fabric) -> Result<()> {
     Ok(())
 }
 
-/// Keeps the own lease up during long work: to be called between batches.
-pub(crate) fn renew_lease(fabric: &Fabric) -> Result<()> {
-    renew_if_due(fabric)
-}
-
 /// Renews the own lease if a quarter of it has passed.
-pub(super) fn renew_if_due(fabric: &Fabric) -> Result<()> {
-    if !fabric.watch().renewal_due(fabric) {
+pub(crate) fn renew_lease(fabric: &Fabric) -> Result<()> {
+    if fabric.me().is_nobody() || !fabric.watch().renewal_due(fabric) {
         return Ok(());
     }
     let until = fabric.verbs().now_ns() + watch::lease_ns(fabric);

