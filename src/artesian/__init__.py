@@ -7,14 +7,16 @@ if TYPE_CHECKING:
     from artesian.engine.async_llm import AsyncLLM
     from artesian.engine.base import SamplingParams
     from artesian.engine.llm import LLM
+    from artesian.pool.aio import AsyncPool
     from artesian.pool.pool import Pool
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "AsyncLLM", "Pool", "SamplingParams"]
+__all__ = ["LLM", "AsyncLLM", "AsyncPool", "Pool", "SamplingParams"]
 
 _HOMES = {
     "LLM": "artesian.engine.llm",
     "AsyncLLM": "artesian.engine.async_llm",
+    "AsyncPool": "artesian.pool.aio",
     "Pool": "artesian.pool.pool",
     "SamplingParams": "artesian.engine.base",
 }

@@ -209,6 +209,8 @@ class Store:
         quota_bytes: int | None = None,
         ttl: float | None = None,
     ) -> Self: ...
+    def is_busy(self) -> bool:
+        """Whether an operation would have to wait for another thread's."""
     @overload
     def get(self, key: bytes | str) -> bytes | None: ...
     @overload

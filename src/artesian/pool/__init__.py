@@ -4,6 +4,7 @@
 is a `PoolError`.
 """
 
+from artesian.pool.aio import AsyncPool, AsyncStore
 from artesian.pool.errors import (
     ConflictError,
     CorruptPoolError,
@@ -30,6 +31,8 @@ from artesian.pool.stats import ClientInfo, NamespaceInfo, NodeInfo, PoolStats, 
 from artesian.pool.store import HashStore
 
 __all__ = [
+    "AsyncPool",
+    "AsyncStore",
     "ClientInfo",
     "ConflictError",
     "CorruptPoolError",

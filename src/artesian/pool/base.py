@@ -1,9 +1,15 @@
 """What the faces of the pool have in common: types, addresses, numbers."""
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING
 
 from artesian.machine.sizes import parse_size
 from artesian.pool.errors import PoolUsageError
+
+if TYPE_CHECKING:
+    from artesian.pool.native import Bytes as Bytes
 
 Key = bytes | str
 """A key: bytes, or text that stands for its UTF-8 bytes."""

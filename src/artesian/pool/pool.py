@@ -4,6 +4,7 @@ import weakref
 from types import TracebackType
 from typing import Self
 
+from artesian.pool.aio import AsyncPool
 from artesian.pool.base import parse_address, parse_bytes
 from artesian.pool.errors import PoolNotFoundError
 from artesian.pool.native import PoolHandle, remove_pool
@@ -76,6 +77,11 @@ class Pool:
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self.handle.closed
+
+    @property
+    def aio(self) -> AsyncPool:
+        """The same pool for asyncio programs."""
+        return AsyncPool(self)
 
     def store(
         self,

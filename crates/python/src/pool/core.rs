@@ -109,6 +109,11 @@ impl Core {
         Ok(Some(ClientGuard(guard)))
     }
 
+    /// Whether another thread has the client just now.
+    pub fn is_busy(&self) -> bool {
+        self.client.is_locked()
+    }
+
     /// A short operation: keeps Python's lock unless another thread has the client.
     #[inline]
     pub fn run<R: Send>(

@@ -105,6 +105,11 @@ impl Store {
         Ok(Store { owner, namespace })
     }
 
+    /// Whether an operation would have to wait for another thread's.
+    fn is_busy(&self) -> bool {
+        self.core().is_busy()
+    }
+
     /// The value of `key`, or `default`.
     #[pyo3(signature = (key, default=None))]
     fn get<'py>(
