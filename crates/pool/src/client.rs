@@ -3,6 +3,7 @@
 use artesian_bus::Verbs;
 
 use crate::alloc::Allocator;
+use crate::cache::Caches;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
 use crate::index::{self, Directory, IndexCache};
@@ -27,6 +28,7 @@ pub struct Client {
     pub(crate) spaces: Spaces,
     pub(crate) stats: Stats,
     pub(crate) trees: Trees,
+    pub(crate) caches: Caches,
     /// The object that was read last.
     pub(crate) object: Vec<u8>,
     /// The objects that are written.
@@ -48,9 +50,21 @@ impl Client {
         let directory = Directory::load(&fabric)?.ok_or_else(none)?;
         let cache = IndexCache::new(cache_bytes);
         let (spaces, logs, stats) = (Spaces::new(&fabric)?, Logs::default(), Stats::default());
-        let trees = Trees::new(TREE_CACHE_BYTES);
+        let (trees, caches) = (Trees::new(TREE_CACHE_BYTES), Caches::default());
         let (object, image) = (Vec::new(), Vec::new());
-        Ok(Client { fabric, alloc, directory, cache, logs, spaces, stats, trees, object, image })
+        Ok(Client {
+            fabric,
+            alloc,
+            directory,
+            cache,
+            logs,
+            spaces,
+            stats,
+            trees,
+            caches,
+            object,
+            image,
+        })
     }
 
     /// What this client has done since it joined.
@@ -67,7 +81,8 @@ impl Client {
     /// after the others, reports a quiescent state.
     pub fn tick(&mut self) -> Result<()> {
         membership::tick(&self.fabric)?;
-        match self.spaces.tick(&self.fabric) {
+        let told = self.caches.tick(&self.fabric);
+        match told.and_then(|()| self.spaces.tick(&self.fabric)) {
             Ok(()) | Err(PoolError::ViewChanged) => self.settle_down(),
             Err(error) => Err(error),
         }
@@ -76,6 +91,7 @@ impl Client {
     /// Says that this client will do nothing for a while, so that nobody waits for it.
     /// [`Client::resume`] comes before its next operation.
     pub fn idle(&mut self) -> Result<()> {
+        self.caches.flush(&self.fabric)?;
         self.alloc.idle(&self.fabric)
     }
 
@@ -103,6 +119,7 @@ impl Client {
     /// Tells the pool all that this client alone knows: how much namespaces use, what is free in
     /// its blocks, which it gives away. Between operations.
     pub(crate) fn disclose(&mut self) -> Result<()> {
+        self.caches.flush(&self.fabric)?;
         self.spaces.meter().flush(&self.fabric)?;
         self.alloc.give_back(&self.fabric)
     }

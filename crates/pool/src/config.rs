@@ -161,6 +161,8 @@ pub mod meta {
     pub const NAMESPACE_LOCK: u64 = 40;
     /// Word: the view epoch that the master moves to, times 2, plus 1 until that is done.
     pub const CHANGE: u64 = 48;
+    /// Word: how many dead clients have been recovered.
+    pub const DEATHS: u64 = 56;
     /// The split of the hash index that is under way: see `index/split.rs`.
     pub const INDEX_SPLIT: u64 = 64;
     /// Client table: `max_clients` records of [`CLIENT_RECORD`] bytes.

@@ -183,10 +183,12 @@ impl Slot {
         Some(Slot::new(self.fingerprint(), self.next_version(), kind, self.addr()))
     }
 
-    /// The object that it keeps in use: a key's, also while it is being moved, or a deletion's.
+    /// The object that it keeps in use: a key's, also while it is being moved, or that of a
+    /// deletion or an eviction.
     pub const fn names(self) -> Option<PoolAddr> {
-        let tombstone = self.kind() == tag::TOMBSTONE && self.logged_class().is_some();
-        if self.class().is_some() || self.thawed().is_some() || tombstone {
+        let vacated = matches!(self.kind(), tag::TOMBSTONE | tag::HISTORY);
+        let logged = vacated && self.logged_class().is_some();
+        if self.class().is_some() || self.thawed().is_some() || logged {
             Some(self.addr())
         } else {
             None

@@ -33,6 +33,9 @@ use crate::class::SizeClass;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
 
+/// Objects that [`Allocator::stock`] keeps.
+const STOCK: usize = 16;
+
 /// Room for one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allocation {
@@ -109,6 +112,19 @@ impl Allocator {
         match spare.into_iter().find(|&class| self.supply.has(class)) {
             Some(class) => self.allocate(fabric, class.bytes()),
             None => Err(PoolError::Full { bytes }),
+        }
+    }
+
+    /// Sees to it, as long as the pool has room, that a few objects of `class` can still be had
+    /// when it is full: for those who make room by writing such objects.
+    #[inline]
+    pub fn stock(&mut self, fabric: &Fabric, class: SizeClass) -> Result<()> {
+        if self.supply.stocks(class, STOCK) {
+            return Ok(());
+        }
+        match self.refill(fabric, class, class.bytes()) {
+            Err(PoolError::Full { .. }) => Ok(()),
+            outcome => outcome,
         }
     }
 

@@ -116,6 +116,13 @@ impl Supply {
         !class.announced.is_empty() || !class.sources.is_empty()
     }
 
+    /// Whether `most` objects of `class` are announced, or there is a block to get more from.
+    #[inline]
+    pub(super) fn stocks(&self, class: SizeClass, most: usize) -> bool {
+        let class = &self.classes[class.0 as usize];
+        class.announced.len() >= most || !class.sources.is_empty()
+    }
+
     /// Blocks of the class of which some object is free.
     pub(super) fn sources(&self, class: SizeClass) -> usize {
         self.classes[class.0 as usize].sources.len()

@@ -4,6 +4,7 @@ use super::death::{standing, Standing};
 use super::table::{self, Record};
 use super::words;
 use crate::address::ClientId;
+use crate::cache;
 use crate::config::record;
 use crate::error::Result;
 use crate::fabric::Fabric;
@@ -52,6 +53,7 @@ fn finish(fabric: &Fabric, dead: ClientId) -> Result<()> {
     let (transactions, _) = rtx::repair_all(fabric, dead)?;
     let recovered = recover::recover(fabric, &mut InUse, dead)?;
     index::finish_of_dead(fabric)?;
+    cache::note_death(fabric)?;
     fabric.watch().note_recovery(transactions, recovered);
     Ok(())
 }

@@ -3,6 +3,7 @@
 use artesian_bus::{GlobalAddr, NodeId, Verb};
 
 use super::table;
+use crate::cache;
 use crate::config::{meta, record, CLIENT_AREA, META_BYTES, META_REPLICAS, NUM_LOCKS};
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
@@ -57,7 +58,7 @@ pub(super) fn copies(fabric: &Fabric, base: &View, next: &View) -> Result<()> {
 
 /// Decides the rounds that were open in slots which lost a copy.
 pub(super) fn slots(fabric: &Fabric, base: &View) -> Result<()> {
-    index::reconcile_tables(fabric, |addr| {
+    let loss = |addr| {
         let (config, view) = (fabric.config(), fabric.view());
         let (before, now) = (base.placement(config, addr), view.placement(config, addr));
         match (before.first(), now.first()) {
@@ -66,7 +67,9 @@ pub(super) fn slots(fabric: &Fabric, base: &View) -> Result<()> {
             (old, new) if old != new => Loss::Primary,
             _ => Loss::Backup,
         }
-    })
+    };
+    index::reconcile_tables(fabric, loss)?;
+    cache::reconcile_tables(fabric, loss)
 }
 
 /// Makes all meta nodes equal to the first: tables, and the areas of clients that are not gone.

@@ -28,6 +28,8 @@ pub enum Outcome {
         /// What the primary held last.
         current: Slot,
     },
+    /// All copies of the slot went with their nodes, and with them whatever was in it.
+    Gone,
 }
 
 /// A lock word that is given back in the same batch as the primary slot changes. It must lie on

@@ -36,7 +36,7 @@ impl Stats {
                 Some(Outcome::Won(Rule::Two)) => self.rule2 += 1,
                 Some(Outcome::Won(Rule::Three)) => self.rule3 += 1,
                 Some(Outcome::Won(Rule::Helped)) => self.helped += 1,
-                Some(Outcome::Lost { .. }) => self.lost += 1,
+                Some(Outcome::Lost { .. } | Outcome::Gone) => self.lost += 1,
                 None => {}
             }
         }

@@ -26,6 +26,11 @@ impl Round {
         }
         if self.copies.is_empty() {
             self.copies = fabric.copies(self.slot);
+            if self.copies.is_empty() && !self.helper {
+                self.phase = Phase::Done;
+                self.outcome.get_or_insert(Outcome::Gone);
+                return Ok(());
+            }
             if self.copies.is_empty() {
                 return Err(PoolError::Lost(format!("no copy of slot {:?} is left", self.slot)));
             }
@@ -43,9 +48,11 @@ impl Round {
             Phase::Walk => self.cursor.trail(),
             _ => None,
         };
-        self.entry_at = match log {
-            Some(log) => Some(fabric.primary(log)?),
-            None => None,
+        self.entry_at = match (log, self.phase) {
+            // The own object, if lost with its node, says nothing.
+            (Some(log), Phase::Own | Phase::Again) => fabric.primary(log).ok(),
+            (Some(log), _) => Some(fabric.primary(log)?),
+            (None, _) => None,
         };
         if self.phase == Phase::Log {
             self.prepare_log(fabric);

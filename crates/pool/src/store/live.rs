@@ -2,6 +2,7 @@
 
 use crate::address::PoolAddr;
 use crate::alloc::Liveness;
+use crate::cache;
 use crate::class::SizeClass;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
@@ -16,6 +17,14 @@ pub struct InUse;
 
 impl recover::Index for InUse {
     fn places(&mut self, fabric: &Fabric, header: &Header, key: &[u8]) -> Result<Places> {
+        if header.kind == Kind::Eviction {
+            let slots = evicted_from(fabric, key).into_iter().collect();
+            return Ok(Places { slots, locks: Vec::new() });
+        }
+        let places = cache::candidates(fabric, header.namespace, key)?;
+        if !places.slots.is_empty() {
+            return Ok(places);
+        }
         let slots = index::candidates(fabric, KeyHash::of(header.namespace, key))?;
         let mut locks: Vec<PoolAddr> = slots.iter().map(|slot| index::header_of(*slot)).collect();
         locks.dedup();
@@ -42,7 +51,7 @@ fn look(fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool> {
     let Some((header, key)) = read_key(fabric, addr, class)? else { return Ok(false) };
     match header.kind {
         Kind::Value | Kind::Manifest | Kind::Deletion => {
-            index::is_named(fabric, KeyHash::of(header.namespace, &key), addr)
+            is_named(fabric, header.namespace, &key, addr)
         }
         Kind::Chunk if key.len() == 9 => {
             let (manifest, class) = (PoolAddr(word(&key, 0)), SizeClass(key[8]));
@@ -52,14 +61,19 @@ fn look(fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool> {
             }
             match read_key(fabric, manifest, class)? {
                 Some((header, key)) if header.kind == Kind::Manifest => {
-                    index::is_named(fabric, KeyHash::of(header.namespace, &key), manifest)
+                    is_named(fabric, header.namespace, &key, manifest)
                 }
                 _ => Ok(false),
             }
         }
         Kind::Chunk => Ok(false),
-        Kind::Table => index::is_index_memory(fabric, addr),
-        Kind::Eviction => Ok(false),
+        Kind::Table => {
+            Ok(index::is_index_memory(fabric, addr)? || cache::is_table_memory(fabric, addr)?)
+        }
+        Kind::Eviction => {
+            let slots: Vec<PoolAddr> = evicted_from(fabric, &key).into_iter().collect();
+            is_in(fabric, &slots, addr)
+        }
         Kind::TreeNode => tree::is_live_node(fabric, header.namespace, addr),
         Kind::TreeValue => tree::is_live_value(fabric, header.namespace, &key, addr),
         // Blocks are searched after their owner's recovery, which ends its transactions.
@@ -81,4 +95,30 @@ fn read_key(
         fabric.read(addr.add(HEADER_BYTES as u64), &mut key)?;
     }
     Ok(Some((header, key)))
+}
+
+/// Whether a slot in which the key can be names the object at `addr`.
+fn is_named(fabric: &Fabric, namespace: u16, key: &[u8], addr: PoolAddr) -> Result<bool> {
+    if index::is_named(fabric, KeyHash::of(namespace, key), addr)? {
+        return Ok(true);
+    }
+    is_in(fabric, &cache::candidates(fabric, namespace, key)?.slots, addr)
+}
+
+/// Whether one of the slots names the object at `addr`.
+fn is_in(fabric: &Fabric, slots: &[PoolAddr], addr: PoolAddr) -> Result<bool> {
+    for &at in slots {
+        let Ok(at) = fabric.primary(at) else { continue };
+        if Slot(fabric.read_word(at)?).names() == Some(addr) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The slot that the log object of an eviction is for, if its key can be one's address.
+fn evicted_from(fabric: &Fabric, key: &[u8]) -> Option<PoolAddr> {
+    let slot = PoolAddr(u64::from_le_bytes(key.try_into().ok()?));
+    let sane = slot.0 < PoolAddr::LIMIT && slot.0.is_multiple_of(8);
+    (sane && !fabric.copies(slot).is_empty()).then_some(slot)
 }

@@ -31,6 +31,7 @@ pub use stats::Stats;
 pub const MAX_INLINE_BYTES: usize = 16 << 10;
 
 /// Milliseconds of the clock by which values expire.
+#[inline]
 pub(crate) fn now_ms(fabric: &crate::Fabric) -> u64 {
     fabric.verbs().now_ns() / 1_000_000
 }

@@ -1,0 +1,256 @@
+//! Evictions: a sample is read, the policy chooses, rounds put history entries in the victims'
+//! place.
+//!
+//! A history entry names a log object of the evicting client, as a deletion's slot does: so a dead
+//! client's evictions are found, judged and finished like all its operations, and whoever goes back
+//! over a slot's values finds the way. The object's key is the slot's address.
+
+use artesian_bus::Verb;
+use smallvec::SmallVec;
+
+use super::layout::{self, EVICTIONS, INSERT};
+use super::policy::metadata;
+use super::table::Entry;
+use super::usage::Amount;
+use super::{now_us, Cache};
+use crate::address::PoolAddr;
+use crate::alloc::Allocation;
+use crate::client::Client;
+use crate::error::{PoolError, Result};
+use crate::index::KeyHash;
+use crate::object::{log_addr, proposed_bytes, Header, Kind, LogEntry, Op, HEADER_BYTES};
+use crate::slot::{Slot, HISTORY_CLASS};
+use crate::snapshot::{self, Outcome, Rider, Round, RIDER_BYTES};
+
+/// Bytes of a history entry's log object.
+const LOG_OBJECT: usize = HISTORY_CLASS.bytes();
+/// Objects evicted at once at most.
+pub(super) const MOST_VICTIMS: usize = 8;
+/// Samples after which an operation leaves it to the next ones to evict more.
+pub(super) const MOST_SAMPLES: usize = 16;
+
+/// An eviction that is under way.
+pub(super) struct Victim {
+    entry: Entry,
+    bitmap: u8,
+    pub log: Allocation,
+    image: [u8; LOG_OBJECT],
+}
+
+/// Evictions that go with one batch.
+pub(super) type Victims = SmallVec<[Victim; 2]>;
+
+impl Cache {
+    /// Takes note that the object is no longer in its slot, by this client's doing.
+    pub(super) fn gone(&mut self, entry: &Entry) {
+        self.usage.add(Amount::default().minus(footprint(entry.slot)));
+        self.counters.forget(entry.at.0);
+    }
+}
+
+impl Client {
+    /// Chooses victims in the sample that was read until `excess` is gone, and makes their log
+    /// objects. The slot at `spared` is not touched.
+    pub(super) fn choose_victims(
+        &mut self,
+        cache: &mut Cache,
+        mut excess: Amount,
+        spared: PoolAddr,
+    ) -> Result<Victims> {
+        let mut victims = Victims::new();
+        cache.sample.collect(spared, &cache.counters);
+        let now = now_us(&self.fabric);
+        while excess.is_over() && victims.len() < MOST_VICTIMS {
+            let Some((entry, bitmap)) = cache.sample.next(&mut cache.policy, now) else { break };
+            let log = match self.alloc.allocate(&self.fabric, LOG_OBJECT) {
+                Ok(log) => log,
+                Err(error) => {
+                    victims.into_iter().for_each(|victim| self.alloc.recycle(victim.log));
+                    return Err(error);
+                }
+            };
+            let image = self.eviction_image(cache.namespace.id, &entry, &log);
+            excess = excess.minus(footprint(entry.slot));
+            victims.push(Victim { entry, bitmap, log, image });
+        }
+        Ok(victims)
+    }
+
+    fn eviction_image(&self, namespace: u16, entry: &Entry, log: &Allocation) -> [u8; LOG_OBJECT] {
+        let key = entry.at.0.to_le_bytes();
+        let (kind, version, key_len) = (Kind::Eviction, 0, key.len() as u16);
+        let header = Header { kind, version, namespace, key_len, value_len: 0, expires_ms: 0 };
+        let (client, sequence) = (self.fabric.me(), log.sequence);
+        let mut tail = LogEntry { client, op: Op::Delete, sequence, decided: None }.encode();
+        if self.fabric.config().replicas == 1 {
+            tail[..16].copy_from_slice(&proposed_bytes(entry.at, entry.slot, sequence));
+        }
+        let mut image = [0; LOG_OBJECT];
+        image[..HEADER_BYTES].copy_from_slice(&header.encode(&key, &[]));
+        image[HEADER_BYTES..HEADER_BYTES + key.len()].copy_from_slice(&key);
+        image[LOG_OBJECT - tail.len()..].copy_from_slice(&tail);
+        image
+    }
+
+    /// Posts the log objects of the victims, and the verbs of `more` with them; returns the number
+    /// of the first eviction.
+    pub(super) fn write_logs<'a>(
+        &self,
+        cache: &mut Cache,
+        victims: &'a Victims,
+        more: SmallVec<[Verb<'a>; 4]>,
+    ) -> Result<u64> {
+        let mut verbs: SmallVec<[Verb<'a>; 8]> = SmallVec::new();
+        let counted = if cache.history() > 0 && !victims.is_empty() {
+            self.fabric.copies(cache.table.root.add(EVICTIONS))
+        } else {
+            SmallVec::new()
+        };
+        let add = victims.len() as u64;
+        verbs.extend(counted.iter().map(|&copy| Verb::faa(copy, add)));
+        for victim in victims {
+            let copies = self.fabric.copies(victim.log.addr);
+            verbs.extend(copies.iter().map(|&copy| Verb::write(copy, &victim.image)));
+        }
+        verbs.extend(more);
+        self.fabric.batch(&mut verbs)?;
+        if !counted.is_empty() {
+            cache.evictions = verbs[0].found().wrapping_add(add) & layout::NUMBER;
+        }
+        Ok(cache.evictions.wrapping_sub(add) & layout::NUMBER)
+    }
+
+    /// Adds the victims' rounds. `first` numbers the first eviction.
+    pub(super) fn add_rounds(
+        &self,
+        cache: &Cache,
+        victims: &Victims,
+        first: u64,
+        rounds: &mut SmallVec<[Round; 2]>,
+    ) {
+        let alone = self.fabric.config().replicas == 1;
+        for (number, victim) in (first..).zip(victims) {
+            let old = victim.entry.slot;
+            let new = Slot::history(old.version().wrapping_add(1), victim.bitmap, victim.log.addr);
+            let log = log_addr(victim.log.addr, victim.log.class);
+            let mut round = Round::new(victim.entry.at, old, new, log, victim.log.sequence);
+            round.proposed = alone;
+            if cache.history() > 0 {
+                round.rider = Some(rider(INSERT, &[layout::history_word(new, number)]));
+            }
+            rounds.push(round);
+        }
+    }
+
+    /// Gives up what the rounds of the victims made useless. Returns how many were evicted.
+    pub(super) fn finish_evictions(
+        &mut self,
+        cache: &mut Cache,
+        victims: &Victims,
+        rounds: &[Round],
+    ) -> usize {
+        let mut evicted = 0;
+        for (victim, round) in victims.iter().zip(rounds) {
+            let old = victim.entry.slot;
+            if round.won() {
+                self.forget(cache, &victim.entry);
+                cache.counts.evicted(victim.bitmap);
+                evicted += 1;
+                if let Some(class) = old.class() {
+                    self.alloc.free(old.addr(), class);
+                }
+            } else {
+                self.alloc.free(victim.log.addr, victim.log.class);
+            }
+            self.alloc.complete(victim.log.sequence);
+        }
+        evicted
+    }
+
+    /// [`Cache::gone`], for an object that made place for another key.
+    pub(super) fn forget(&mut self, cache: &mut Cache, entry: &Entry) {
+        cache.gone(entry);
+        self.cache.forget(KeyHash(entry.words[metadata::HASH]));
+    }
+
+    /// Evicts until the cache is no fuller than it may be with `more`, or for so many samples.
+    pub(super) fn evict(&mut self, cache: &mut Cache, more: Amount) -> Result<()> {
+        for _ in 0..MOST_SAMPLES {
+            let excess = cache.usage.excess(more);
+            if !excess.is_over() {
+                break;
+            }
+            match self.evict_some(cache, excess) {
+                Ok(_) | Err(PoolError::ViewChanged) => {}
+                // Without room for a log object nothing can be evicted.
+                Err(PoolError::Full { .. }) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// One sample and its victims: an operation of its own. Returns how many were evicted.
+    pub(super) fn evict_some(&mut self, cache: &mut Cache, excess: Amount) -> Result<usize> {
+        self.fabric.pass_gate()?;
+        cache.refresh(&self.fabric, &mut self.alloc)?;
+        let mut verbs: SmallVec<[Verb<'_>; 8]> = SmallVec::new();
+        cache.sample.post(&cache.table, &self.fabric, &mut verbs);
+        if verbs.is_empty() {
+            return Ok(0);
+        }
+        self.fabric.batch(&mut verbs)?;
+        drop(verbs);
+        let victims = self.choose_victims(cache, excess, PoolAddr::NULL)?;
+        if victims.is_empty() {
+            return Ok(0);
+        }
+        let written = self.write_logs(cache, &victims, SmallVec::new());
+        let mut rounds = SmallVec::new();
+        let played = written.and_then(|first| {
+            self.add_rounds(cache, &victims, first, &mut rounds);
+            snapshot::write(&self.fabric, &mut rounds)
+        });
+        match played {
+            Ok(()) => Ok(self.finish_evictions(cache, &victims, &rounds)),
+            Err(error) => {
+                // Nobody has seen an object whose round was not begun.
+                let begun = !rounds.is_empty();
+                for victim in &victims {
+                    self.abandon(victim.log, begun);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives up an object after an error: for good if a round of it was begun, as nobody knows what
+    /// became of that.
+    pub(super) fn abandon(&mut self, room: Allocation, begun: bool) {
+        if begun {
+            self.alloc.complete(room.sequence);
+        } else {
+            self.alloc.recycle(room);
+        }
+    }
+}
+
+/// Whether a round's outcome says that the slot itself is gone.
+pub(super) fn is_gone(round: &Round) -> bool {
+    matches!(round.outcome(), Some(Outcome::Gone))
+}
+
+/// What the object in a slot adds to the use.
+#[inline]
+pub(super) fn footprint(slot: Slot) -> Amount {
+    slot.class().map_or(Amount::default(), |class| Amount::one(class.bytes() as u64))
+}
+
+/// Words to be left beside a slot, `offset` bytes from it.
+pub(super) fn rider(offset: u64, words: &[u64]) -> Rider {
+    let mut bytes = [0; RIDER_BYTES];
+    for (into, word) in bytes.chunks_exact_mut(8).zip(words) {
+        into.copy_from_slice(&word.to_le_bytes());
+    }
+    Rider { offset: offset as u8, len: 8 * words.len() as u8, bytes }
+}
