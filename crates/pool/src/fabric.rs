@@ -16,12 +16,32 @@ use crate::view::{View, EPOCH_LIMIT};
 /// Copies of one address, the primary first.
 pub type Copies = SmallVec<[GlobalAddr; 4]>;
 
+/// A view with what follows from it and every batch needs.
+struct Routes {
+    view: Arc<View>,
+    /// Where the primary copy of every region starts, unless it is lost.
+    primaries: Vec<Option<GlobalAddr>>,
+    mailboxes: SmallVec<[GlobalAddr; META_REPLICAS]>,
+}
+
+impl Routes {
+    fn new(config: &PoolConfig, layout: &NodeLayout, me: ClientId, view: View) -> Routes {
+        let start = |region| PoolAddr((region as u64) << config.region_shift);
+        let primary = |region| view.locate(config, layout, start(region), 0);
+        let primaries = (0..view.regions.len()).map(primary).collect();
+        let record = meta::CLIENT_TABLE + u64::from(me.index) * meta::CLIENT_RECORD;
+        let mailbox = layout.meta + record + record::MAILBOX;
+        let mailboxes = view.meta.iter().map(|&node| GlobalAddr::new(node, mailbox)).collect();
+        Routes { view: Arc::new(view), primaries, mailboxes }
+    }
+}
+
 /// One client's connection with everything that tells where things lie.
 pub struct Fabric {
     verbs: Box<dyn Verbs>,
     config: PoolConfig,
     layout: NodeLayout,
-    view: RefCell<Arc<View>>,
+    routes: RefCell<Routes>,
     me: ClientId,
     obeyed: Cell<u64>,
     governs: Cell<bool>,
@@ -37,10 +57,10 @@ impl Fabric {
     pub fn new(verbs: Box<dyn Verbs>, config: PoolConfig, view: View, me: ClientId) -> Fabric {
         let obeyed = Cell::new(view.epoch * 2);
         let layout = NodeLayout::of(&config);
-        let view = RefCell::new(Arc::new(view));
+        let routes = RefCell::new(Routes::new(&config, &layout, me, view));
         let (governs, watch) = (Cell::new(false), Watch::default());
         let batches = Cell::new(0);
-        Fabric { verbs, config, layout, view, me, obeyed, governs, watch, batches }
+        Fabric { verbs, config, layout, routes, me, obeyed, governs, watch, batches }
     }
 
     /// The transport.
@@ -65,19 +85,19 @@ impl Fabric {
 
     /// The view that this client goes by.
     pub fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.borrow())
+        Arc::clone(&self.routes.borrow().view)
     }
 
     /// The epoch of that view.
     #[inline]
     pub fn epoch(&self) -> u64 {
-        self.view.borrow().epoch
+        self.routes.borrow().view.epoch
     }
 
     /// Goes by another view from now on.
     pub fn adopt(&self, view: View) {
         self.obeyed.set(self.obeyed.get().max(view.epoch * 2));
-        *self.view.borrow_mut() = Arc::new(view);
+        *self.routes.borrow_mut() = Routes::new(&self.config, &self.layout, self.me, view);
     }
 
     /// What this client remembers of the others.
@@ -93,30 +113,40 @@ impl Fabric {
     /// The primary copy of `addr`.
     #[inline]
     pub fn primary(&self, addr: PoolAddr) -> Result<GlobalAddr> {
-        self.copy(addr, 0)
+        let region = (addr.0 >> self.config.region_shift) as usize;
+        match self.routes.borrow().primaries.get(region) {
+            Some(&Some(start)) => Ok(start.add(addr.0 & (self.config.region_bytes() - 1))),
+            _ => Err(lost(addr)),
+        }
     }
 
     /// Copy `replica` of `addr`.
     #[inline]
     pub fn copy(&self, addr: PoolAddr, replica: usize) -> Result<GlobalAddr> {
-        self.view
-            .borrow()
-            .locate(&self.config, &self.layout, addr, replica)
-            .ok_or_else(|| PoolError::Lost(format!("no copy of {addr:?} is left")))
+        let view = &self.routes.borrow().view;
+        view.locate(&self.config, &self.layout, addr, replica).ok_or_else(|| lost(addr))
     }
 
     /// All copies of `addr`, the primary first; empty if the region is lost. One that is being
     /// made counts as soon as it holds these bytes.
     pub fn copies(&self, addr: PoolAddr) -> Copies {
-        let view = self.view.borrow();
-        let num = view.placement(&self.config, addr).len();
-        let full = (0..num).filter_map(|i| view.locate(&self.config, &self.layout, addr, i));
-        full.chain(view.filled(&self.config, addr)).collect()
+        let routes = self.routes.borrow();
+        let region = (addr.0 >> self.config.region_shift) as usize;
+        let Some(&Some(start)) = routes.primaries.get(region) else { return Copies::new() };
+        let mut copies = Copies::new();
+        copies.push(start.add(addr.0 & (self.config.region_bytes() - 1)));
+        let view = &routes.view;
+        let backups = 1..view.placement(&self.config, addr).len();
+        copies.extend(backups.filter_map(|i| view.locate(&self.config, &self.layout, addr, i)));
+        if view.filling.is_some() {
+            copies.extend(view.filled(&self.config, addr));
+        }
+        copies
     }
 
     /// All copies of byte `offset` of the meta area, the primary first.
     pub fn meta(&self, offset: u64) -> SmallVec<[GlobalAddr; META_REPLICAS]> {
-        let view = self.view.borrow();
+        let view = &self.routes.borrow().view;
         view.meta.iter().map(|&node| GlobalAddr::new(node, self.layout.meta + offset)).collect()
     }
 
@@ -129,7 +159,7 @@ impl Fabric {
     pub fn client_area(&self, index: u16, offset: u64) -> SmallVec<[GlobalAddr; META_REPLICAS]> {
         debug_assert!(offset < CLIENT_AREA);
         let at = self.layout.clients + u64::from(index) * CLIENT_AREA + offset;
-        self.view.borrow().meta.iter().map(|&node| GlobalAddr::new(node, at)).collect()
+        self.routes.borrow().view.meta.iter().map(|&node| GlobalAddr::new(node, at)).collect()
     }
 
     /// The lock word that guards `addr`: on the node of its primary copy, so that taking it and
@@ -174,12 +204,8 @@ impl Fabric {
     /// those of lost nodes stay behind.
     #[inline]
     pub fn asked(&self) -> u64 {
-        let view = self.view.borrow();
-        let at = self.layout.meta
-            + meta::CLIENT_TABLE
-            + u64::from(self.me.index) * meta::CLIENT_RECORD
-            + record::MAILBOX;
-        let asked = view.meta.iter().map(|&node| self.verbs.mailbox(GlobalAddr::new(node, at)));
+        let mailboxes = &self.routes.borrow().mailboxes;
+        let asked = mailboxes.iter().map(|&at| self.verbs.mailbox(at));
         asked.filter(|&asked| asked < EPOCH_LIMIT * 2).max().unwrap_or(0)
     }
 
@@ -217,6 +243,11 @@ impl Fabric {
 
     /// Nodes of the view that this client's own meta words lie on.
     pub fn meta_nodes(&self) -> SmallVec<[NodeId; META_REPLICAS]> {
-        self.view.borrow().meta.clone()
+        self.routes.borrow().view.meta.clone()
     }
+}
+
+#[cold]
+fn lost(addr: PoolAddr) -> PoolError {
+    PoolError::Lost(format!("no copy of {addr:?} is left"))
 }

@@ -118,6 +118,9 @@ impl Block {
     pub(super) fn ripe(&self, pinned: &[PoolAddr]) -> Words {
         let waiting = self.waiting.iter().copied().enumerate();
         let words: Words = waiting.filter(|(_, word)| *word != 0).collect();
+        if pinned.is_empty() {
+            return words;
+        }
         let held = self.held(&words, pinned);
         let loose = words.into_iter().map(|(at, word)| (at, word & !held[at]));
         loose.filter(|(_, word)| *word != 0).collect()

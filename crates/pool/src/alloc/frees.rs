@@ -1,6 +1,7 @@
 //! Objects given up by this client whose free bits are not set yet.
 
 use artesian_bus::Verb;
+use smallvec::SmallVec;
 
 use super::geometry::{Geometry, BLOCK_HEADER};
 use crate::address::PoolAddr;
@@ -111,19 +112,18 @@ pub(super) fn bitmap(block: PoolAddr) -> PoolAddr {
     block.add(BLOCK_HEADER)
 }
 
-/// Adds (or, with `set` false, takes off) bits of a block's bitmap on all copies.
-pub(super) fn change_bits(
-    fabric: &Fabric,
-    block: PoolAddr,
-    words: &[(usize, u64)],
-    set: bool,
-) -> Result<()> {
-    for some in words.chunks(WORDS) {
-        let mut verbs = Vec::with_capacity(some.len() * 3);
-        for &(at, bits) in some {
+/// Where word `at` of that bitmap lies.
+pub(super) fn word_of(block: PoolAddr, at: usize) -> PoolAddr {
+    bitmap(block).add(at as u64 * 8)
+}
+
+/// Adds (or, with `set` false, takes off) bits of words of bitmaps on all copies.
+pub(super) fn change_bits(fabric: &Fabric, bits: &[(PoolAddr, u64)], set: bool) -> Result<()> {
+    for some in bits.chunks(WORDS) {
+        let mut verbs: SmallVec<[Verb<'_>; WORDS]> = SmallVec::new();
+        for &(word, bits) in some {
             let add = if set { bits } else { bits.wrapping_neg() };
-            let copies = fabric.copies(bitmap(block).add(at as u64 * 8));
-            verbs.extend(copies.into_iter().map(|copy| Verb::faa(copy, add)));
+            verbs.extend(fabric.copies(word).iter().map(|&copy| Verb::faa(copy, add)));
         }
         post(fabric, &mut verbs)?;
     }

@@ -64,7 +64,7 @@ impl Allocator {
             supply: Supply::new(fabric),
             ring: Ring::new(),
             frees: Frees::default(),
-            pace: Pace::new(),
+            pace: Pace::new(fabric.config()),
         };
         allocator.resume(fabric)?;
         Ok(allocator)

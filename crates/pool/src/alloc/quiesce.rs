@@ -10,21 +10,25 @@
 use artesian_bus::{GlobalAddr, Verb};
 use smallvec::SmallVec;
 
-use super::frees::{bitmap, change_bits};
+use super::block::Words;
+use super::frees::{bitmap, change_bits, word_of};
 use super::orphan::Inspection;
 use super::table::{self, BlockState, BlockWord};
 use super::Allocator;
 use crate::address::PoolAddr;
 use crate::class::SizeClass;
-use crate::config::{meta, record};
+use crate::config::{meta, record, PoolConfig};
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
 use crate::object::word;
 
-/// Quiescent moments, freed bytes and time after which the work is done.
-const CALLS: u32 = 64;
-const OWED: usize = 256 << 10;
+/// Quiescent moments and time after which the work is done,
+pub(super) const CALLS: u32 = 256;
 const NANOSECONDS: u64 = 2_000_000;
+/// and freed bytes: so many, or this share of a node if that is more, but never more than
+const OWED: u64 = 256 << 10;
+const OWED_SHARE: u64 = 256;
+const MOST_OWED: u64 = 4 << 20;
 /// Blocks and bytes of bitmaps looked at in one turn.
 const BLOCKS: usize = 32;
 const BITMAPS: usize = 8 << 10;
@@ -37,6 +41,7 @@ const ATTEMPTS: u32 = 16;
 pub(super) struct Pace {
     calls: u32,
     owed: usize,
+    most_owed: usize,
     since: u64,
     idle: bool,
     pub(super) reported: u64,
@@ -45,23 +50,25 @@ pub(super) struct Pace {
     /// Blocks whose bits wait.
     waiting: Vec<u32>,
     pub(super) inspection: Option<Inspection>,
-    scratch: Vec<u8>,
+    bitmaps: Vec<u8>,
+    records: Vec<u8>,
 }
 
 impl Pace {
-    pub(super) fn new() -> Pace {
-        let (waiting, scratch) = (Vec::new(), Vec::new());
-        let (calls, owed, since, reported, cursor) = (0, 0, 0, 0, 0);
+    pub(super) fn new(config: &PoolConfig) -> Pace {
+        let most_owed = (config.node_bytes / OWED_SHARE).clamp(OWED, MOST_OWED) as usize;
         Pace {
-            calls,
-            owed,
-            since,
+            calls: 0,
+            owed: 0,
+            most_owed,
+            since: 0,
             idle: true,
-            reported,
-            cursor,
-            waiting,
+            reported: 0,
+            cursor: 0,
+            waiting: Vec::new(),
             inspection: None,
-            scratch,
+            bitmaps: Vec::new(),
+            records: Vec::new(),
         }
     }
 
@@ -87,7 +94,7 @@ impl Allocator {
     #[inline]
     pub fn quiesce(&mut self, fabric: &Fabric) -> Result<()> {
         self.pace.calls += 1;
-        if self.pace.calls < CALLS && self.pace.owed < OWED {
+        if self.pace.calls < CALLS && self.pace.owed < self.pace.most_owed {
             if !self.pace.calls.is_multiple_of(8) {
                 return Ok(());
             }
@@ -229,7 +236,37 @@ impl Allocator {
     /// Reads bitmaps of some blocks, round robin. Returns the blocks with new bits. A block whose
     /// bits cannot be is set aside, and the error tells.
     fn collect(&mut self, fabric: &Fabric, most: usize, bytes: usize) -> (Vec<u32>, Result<()>) {
-        let (mut seen, mut outcome, mut left) = (Vec::new(), Ok(()), bytes);
+        let (mut seen, mut outcome) = (Vec::new(), Ok(()));
+        let wanted = self.choose(most, bytes);
+        for some in wanted.chunks(BLOCKS) {
+            let length = some.iter().map(|bitmap| bitmap.words * 8).sum();
+            let bits = &mut self.pace.bitmaps;
+            bits.resize(length, 0);
+            if let Err(error) = steadily(|| read_bitmaps(fabric, some, bits)) {
+                return (seen, Err(error));
+            }
+            let mut rest = self.pace.bitmaps.as_slice();
+            for bitmap in some {
+                let (bits, behind) = rest.split_at(bitmap.words * 8);
+                rest = behind;
+                let Some(block) = self.supply.block(bitmap.block) else { continue };
+                match block.see(bits) {
+                    Ok(false) => {}
+                    Ok(true) => seen.push(bitmap.block),
+                    Err(wrong) => {
+                        let text = format!("free bits {wrong:#x} of the block {:?}", block.addr);
+                        outcome = Err(PoolError::Corrupt(text));
+                        self.supply.remove(bitmap.block);
+                    }
+                }
+            }
+        }
+        (seen, outcome)
+    }
+
+    /// The next blocks to look at: those that may have new bits.
+    fn choose(&mut self, most: usize, bytes: usize) -> SmallVec<[Bitmap; BLOCKS]> {
+        let (mut chosen, mut left) = (SmallVec::new(), bytes);
         let inspected = self.pace.inspection.as_ref().map(|inspection| inspection.id);
         for _ in 0..most {
             let numbers = self.supply.numbers();
@@ -239,35 +276,20 @@ impl Allocator {
             if block.is_waiting() || block.is_all_free() || inspected == Some(id) {
                 continue;
             }
-            let length = block.shape.words() * 8;
-            let bits = &mut self.pace.scratch;
-            bits.resize(length, 0);
-            match steadily(|| fabric.read(bitmap(block.addr), bits)) {
-                Ok(()) => {}
-                Err(PoolError::Lost(_)) => continue,
-                Err(error) => return (seen, Err(error)),
-            }
-            match block.see(bits) {
-                Ok(false) => {}
-                Ok(true) => seen.push(id),
-                Err(wrong) => {
-                    let text = format!("free bits {wrong:#x} of the block {:?}", block.addr);
-                    outcome = Err(PoolError::Corrupt(text));
-                    self.supply.remove(id);
-                }
-            }
-            left = left.saturating_sub(length);
+            let words = block.shape.words();
+            chosen.push(Bitmap { block: id, at: bitmap(block.addr), words });
+            left = left.saturating_sub(words * 8);
             if left == 0 {
                 break;
             }
         }
-        (seen, outcome)
+        chosen
     }
 
     /// Who is in the pool and what each has reported.
     fn census(&mut self, fabric: &Fabric) -> Result<Census> {
         let bytes = usize::from(fabric.config().max_clients) * meta::CLIENT_RECORD as usize;
-        let records = &mut self.pace.scratch;
+        let records = &mut self.pace.records;
         records.resize(bytes, 0);
         let mut epoch = [0; 8];
         let mut verbs = [
@@ -298,17 +320,10 @@ impl Allocator {
 
     /// Hands out again what has waited long enough and is not pinned.
     fn ripen(&mut self, fabric: &Fabric, census: &Census, urgent: Option<SizeClass>) -> Result<()> {
-        let mut pinned = None;
-        for id in std::mem::take(&mut self.pace.waiting) {
+        let waiting = std::mem::take(&mut self.pace.waiting);
+        self.release_ripe(fabric, census, &waiting)?;
+        for id in waiting {
             let Some(block) = self.supply.block(id) else { continue };
-            if block.is_ripe(census.epoch) {
-                if pinned.is_none() {
-                    pinned = Some(steadily(|| crate::pin::pinned_by(fabric, &census.pinning))?);
-                }
-                let words = block.ripe(pinned.as_deref().unwrap_or_default());
-                change_bits(fabric, block.addr, &words, false)?;
-                block.release(&words);
-            }
             if block.is_waiting() {
                 self.pace.waiting.push(id);
             }
@@ -318,6 +333,35 @@ impl Allocator {
         if urgent.is_some() {
             for id in 0..self.supply.numbers() {
                 self.give_away_if_free(fabric, id, urgent)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Clears the bits of ripe objects of those blocks in the pool, then hands them out.
+    fn release_ripe(&mut self, fabric: &Fabric, census: &Census, blocks: &[u32]) -> Result<()> {
+        let mut is_ripe = |id: &u32| {
+            let block = self.supply.block(*id);
+            block.is_some_and(|block| block.is_ripe(census.epoch))
+        };
+        let ripe: SmallVec<[u32; BLOCKS]> =
+            blocks.iter().copied().filter(|id| is_ripe(id)).collect();
+        if ripe.is_empty() {
+            return Ok(());
+        }
+        let pinned = self.pinned(fabric, census)?;
+        let mut released: SmallVec<[Words; 8]> = SmallVec::new();
+        let mut bits: SmallVec<[(PoolAddr, u64); 64]> = SmallVec::new();
+        for &id in &ripe {
+            let Some(block) = self.supply.block(id) else { continue };
+            let words = block.ripe(&pinned);
+            bits.extend(words.iter().map(|&(at, word)| (word_of(block.addr, at), word)));
+            released.push(words);
+        }
+        change_bits(fabric, &bits, false)?;
+        for (&id, words) in ripe.iter().zip(released) {
+            if let Some(block) = self.supply.block(id) {
+                block.release(&words);
             }
         }
         Ok(())
@@ -358,9 +402,10 @@ impl Allocator {
             let mut next = BlockWord::FREE;
             let inspected = self.pace.inspection.as_ref().is_some_and(|now| now.id == id);
             if inspected || !block.is_all_free() {
-                let words: Vec<(usize, u64)> =
-                    block.free_words().iter().copied().enumerate().filter(|w| w.1 != 0).collect();
-                change_bits(fabric, block.addr, &words, true)?;
+                let words = block.free_words().iter().copied().enumerate().filter(|w| w.1 != 0);
+                let bits: Vec<(PoolAddr, u64)> =
+                    words.map(|(at, word)| (word_of(block.addr, at), word)).collect();
+                change_bits(fabric, &bits, true)?;
                 let state = if inspected { BlockState::Wreck } else { BlockState::Orphan };
                 next = BlockWord { state, owner: crate::ClientId::NOBODY, ..owned };
             }
@@ -369,6 +414,33 @@ impl Allocator {
         self.pace.inspection = None;
         Ok(())
     }
+}
+
+/// A bitmap to be read.
+struct Bitmap {
+    block: u32,
+    at: PoolAddr,
+    words: usize,
+}
+
+/// Reads bitmaps, one behind the other, in one batch. One that was lost with its nodes counts as
+/// having no bit.
+fn read_bitmaps(fabric: &Fabric, bitmaps: &[Bitmap], into: &mut [u8]) -> Result<()> {
+    let mut verbs: SmallVec<[Verb<'_>; BLOCKS]> = SmallVec::new();
+    let mut rest = into;
+    for bitmap in bitmaps {
+        let (bits, behind) = rest.split_at_mut(bitmap.words * 8);
+        rest = behind;
+        match fabric.primary(bitmap.at) {
+            Ok(at) => verbs.push(Verb::read(at, bits)),
+            Err(PoolError::Lost(_)) => bits.fill(0),
+            Err(error) => return Err(error),
+        }
+    }
+    if verbs.is_empty() {
+        return Ok(());
+    }
+    fabric.batch(&mut verbs)
 }
 
 /// Does `work` again while the membership changes: for work that holds no addresses.

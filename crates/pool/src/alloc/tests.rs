@@ -31,7 +31,7 @@ fn client(memory: &Arc<HeapNodes>, pid: u32) -> (Fabric, Allocator) {
 
 /// Enough quiescent moments for one turn.
 fn turn(fabric: &Fabric, allocator: &mut Allocator) {
-    for _ in 0..64 {
+    for _ in 0..super::quiesce::CALLS {
         allocator.quiesce(fabric).unwrap();
     }
 }
