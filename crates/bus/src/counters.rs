@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::ops::Sub;
 
+use crate::Verb;
+
 /// Counts at one moment; subtract two to know what an operation cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -21,6 +23,18 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Counts one verb, not its round trip.
+    #[inline]
+    pub(crate) fn count(&mut self, verb: &Verb<'_>) {
+        match verb {
+            Verb::Read { .. } => self.reads += 1,
+            Verb::Write { .. } | Verb::Gather { .. } => self.writes += 1,
+            Verb::Cas { .. } => self.cas += 1,
+            Verb::Faa { .. } => self.faa += 1,
+        }
+        self.bytes += verb.len();
+    }
+
     /// All verbs together.
     pub fn verbs(&self) -> u64 {
         self.reads + self.writes + self.cas + self.faa
@@ -48,18 +62,17 @@ pub struct Counters(Cell<Tally>);
 
 impl Counters {
     /// Counts one batch.
-    pub fn count(&self, verbs: &[crate::Verb<'_>]) {
+    pub fn count(&self, verbs: &[Verb<'_>]) {
         let mut tally = self.0.get();
         tally.round_trips += 1;
         for verb in verbs {
-            match verb {
-                crate::Verb::Read { .. } => tally.reads += 1,
-                crate::Verb::Write { .. } | crate::Verb::Gather { .. } => tally.writes += 1,
-                crate::Verb::Cas { .. } => tally.cas += 1,
-                crate::Verb::Faa { .. } => tally.faa += 1,
-            }
-            tally.bytes += verb.len();
+            tally.count(verb);
         }
+        self.0.set(tally);
+    }
+
+    /// The counts are these now.
+    pub(crate) fn set(&self, tally: Tally) {
         self.0.set(tally);
     }
 

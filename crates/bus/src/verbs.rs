@@ -90,6 +90,13 @@ impl<'a> Verb<'a> {
         }
     }
 
+    /// Whether a node of `bytes` bytes has all that it touches, aligned as it must be.
+    pub fn is_within(&self, bytes: u64) -> bool {
+        let offset = self.addr().offset();
+        let aligned = !matches!(self, Verb::Cas { .. } | Verb::Faa { .. }) || offset % 8 == 0;
+        aligned && offset <= bytes && self.len() <= bytes - offset
+    }
+
     /// Whether it touches no byte.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -132,7 +139,8 @@ pub trait Verbs: Send {
     fn batch(&self, verbs: &mut [Verb<'_>]) -> Result<(), BusError>;
 
     /// A word of this client's *own* registered memory, into which others write by verbs (its
-    /// mailbox). Costs no round trip and is not counted.
+    /// mailbox). Costs no round trip and is not counted; may be read before the own last writes
+    /// are visible.
     fn mailbox(&self, addr: GlobalAddr) -> u64;
 
     /// Sleeps until the mailbox word differs from `seen` or `timeout_ns` have passed.

@@ -11,10 +11,12 @@ use super::bulk;
 const WORD: usize = 8;
 
 /// Bytes from `at` to the next word.
+#[inline]
 fn to_word(at: *const u8) -> usize {
     at.addr().wrapping_neg() % WORD
 }
 
+#[inline]
 unsafe fn store_bytes(to: *mut u8, from: &[u8]) {
     for (i, &byte) in from.iter().enumerate() {
         // SAFETY: the caller has `from.len()` shared bytes at `to`.
@@ -22,6 +24,7 @@ unsafe fn store_bytes(to: *mut u8, from: &[u8]) {
     }
 }
 
+#[inline]
 unsafe fn load_bytes(from: *mut u8, into: &mut [u8]) {
     for (i, byte) in into.iter_mut().enumerate() {
         // SAFETY: the caller has `into.len()` shared bytes at `from`.

@@ -1,5 +1,6 @@
 //! A client's verbs on shared memory.
 
+use std::cell::Cell;
 use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +24,16 @@ pub struct ShmVerbs {
     nodes: Arc<ShmNodes>,
     counters: Counters,
     processes: Processes,
+    /// Plain stores of earlier batches may not be visible to all yet. Nobody can tell before this
+    /// client reads something, so that is when they are waited for.
+    stored: Cell<bool>,
     delay_ns: u64,
 }
 
 impl ShmVerbs {
     pub(super) fn new(nodes: Arc<ShmNodes>) -> ShmVerbs {
-        let (counters, processes) = Default::default();
-        ShmVerbs { nodes, counters, processes, delay_ns: 0 }
+        let (counters, processes, stored) = Default::default();
+        ShmVerbs { nodes, counters, processes, stored, delay_ns: 0 }
     }
 
     /// Lets every batch take `ns` nanoseconds longer, as a network would. For benchmarks, which
@@ -38,54 +42,87 @@ impl ShmVerbs {
         ShmVerbs { delay_ns: ns, ..self }
     }
 
-    /// Executes one verb. `stored` says whether plain stores may not be visible to all yet.
-    #[inline]
-    fn run(&self, verb: &mut Verb<'_>, stored: &mut bool) -> Result<(), BusError> {
-        let (addr, len) = (verb.addr(), verb.len());
-        let node = self.nodes.find(addr.node())?;
-        if node.is_dead() {
-            return Err(BusError::NodeLost(addr.node()));
-        }
-        let bad = || BusError::BadAddress { addr, len, size: node.bytes() };
-        match verb {
-            Verb::Read { into, .. } => {
-                let at = node.at(addr.offset(), len).ok_or_else(bad)?;
+    /// The node and the bytes that a verb may touch; `None` (see [`ShmVerbs::why`]) if it may not.
+    #[inline(always)]
+    fn reach(&self, addr: GlobalAddr, len: usize) -> Option<(&Node, *mut u8)> {
+        let node = self.nodes.find(addr.node()).ok().filter(|node| !node.is_dead())?;
+        Some((node, node.at(addr.offset(), len as u64)?.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn reach_word(&self, addr: GlobalAddr) -> Option<(&Node, &AtomicU64)> {
+        let node = self.nodes.find(addr.node()).ok().filter(|node| !node.is_dead())?;
+        Some((node, node.word(addr.offset())?))
+    }
+
+    /// Executes and counts one verb; whether it has taken effect. `stored` says whether plain
+    /// stores may not be visible to all yet.
+    #[inline(always)]
+    fn run(&self, verb: &mut Verb<'_>, stored: &mut bool, tally: &mut Tally) -> bool {
+        tally.count(verb);
+        let node = match verb {
+            Verb::Read { addr, into } => {
+                let Some((node, at)) = self.reach(*addr, into.len()) else { return false };
                 settle(stored);
                 // SAFETY: in bounds, and all shared memory is accessed by atomics.
-                unsafe { copy::read(at.as_ptr(), into) };
+                unsafe { copy::read(at, into) };
+                node
             }
-            Verb::Write { from, .. } => {
-                let at = node.at(addr.offset(), len).ok_or_else(bad)?;
+            Verb::Write { addr, from } => {
+                let Some((node, at)) = self.reach(*addr, from.len()) else { return false };
                 fence(Ordering::Release);
                 // SAFETY: as above.
-                unsafe { copy::write(at.as_ptr(), from) };
+                unsafe { copy::write(at, from) };
                 *stored = true;
+                node
             }
-            Verb::Gather { parts, .. } => {
-                let at = node.at(addr.offset(), len).ok_or_else(bad)?;
+            Verb::Gather { addr, parts } => {
+                let len = parts.iter().map(|part| part.len()).sum();
+                let Some((node, at)) = self.reach(*addr, len) else { return false };
                 fence(Ordering::Release);
                 // SAFETY: as above.
-                unsafe { copy::gather(at.as_ptr(), parts) };
+                unsafe { copy::gather(at, parts) };
                 *stored = true;
+                node
             }
-            Verb::Cas { expected, desired, found, .. } => {
-                let word = node.word(addr.offset()).ok_or_else(bad)?;
+            Verb::Cas { addr, expected, desired, found } => {
+                let Some((node, word)) = self.reach_word(*addr) else { return false };
                 settle_atomic(stored);
                 let order = Ordering::SeqCst;
                 let outcome = word.compare_exchange(*expected, *desired, order, order);
                 *found = outcome.unwrap_or_else(|found| found);
+                node
             }
-            Verb::Faa { add, found, .. } => {
-                let word = node.word(addr.offset()).ok_or_else(bad)?;
+            Verb::Faa { addr, add, found } => {
+                let Some((node, word)) = self.reach_word(*addr) else { return false };
                 settle_atomic(stored);
                 *found = word.fetch_add(*add, Ordering::SeqCst);
+                node
             }
-        }
+        };
         // The node may have died meanwhile, and what was read be nothing.
-        if node.is_dead() {
-            return Err(BusError::NodeLost(addr.node()));
+        !node.is_dead()
+    }
+
+    /// Why a verb has not taken effect.
+    #[cold]
+    fn why(&self, verb: &Verb<'_>) -> BusError {
+        let (addr, len) = (verb.addr(), verb.len());
+        match self.nodes.find(addr.node()) {
+            Err(error) => error,
+            Ok(node) if !node.is_dead() && !verb.is_within(node.bytes()) => {
+                BusError::BadAddress { addr, len, size: node.bytes() }
+            }
+            Ok(_) => BusError::NodeLost(addr.node()),
         }
-        Ok(())
+    }
+
+    #[cold]
+    fn delay(&self) {
+        let until = now_ns() + self.delay_ns;
+        while now_ns() < until {
+            std::hint::spin_loop();
+        }
     }
 
     fn living(&self, node: NodeId) -> Option<&Node> {
@@ -130,22 +167,23 @@ fn timespec(ns: u64) -> futex::Timespec {
 
 impl Verbs for ShmVerbs {
     fn batch(&self, verbs: &mut [Verb<'_>]) -> Result<(), BusError> {
-        self.counters.count(verbs);
-        let mut outcome = Ok(());
-        let mut stored = false;
-        for verb in verbs {
-            if let Err(error) = self.run(verb, &mut stored) {
-                outcome = outcome.and(Err(error));
+        let (mut tally, mut stored) = (self.counters.tally(), self.stored.get());
+        tally.round_trips += 1;
+        let mut failed = None;
+        for (at, verb) in verbs.iter_mut().enumerate() {
+            if !self.run(verb, &mut stored, &mut tally) {
+                failed = failed.or(Some(at));
             }
         }
-        settle(&mut stored);
+        self.counters.set(tally);
+        self.stored.set(stored);
         if self.delay_ns > 0 {
-            let until = now_ns() + self.delay_ns;
-            while now_ns() < until {
-                std::hint::spin_loop();
-            }
+            self.delay();
         }
-        outcome
+        match failed {
+            None => Ok(()),
+            Some(at) => Err(self.why(&verbs[at])),
+        }
     }
 
     fn mailbox(&self, addr: GlobalAddr) -> u64 {
