@@ -129,6 +129,7 @@ impl Fabric {
 
     /// All copies of `addr`, the primary first; empty if the region is lost. One that is being
     /// made counts as soon as it holds these bytes.
+    #[inline]
     pub fn copies(&self, addr: PoolAddr) -> Copies {
         let routes = self.routes.borrow();
         let region = (addr.0 >> self.config.region_shift) as usize;
@@ -136,8 +137,9 @@ impl Fabric {
         let mut copies = Copies::new();
         copies.push(start.add(addr.0 & (self.config.region_bytes() - 1)));
         let view = &routes.view;
-        let backups = 1..view.placement(&self.config, addr).len();
-        copies.extend(backups.filter_map(|i| view.locate(&self.config, &self.layout, addr, i)));
+        for replica in 1..view.placement(&self.config, addr).len() {
+            copies.extend(view.locate(&self.config, &self.layout, addr, replica));
+        }
         if view.filling.is_some() {
             copies.extend(view.filled(&self.config, addr));
         }

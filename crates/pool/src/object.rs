@@ -132,12 +132,21 @@ pub fn parse(bytes: &[u8], class: SizeClass) -> Result<(Header, &[u8], &[u8])> {
     if bytes.len() < value_end {
         return Err(PoolError::Corrupt("object: cut short".into()));
     }
-    let (key, value) = (&bytes[HEADER_BYTES..key_end], &bytes[key_end..value_end]);
-    let sum = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    if sum != checksum(&bytes[4..HEADER_BYTES], key, value) {
+    if !is_whole(bytes, &header) {
         return Err(PoolError::Corrupt("object: checksum differs".into()));
     }
-    Ok((header, key, value))
+    Ok((header, &bytes[HEADER_BYTES..key_end], &bytes[key_end..value_end]))
+}
+
+/// Whether the object in `bytes`, whose header is `header`, is what was written.
+#[inline]
+pub fn is_whole(bytes: &[u8], header: &Header) -> bool {
+    let key_end = HEADER_BYTES + header.key_len as usize;
+    let Some((start, value)) = bytes.split_at_checked(key_end) else { return false };
+    let Some(value) = value.get(..header.value_len as usize) else { return false };
+    let (head, key) = start.split_at(HEADER_BYTES);
+    let sum = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+    sum == checksum(&head[4..], key, value)
 }
 
 /// Checksum of an object whose parts lie apart.

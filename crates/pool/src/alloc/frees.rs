@@ -37,7 +37,7 @@ impl Frees {
                 Err(error) => outcome = Err(error),
             }
         }
-        self.words.sort_unstable();
+        self.words.sort_unstable_by_key(|(word, _)| *word);
         let mut at = 0;
         while at < self.words.len() {
             let start = at;

@@ -60,6 +60,28 @@ impl Round {
         Ok(())
     }
 
+    /// The whole round, if it is nothing but one CAS: a slot without copies, whose log entry is
+    /// there. False: there is more to do.
+    #[inline]
+    pub(super) fn swap_at_once(&mut self, fabric: &Fabric) -> Result<bool> {
+        let begun = self.phase != Phase::Start || self.helper || !self.proposed;
+        if begun || self.unlock.is_some() || self.rider.is_some() {
+            return Ok(false);
+        }
+        let copies = fabric.copies(self.slot);
+        if copies.len() != 1 {
+            return Ok(false);
+        }
+        let mut swap = [Verb::cas(copies[0], self.old.0, self.new.0)];
+        (self.copies, self.winner) = (copies, self.new.0);
+        match fabric.batch(&mut swap) {
+            Ok(()) => self.swapped(swap[0].found()),
+            Err(PoolError::ViewChanged) => self.view_changed(),
+            Err(error) => return Err(error),
+        }
+        Ok(self.phase == Phase::Done)
+    }
+
     fn start(&mut self, fabric: &Fabric) {
         self.polls = 0;
         (self.helping, self.lost, self.filling) = (self.helper, false, false);

@@ -22,6 +22,8 @@ pub(super) struct Attempt {
     pub room: Option<Allocation>,
     /// Where it lies in the client's image buffer.
     pub image: Range<usize>,
+    /// What its log entry proposes already: in which slot, over what.
+    pub proposed: Option<Candidate>,
     /// The object is on all copies.
     pub written: bool,
     /// The insert lock that is held.
@@ -46,7 +48,9 @@ pub(super) fn post_image<'a>(
     image: &'a [u8],
     verbs: &mut SmallVec<[Verb<'a>; 8]>,
 ) {
-    verbs.extend(copies.iter().map(|&copy| Verb::write(copy, image)));
+    for &copy in copies {
+        verbs.push(Verb::write(copy, image));
+    }
 }
 
 impl Client {
@@ -74,7 +78,8 @@ impl Client {
             expires_ms: change.expires_ms,
         };
         let alone = self.fabric.config().replicas == 1;
-        let proposed = hint.filter(|_| alone).map(|hint| (hint.at, hint.slot));
+        attempt.proposed = hint.filter(|_| alone);
+        let proposed = attempt.proposed.map(|hint| (hint.at, hint.slot));
         let parts = Parts { header, key: key.bytes, value: change.value, op: change.op, proposed };
         let start = self.image.len();
         image::build(&self.fabric, &room, &parts, &mut self.image);

@@ -279,11 +279,12 @@ impl Client {
         self.reserve(bytes);
         let copies = attempt.unwritten(self);
         let mut word = [0; 8];
+        // The reads come first: they need not wait until the object is visible.
         let mut verbs: SmallVec<[Verb<'_>; 8]> = SmallVec::new();
-        post_image(&copies, &self.image[attempt.image.clone()], &mut verbs);
         verbs.push(Verb::read(self.fabric.primary(hint.at)?, &mut word));
         let object = self.fabric.primary(hint.slot.addr())?;
         verbs.push(Verb::read(object, &mut self.object[..bytes]));
+        post_image(&copies, &self.image[attempt.image.clone()], &mut verbs);
         self.fabric.batch(&mut verbs)?;
         drop(verbs);
         attempt.written = true;

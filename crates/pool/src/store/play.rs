@@ -52,7 +52,7 @@ impl Client {
             Slot::new(key.hash.fingerprint(), version, room.class.0, room.addr)
         };
         let mut round = Round::new(seen.at, seen.slot, new, image::log_of(&room), room.sequence);
-        round.proposed = proposes(&self.image[attempt.image.clone()], seen);
+        round.proposed = attempt.proposed == Some(seen);
         let me = self.fabric.me();
         round.unlock = attempt.lock.map(|(place, hash)| index::unlock_of(place, hash, me));
         Some((room, round))
@@ -125,10 +125,4 @@ impl Client {
         self.spaces.count(key.namespace, bytes);
         Ok(())
     }
-}
-
-/// Whether the object carries a log entry that proposes it over what was seen.
-fn proposes(image: &[u8], seen: Candidate) -> bool {
-    let log = &image[image.len() - LOG_BYTES..];
-    crate::object::proposal(log) == Some((seen.at, seen.slot))
 }
