@@ -93,7 +93,8 @@ impl<'a> Verb<'a> {
     /// Whether a node of `bytes` bytes has all that it touches, aligned as it must be.
     pub fn is_within(&self, bytes: u64) -> bool {
         let offset = self.addr().offset();
-        let aligned = !matches!(self, Verb::Cas { .. } | Verb::Faa { .. }) || offset.is_multiple_of(8);
+        let aligned =
+            !matches!(self, Verb::Cas { .. } | Verb::Faa { .. }) || offset.is_multiple_of(8);
         aligned && offset <= bytes && self.len() <= bytes - offset
     }
 
