@@ -1,6 +1,9 @@
 //! The ordered index against a map, under concurrency, and with clients that die.
 
+mod costs;
+mod format;
 mod model;
+mod threads;
 
 use std::sync::Arc;
 
