@@ -16,12 +16,19 @@ pub struct Dying {
     inner: HeapVerbs,
     left: Cell<u64>,
     tears: bool,
+    /// Of the verbs of a batch, those on the last node come first.
+    turned: bool,
 }
 
 impl Verbs for Dying {
     fn batch(&self, verbs: &mut [Verb<'_>]) -> Result<(), BusError> {
         let mut outcome = Ok(());
-        for verb in verbs {
+        let mut order: Vec<usize> = (0..verbs.len()).collect();
+        if self.turned {
+            order.sort_by_key(|&at| std::cmp::Reverse(verbs[at].addr().node()));
+        }
+        for at in order {
+            let verb = &mut verbs[at];
             if self.left.get() == 0 {
                 if let (true, Verb::Write { addr, from }) = (self.tears, &*verb) {
                     let half = from.len() / 16 * 8;
@@ -120,8 +127,13 @@ impl TestPool {
 
     /// A client that dies after `verbs` verbs.
     pub fn dying(&self, index: u16, verbs: u64, tears: bool) -> Fabric {
+        self.dying_turned(index, verbs, tears, false)
+    }
+
+    /// A client that dies after `verbs` verbs, those on the last node first if `turned`.
+    pub fn dying_turned(&self, index: u16, verbs: u64, tears: bool, turned: bool) -> Fabric {
         let inner = self.nodes.connect(u32::from(index));
-        self.enter(index, Box::new(Dying { inner, left: Cell::new(verbs), tears }))
+        self.enter(index, Box::new(Dying { inner, left: Cell::new(verbs), tears, turned }))
     }
 }
 

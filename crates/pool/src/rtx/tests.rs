@@ -89,6 +89,35 @@ fn a_dead_client_is_finished_or_never_was_at_every_verb() {
     }
 }
 
+/// Data and locks on one node, the log on three: what is written elsewhere may be there first.
+#[test]
+fn nothing_on_other_nodes_overtakes_the_data() {
+    let near = |number: u64| Target::Pool(PoolAddr(0x2_0000 + number * 64));
+    for verbs in 0..30 {
+        let pool = TestPool::new(3, 1);
+        let dying = pool.dying_turned(1, verbs, true, true);
+        let logs = Logs::default();
+        let change = |fabric: &Fabric, logs: &Logs, value: u64| {
+            let mut rtx = Rtx::begin(fabric, logs)?;
+            (0..2).try_for_each(|number| rtx.lock(near(number), &mut []))?;
+            (0..2).try_for_each(|number| rtx.write(near(number), &image(value)))?;
+            rtx.commit()
+        };
+        let lives = change(&dying, &logs, 5).is_ok();
+        let healthy = pool.client(2);
+        declare_dead(&healthy, dying.me());
+        repair_all(&healthy, dying.me()).unwrap();
+        let found = [0, 1].map(|number| {
+            let mut bytes = [0; 16];
+            let at = near(number).primary(&healthy).unwrap();
+            healthy.batch(&mut [Verb::read(at, &mut bytes)]).unwrap();
+            balance(&bytes)
+        });
+        assert!(found == [5, 5] || found == [0, 0] && !lives, "{verbs} verbs: {found:?}");
+        assert_eq!(locks_held(&healthy), 0);
+    }
+}
+
 #[test]
 fn dead_repairers_are_taken_over() {
     for (nodes, replicas) in [(1, 1), (3, 2)] {

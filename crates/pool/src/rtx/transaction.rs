@@ -219,11 +219,7 @@ impl<'a> Rtx<'a> {
         if needs_log {
             self.logs.bytes.set(self.logs.bytes.get() + self.draft.sealed().len() as u64);
         }
-        let outcome = match self.post(needs_log) {
-            Err(PoolError::ViewChanged) if needs_log => self.resume(),
-            Err(PoolError::ViewChanged) if one_word => self.confirm_word(),
-            outcome => outcome,
-        };
+        let outcome = self.post(needs_log);
         // Done, or left to the repairers; but a change of the view before the commit point is
         // rolled back.
         if outcome != Err(PoolError::ViewChanged) {
@@ -232,28 +228,48 @@ impl<'a> Rtx<'a> {
         outcome
     }
 
-    fn post(&self, needs_log: bool) -> Result<()> {
-        let mut batch = Batch::new();
+    fn post(&mut self, needs_log: bool) -> Result<()> {
         let data_node = self.data_node();
-        let meta = self.fabric.meta_nodes();
-        let log_there = !needs_log || (meta.len() == 1 && data_node == Some(meta[0]));
-        if needs_log {
-            self.log_verbs(&mut batch);
-            if !log_there {
-                self.fabric.batch(&mut batch)?;
-                batch.clear();
+        let log_there = !needs_log || data_node.is_some_and(|node| self.logs_on(node));
+        if needs_log && !log_there {
+            let logged = {
+                let mut batch = Batch::new();
+                self.log_verbs(&mut batch);
+                self.fabric.batch(&mut batch)
+            };
+            match logged {
+                Err(PoolError::ViewChanged) => return self.resume(),
+                outcome => outcome?,
             }
         }
         if data_node.is_none() {
-            return self.finish(needs_log);
+            return match self.finish(needs_log) {
+                Err(PoolError::ViewChanged) if needs_log => self.resume(),
+                outcome => outcome,
+            };
         }
-        // All data and locks on one node, one copy each: the order of one batch is enough. Should
-        // the node be lost, a log that is not marked yet restores nothing but lost data.
-        self.data_verbs(&mut batch);
-        if needs_log {
-            self.done_verbs(&mut batch);
+        // All data and locks on one node, one copy each: the order of one batch is enough. The log
+        // is not marked: a lock that is free tells that all is done, and should the node be
+        // lost, the log restores nothing but lost data. (A mark on another node might be there
+        // before the data.)
+        let outcome = {
+            let mut batch = Batch::new();
+            if needs_log && log_there {
+                self.log_verbs(&mut batch);
+            }
+            self.data_verbs(&mut batch);
+            self.end(batch)
+        };
+        match outcome {
+            Err(PoolError::ViewChanged) => self.confirm(),
+            outcome => outcome,
         }
-        self.end(batch)
+    }
+
+    /// Whether the log's only copy lies on `node`, and so do all free bits.
+    fn logs_on(&self, node: NodeId) -> bool {
+        let on_node = |word: PoolAddr| self.fabric.copies(word).iter().all(|at| at.node() == node);
+        self.fabric.meta_nodes()[..] == [node] && self.bits.iter().all(|&(word, _)| on_node(word))
     }
 
     /// All that follows the commit point, step by step.
@@ -272,7 +288,7 @@ impl<'a> Rtx<'a> {
 
     /// Sets the free bits and gives the locks back, behind what the batch holds already. Bits take
     /// effect on all nodes that are left, whatever the batch says of the view.
-    fn end(&self, mut batch: Batch<'_>) -> Result<()> {
+    fn end<'b>(&'b self, mut batch: Batch<'b>) -> Result<()> {
         if !self.freed.get() {
             for &(word, bit) in &self.bits {
                 let copies = self.fabric.copies(word);
@@ -304,9 +320,9 @@ impl<'a> Rtx<'a> {
         Err(PoolError::Lost("the view changes without end".into()))
     }
 
-    /// The view changed with the batch that wrote one word: it has taken effect unless its node is
-    /// lost, and then the word is lost as well.
-    fn confirm_word(&mut self) -> Result<()> {
+    /// The view changed with the one batch that did everything: it has taken effect unless its node
+    /// is lost, and then the data is lost as well.
+    fn confirm(&mut self) -> Result<()> {
         let written = self.draft.writes().all(|(target, _)| !target.copies(self.fabric).is_empty());
         if written {
             self.release()

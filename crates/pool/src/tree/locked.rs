@@ -73,7 +73,7 @@ impl<'a> Tree<'a> {
                 Sight::Right(next) => {
                     rtx.abort()?;
                     self.walk.miss(level, route);
-                    route.addr = next;
+                    route.turn_right(next);
                 }
                 Sight::Astray => {
                     rtx.abort()?;

@@ -65,10 +65,24 @@ impl Trees {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Route {
     pub addr: PoolAddr,
-    /// The inner node in which it stands; none for the root.
+    /// The inner node that led here; none for the root.
     pub parent: Option<PoolAddr>,
     /// That node was read just now.
     pub fresh: bool,
+    /// The node in which the pointer stands: the parent, or the left neighbour.
+    pub via: Option<PoolAddr>,
+}
+
+impl Route {
+    /// The pointer to the root.
+    fn to(root: PoolAddr) -> Route {
+        Route { addr: root, parent: None, fresh: true, via: None }
+    }
+
+    /// Goes on to the right neighbour.
+    pub fn turn_right(&mut self, next: PoolAddr) {
+        self.via = Some(std::mem::replace(&mut self.addr, next));
+    }
 }
 
 /// What a look at a node says.
@@ -149,10 +163,10 @@ impl<'a> Walk<'a> {
     #[inline]
     pub fn route(&mut self, seek: Seek<'_>, level: u8) -> Result<Option<Route>> {
         if level == 0 && self.known.flat {
-            return Ok(Some(Route { addr: self.known.root, parent: None, fresh: true }));
+            return Ok(Some(Route::to(self.known.root)));
         }
         loop {
-            let mut route = Route { addr: self.known.root, parent: None, fresh: true };
+            let mut route = Route::to(self.known.root);
             match self.descend(seek, level, &mut route)? {
                 Some(true) => return Ok(Some(route)),
                 Some(false) => return Ok(None),
@@ -193,12 +207,13 @@ impl<'a> Walk<'a> {
                 }
                 Side::Behind => {
                     self.miss(glance.level, *route);
-                    route.addr = glance.right;
+                    route.turn_right(glance.right);
                     continue;
                 }
                 Side::Here => {}
             }
-            *route = Route { addr: glance.child, parent: Some(route.addr), fresh };
+            let parent = Some(route.addr);
+            *route = Route { addr: glance.child, parent, fresh, via: parent };
             if glance.level == level + 1 {
                 return Ok(Some(true));
             }
@@ -266,7 +281,7 @@ impl<'a> Walk<'a> {
                     Sight::Here => return Ok(Some(route.addr)),
                     Sight::Right(next) => {
                         self.miss(level, route);
-                        route.addr = next;
+                        route.turn_right(next);
                     }
                     Sight::Astray => break,
                 }
@@ -305,8 +320,11 @@ impl<'a> Walk<'a> {
             return self.fabric.pass_gate();
         }
         if self.wait.is_check_due() && self.is_place(route.addr) {
-            let lock = self.fabric.lock_of(route.addr)?;
-            let free = release_if_dead(self.fabric, lock)?;
+            // A new node is locked together with the one that names it, and by that one's lock.
+            let mut free = true;
+            for addr in [Some(route.addr), route.via].into_iter().flatten() {
+                free &= release_if_dead(self.fabric, self.fabric.lock_of(addr)?)?;
+            }
             self.checks = if free { self.checks + 1 } else { 0 };
             if self.checks > MOST_CHECKS {
                 return Err(corrupt(route.addr));

@@ -13,7 +13,8 @@ use artesian_pool::object::{self, Header, Kind};
 use artesian_pool::slot::tag;
 use artesian_pool::store::InUse;
 use artesian_pool::view::NodeState;
-use artesian_pool::{lifecycle, membership, ClientId, Fabric, PoolAddr, Slot};
+use artesian_pool::{lifecycle, membership, namespace, tree};
+use artesian_pool::{ClientId, Fabric, PoolAddr, SizeClass, Slot};
 
 type Outcome<T> = Result<T, String>;
 
@@ -76,6 +77,7 @@ impl Books {
         self.places_are_free()?;
         self.nothing_is_locked()?;
         self.index()?;
+        self.trees()?;
         let mut blocks = 0;
         for region in 0..self.fabric.view().regions.len() {
             for (block, word) in read_region(&self.fabric, region).map_err(text)? {
@@ -179,6 +181,25 @@ impl Books {
                 return Err(format!("slot {at:?} changes"));
             }
             self.slot(at, slot)?;
+        }
+        Ok(())
+    }
+
+    /// All objects of the ordered namespaces.
+    fn trees(&mut self) -> Outcome<()> {
+        for space in namespace::list(&self.fabric).map_err(text)? {
+            if space.kind != namespace::Kind::Tree {
+                continue;
+            }
+            let mut found = Vec::new();
+            let mut add = |addr, class: SizeClass| found.push((addr, class.0));
+            let report = tree::tree_check(&self.fabric, space.id, &mut add).map_err(text)?;
+            if let Some(fault) = report.faults.first() {
+                return Err(format!("tree {}: {:?}: {}", space.name, fault.at, fault.text));
+            }
+            for (addr, class) in found {
+                self.use_object(addr, class, format!("tree {}", space.name))?;
+            }
         }
         Ok(())
     }
