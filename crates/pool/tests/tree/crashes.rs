@@ -161,7 +161,7 @@ fn scenario(replicas: u8, after: u64, repair: Option<u64>) -> (bool, bool) {
         pool.fence(REPAIRER);
     }
     // Half of the time its locks are met before it is recovered.
-    if after % 2 == 0 {
+    if after.is_multiple_of(2) {
         pool.outlive();
         pool.check();
     }

@@ -99,7 +99,7 @@ impl Worker {
             self.tick_if_due()?;
             let key = self.rng.below(self.shared.keys);
             let value = self.shared.history.fresh();
-            let grows = step / 40 % 2 == 0;
+            let grows = (step / 40).is_multiple_of(2);
             let call = match self.rng.below(12) {
                 0..=2 => MapCall::One(key, Call::Get),
                 3 => MapCall::Scan(key, 1 + self.rng.below(12) as usize),

@@ -28,14 +28,14 @@ fn hammer(replicas: u8, num_keys: u64, steps: u32, long: bool) {
                         let number = random.below(num_keys);
                         let key = key(number, pid, long);
                         // Waves of growth and of shrinking.
-                        let grows = step / (steps / 4) % 2 == 0;
+                        let grows = (step / (steps / 4)).is_multiple_of(2);
                         match random.below(8) {
                             0 => {
                                 let there = client.tree_get(TREE, &key, &mut found).unwrap();
                                 assert_eq!(there.then_some(&found), model.get(&number));
                             }
                             1..=5 if grows => {
-                                let bytes = if step % 16 == 0 { 200 } else { 4 };
+                                let bytes = if step.is_multiple_of(16) { 200 } else { 4 };
                                 let value = vec![step as u8; bytes];
                                 client.tree_put(TREE, &key, &value).unwrap();
                                 model.insert(number, value);
@@ -114,7 +114,7 @@ fn scans_miss_nothing_that_is_there_throughout() {
         let done = scope.spawn(|| {
             let mut client = pool.client(2);
             for round in 0..6 {
-                for number in (0..600u64).filter(|number| number % 3 != 0) {
+                for number in (0..600u64).filter(|number| !number.is_multiple_of(3)) {
                     let key = key(number, 0, true);
                     if round % 2 == 0 {
                         client.tree_put(TREE, &key, b"comes").unwrap();
