@@ -90,10 +90,12 @@ fn recover_once(fabric: &Fabric, index: &mut dyn Index, dead: ClientId) -> Resul
     let mut operations = evidence::read(fabric, dead, &announced)?;
     done.used = operations.len();
     operations.retain(|operation| operation.is_for_slot());
-    let locks = evidence::trace(fabric, index, dead, &mut operations)?;
+    let mut locks = evidence::trace(fabric, index, dead, &mut operations)?;
     let read = now();
     evidence::settle(fabric, &mut operations)?;
     if evidence::end_transactions(fabric, &operations)? {
+        // What was to come may be in its slot only now.
+        locks.extend(evidence::trace(fabric, index, dead, &mut operations)?);
         evidence::settle(fabric, &mut operations)?;
     }
     evidence::judge(fabric, &mut operations)?;

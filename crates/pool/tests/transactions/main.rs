@@ -31,7 +31,9 @@ fn run(seed: u64, trouble: Trouble) -> Result<(u64, u64), String> {
     let least = if trouble == Trouble::LostNode { 2 } else { 1 };
     let replicas = (least + rng.below(3 - least + 1)) as u8;
     let nodes = u16::from(replicas) + rng.below(2) as u16;
-    let mut world = World::new(&Config::new(seed, nodes, NODE_BYTES as usize));
+    let trace = std::env::var("SIM_TRACE").ok().and_then(|count| count.parse().ok()).unwrap_or(60);
+    let config = Config { trace, ..Config::new(seed, nodes, NODE_BYTES as usize) };
+    let mut world = World::new(&config);
     let maker = world.process();
     let pool = PoolConfig {
         pool_id: 1,
@@ -113,6 +115,9 @@ fn explore(count: u64, trouble: Trouble) {
     for seed in seeds(0..count) {
         match run(seed, trouble) {
             Ok(done) => (operations, committed) = (operations + done.0, committed + done.1),
+            Err(text) if std::env::var("SIM_KEEP_GOING").is_ok() => {
+                println!("{}", text.lines().next().unwrap_or_default());
+            }
             Err(text) => panic!("{text}"),
         }
     }
