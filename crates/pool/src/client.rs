@@ -5,7 +5,7 @@ use artesian_bus::Verbs;
 use crate::alloc::Allocator;
 use crate::cache::Caches;
 use crate::error::{PoolError, Result};
-use crate::fabric::Fabric;
+use crate::fabric::{steadily, Fabric};
 use crate::index::{self, Directory, IndexCache};
 use crate::lifecycle;
 use crate::membership;
@@ -45,11 +45,12 @@ impl Client {
     pub fn with_cache(verbs: Box<dyn Verbs>, cache_bytes: usize) -> Result<Client> {
         let fabric = lifecycle::join(verbs)?;
         let mut alloc = Allocator::new(&fabric)?;
-        index::format(&fabric, &mut alloc)?;
+        steadily(|| index::format(&fabric, &mut alloc))?;
         let none = || PoolError::Corrupt("the pool's index is gone".into());
-        let directory = Directory::load(&fabric)?.ok_or_else(none)?;
+        let directory = steadily(|| Directory::load(&fabric))?.ok_or_else(none)?;
         let cache = IndexCache::new(cache_bytes);
-        let (spaces, logs, stats) = (Spaces::new(&fabric)?, Logs::default(), Stats::default());
+        let spaces = steadily(|| Spaces::new(&fabric))?;
+        let (logs, stats) = (Logs::default(), Stats::default());
         let (trees, caches) = (Trees::new(TREE_CACHE_BYTES), Caches::default());
         let (object, image) = (Vec::new(), Vec::new());
         Ok(Client {
@@ -80,7 +81,10 @@ impl Client {
     /// To be called in idle times, at least every quarter of a lease: renews the lease, looks
     /// after the others, reports a quiescent state.
     pub fn tick(&mut self) -> Result<()> {
-        membership::tick(&self.fabric)?;
+        match membership::tick(&self.fabric) {
+            Ok(()) | Err(PoolError::ViewChanged) => {}
+            Err(error) => return Err(error),
+        }
         let told = self.caches.tick(&self.fabric);
         match told.and_then(|()| self.spaces.tick(&self.fabric)) {
             Ok(()) | Err(PoolError::ViewChanged) => self.settle_down(),

@@ -83,6 +83,13 @@ impl Fabric {
         self.me
     }
 
+    /// For a client that joins: its place, before anything is done in its name.
+    pub(crate) fn set_me(&mut self, me: ClientId) {
+        let view = View::clone(&self.view());
+        self.me = me;
+        *self.routes.get_mut() = Routes::new(&self.config, &self.layout, me, view);
+    }
+
     /// The view that this client goes by.
     pub fn view(&self) -> Arc<View> {
         Arc::clone(&self.routes.borrow().view)
@@ -252,4 +259,18 @@ impl Fabric {
 #[cold]
 fn lost(addr: PoolAddr) -> PoolError {
     PoolError::Lost(format!("no copy of {addr:?} is left"))
+}
+
+/// How often work is begun anew because the membership changed.
+const ATTEMPTS: u32 = 32;
+
+/// Does `work` again while the membership changes: for work that holds no addresses.
+pub(crate) fn steadily<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    for _ in 0..ATTEMPTS {
+        match work() {
+            Err(PoolError::ViewChanged) => {}
+            outcome => return outcome,
+        }
+    }
+    Err(PoolError::Timeout { what: "a membership that stays".into(), waited_ms: 0 })
 }

@@ -11,13 +11,13 @@ use artesian_bus::Verb;
 use super::block::Block;
 use super::frees::bitmap;
 use super::geometry::Shape;
-use super::quiesce::{read_epoch, steadily, Census};
+use super::quiesce::{read_epoch, Census};
 use super::table::{self, BlockState, BlockWord};
 use super::Allocator;
 use crate::address::{ClientId, PoolAddr};
 use crate::class::SizeClass;
 use crate::error::{PoolError, Result};
-use crate::fabric::Fabric;
+use crate::fabric::{steadily, Fabric};
 use crate::object::word;
 
 /// Tells whether an object is in use: referred to by an index, a manifest, an intent, or being

@@ -19,7 +19,7 @@ use crate::address::PoolAddr;
 use crate::class::SizeClass;
 use crate::config::{meta, record, PoolConfig};
 use crate::error::{PoolError, Result};
-use crate::fabric::Fabric;
+use crate::fabric::{steadily, Fabric};
 use crate::object::word;
 
 /// Quiescent moments and time after which the work is done,
@@ -441,17 +441,6 @@ fn read_bitmaps(fabric: &Fabric, bitmaps: &[Bitmap], into: &mut [u8]) -> Result<
         return Ok(());
     }
     fabric.batch(&mut verbs)
-}
-
-/// Does `work` again while the membership changes: for work that holds no addresses.
-pub(super) fn steadily<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
-    for _ in 0..ATTEMPTS {
-        match work() {
-            Err(PoolError::ViewChanged) => {}
-            outcome => return outcome,
-        }
-    }
-    Err(PoolError::Timeout { what: "a membership that stays".into(), waited_ms: 0 })
 }
 
 pub(super) fn read_epoch(fabric: &Fabric) -> Result<u64> {

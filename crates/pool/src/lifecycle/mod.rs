@@ -3,6 +3,8 @@
 //! A pool exists once all its nodes carry a header with a good checksum; the headers are written
 //! last, so a creation that was cut short leaves nothing that anybody could join.
 
+mod claim;
+mod enter;
 mod format;
 mod header;
 mod join;

@@ -10,8 +10,8 @@ use crate::fabric::Fabric;
 use crate::view::NodeState;
 
 /// How long a client waits for a change before it gives up, in leases: the time to find that the
-/// master is dead, and that clients are, twice.
-const PATIENCE_LEASES: u64 = 6;
+/// master is dead, and that clients are, several times.
+const PATIENCE_LEASES: u64 = 16;
 const FIRST_PAUSE_NS: u64 = 20_000;
 const LONGEST_PAUSE_NS: u64 = 5_000_000;
 

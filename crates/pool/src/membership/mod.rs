@@ -18,7 +18,7 @@ mod tests;
 mod tick;
 mod views;
 mod watch;
-mod words;
+pub(crate) mod words;
 
 pub(crate) use change::refresh_view;
 pub use death::{standing, Standing};

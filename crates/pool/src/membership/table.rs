@@ -45,7 +45,7 @@ impl Record {
 }
 
 /// Where a word of the record at `index` lies in the meta area.
-pub(super) fn offset(index: u16, of: u64) -> u64 {
+pub(crate) fn offset(index: u16, of: u64) -> u64 {
     meta::CLIENT_TABLE + u64::from(index) * meta::CLIENT_RECORD + of
 }
 

@@ -9,7 +9,7 @@ use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
 
 /// Posts the verbs; `false` if some of them met a lost node (the others took effect).
-pub(super) fn post(fabric: &Fabric, verbs: &mut [Verb<'_>]) -> Result<bool> {
+pub(crate) fn post(fabric: &Fabric, verbs: &mut [Verb<'_>]) -> Result<bool> {
     match fabric.verbs().batch(verbs) {
         Ok(()) => Ok(true),
         Err(BusError::NodeLost(_)) => Ok(false),
@@ -22,7 +22,7 @@ fn none_left() -> PoolError {
 }
 
 /// Reads bytes of the meta area from the first meta node that answers.
-pub(super) fn read(fabric: &Fabric, offset: u64, into: &mut [u8]) -> Result<()> {
+pub(crate) fn read(fabric: &Fabric, offset: u64, into: &mut [u8]) -> Result<()> {
     for at in fabric.meta(offset) {
         if post(fabric, &mut [Verb::read(at, into)])? {
             return Ok(());
@@ -32,7 +32,7 @@ pub(super) fn read(fabric: &Fabric, offset: u64, into: &mut [u8]) -> Result<()> 
 }
 
 /// The copies of a word that can be reached, with their values; at least one.
-pub(super) fn values(
+pub(crate) fn values(
     fabric: &Fabric,
     offset: u64,
 ) -> Result<SmallVec<[(GlobalAddr, u64); META_REPLICAS]>> {
@@ -50,7 +50,7 @@ pub(super) fn values(
 }
 
 /// Writes a word that only this client writes to all copies.
-pub(super) fn write(fabric: &Fabric, offset: u64, value: u64) -> Result<()> {
+pub(crate) fn write(fabric: &Fabric, offset: u64, value: u64) -> Result<()> {
     let bytes = value.to_le_bytes();
     let copies = fabric.meta(offset);
     let mut verbs: SmallVec<[Verb<'_>; META_REPLICAS]> =
@@ -60,7 +60,7 @@ pub(super) fn write(fabric: &Fabric, offset: u64, value: u64) -> Result<()> {
 
 /// Swaps a word of which the first reachable copy decides; returns what that one was. The others
 /// are brought to `expected` first, so that they are never more than one change behind.
-pub(super) fn swap(fabric: &Fabric, offset: u64, expected: u64, desired: u64) -> Result<u64> {
+pub(crate) fn swap(fabric: &Fabric, offset: u64, expected: u64, desired: u64) -> Result<u64> {
     let copies = values(fabric, offset)?;
     if copies[0].1 != expected {
         return Ok(copies[0].1);

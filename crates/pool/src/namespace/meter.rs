@@ -4,10 +4,10 @@ use artesian_bus::Verb;
 use smallvec::SmallVec;
 
 use super::record::{self, Namespace};
-use super::{record_offset, steady};
+use super::record_offset;
 use crate::config::{area, meta};
 use crate::error::{PoolError, Result};
-use crate::fabric::Fabric;
+use crate::fabric::{steadily, Fabric};
 use crate::object::word;
 
 const COUNT: usize = meta::NUM_NAMESPACES as usize;
@@ -36,7 +36,7 @@ impl Meter {
     /// The meter of the client of `fabric`: goes on from where its place's last client stopped.
     pub fn new(fabric: &Fabric) -> Result<Meter> {
         let mut bytes = [0; COUNT * 8];
-        steady(|| {
+        steadily(|| {
             let at = fabric.client_area(fabric.me().index, area::USAGE)[0];
             fabric.batch(&mut [Verb::read(at, &mut bytes)])
         })?;
@@ -107,7 +107,7 @@ impl Meter {
             let id = self.dirty[at];
             let counter = self.counters[id as usize];
             let sum = counter.written.wrapping_add(counter.pending);
-            steady(|| {
+            steadily(|| {
                 let copies = fabric.client_area(fabric.me().index, area::USAGE + u64::from(id) * 8);
                 let bytes = sum.to_le_bytes();
                 let mut verbs: SmallVec<[Verb<'_>; 3]> =
@@ -123,18 +123,18 @@ impl Meter {
 
 /// Bytes that the namespace uses, as far as the clients have told.
 pub fn used(fabric: &Fabric, namespace: &Namespace) -> Result<u64> {
-    let base = steady(|| {
+    let base = steadily(|| {
         let at = fabric.meta(record_offset(namespace.id) + record::BASE)[0];
         fabric.read_word(at)
     })?;
-    let sum = steady(|| counted(fabric, namespace.id))?.wrapping_add(base as i64);
+    let sum = steadily(|| counted(fabric, namespace.id))?.wrapping_add(base as i64);
     // Clients tell at different times: what one added another may have told to be gone before.
     Ok(sum.max(0) as u64)
 }
 
 /// Puts a namespace's number right, after its objects have been counted while nobody changed it.
 pub fn recount(fabric: &Fabric, namespace: &Namespace, bytes: u64) -> Result<()> {
-    steady(|| {
+    steadily(|| {
         let base = (bytes as i64).wrapping_sub(counted(fabric, namespace.id)?).to_le_bytes();
         let copies = fabric.meta(record_offset(namespace.id) + record::BASE);
         let mut verbs: SmallVec<[Verb<'_>; 3]> =

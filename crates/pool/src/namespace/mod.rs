@@ -23,7 +23,7 @@ use smallvec::SmallVec;
 
 use crate::config::{meta, META_REPLICAS};
 use crate::error::{PoolError, Result};
-use crate::fabric::Fabric;
+use crate::fabric::{steadily, Fabric};
 use crate::object::word;
 use record::Record;
 
@@ -72,7 +72,7 @@ pub fn open(fabric: &Fabric, name: &str) -> Result<Option<Namespace>> {
 pub fn list(fabric: &Fabric) -> Result<Vec<Namespace>> {
     let mut outcome = Ok(Vec::new());
     for attempt in 0..ATTEMPTS {
-        let table = steady(|| read_table(fabric))?;
+        let table = steadily(|| read_table(fabric))?;
         let decoded = table.iter().enumerate().map(|(id, bytes)| record::decode(id as u16, bytes));
         outcome = decoded.filter_map(Result::transpose).collect();
         if outcome.is_ok() {
@@ -193,15 +193,4 @@ fn write(fabric: &Fabric, id: u16, bytes: &[u8]) -> Result<()> {
     let mut verbs: SmallVec<[Verb<'_>; META_REPLICAS]> =
         copies.iter().map(|&copy| Verb::write(copy, bytes)).collect();
     fabric.batch(&mut verbs)
-}
-
-/// Does `work` again while the membership changes.
-fn steady<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
-    for _ in 0..ATTEMPTS {
-        match work() {
-            Err(PoolError::ViewChanged) => {}
-            outcome => return outcome,
-        }
-    }
-    Err(PoolError::Timeout { what: "a membership that stays".into(), waited_ms: 0 })
 }

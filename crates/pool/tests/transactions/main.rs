@@ -9,7 +9,7 @@ mod client;
 use std::rc::Rc;
 
 use artesian_bus::sim::{seeds, Config, Fault, Pid, Rng, World};
-use artesian_bus::{NodeId, Verbs};
+use artesian_bus::NodeId;
 use artesian_pool::client::Client;
 use artesian_pool::{lifecycle, PoolConfig};
 use client::{work, Shared};
