@@ -165,6 +165,8 @@ pub mod meta {
     pub const DEATHS: u64 = 56;
     /// The split of the hash index that is under way: see `index/split.rs`.
     pub const INDEX_SPLIT: u64 = 64;
+    /// Word: the client that wants to be master, as [`crate::ClientId::word`].
+    pub const WANTED: u64 = 96;
     /// Client table: `max_clients` records of [`CLIENT_RECORD`] bytes.
     pub const CLIENT_TABLE: u64 = 4096;
     /// Bytes of a client record.

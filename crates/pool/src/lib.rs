@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod alloc;
+pub mod archive;
 pub mod cache;
 pub mod check;
 pub mod class;

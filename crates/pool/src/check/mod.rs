@@ -56,7 +56,7 @@ pub fn run(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report> {
     let mut checker = Checker::new(client, options, progress);
-    let given = checker.client.disclose();
+    let given = checker.client.resume().and_then(|()| checker.client.disclose());
     checker.doubt(Place::Pool, given)?;
     checker.members()?;
     let mut space = Space::new(&checker.client.fabric);

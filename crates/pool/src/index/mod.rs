@@ -23,7 +23,7 @@ mod walk;
 
 pub(crate) use format::{directory_bytes, lock_offsets};
 pub(crate) use split::{plan, Plan};
-pub(crate) use walk::slots_of;
+pub(crate) use walk::{read_table, slots_of, tables};
 
 pub use bucket::{Buckets, Candidate};
 pub use cache::{Hint, IndexCache};

@@ -13,7 +13,7 @@ use crate::slot::{tag, Slot};
 use crate::txn;
 
 /// The subtables that the directory names, each once.
-pub(super) fn tables(fabric: &Fabric) -> Result<Vec<PoolAddr>> {
+pub(crate) fn tables(fabric: &Fabric) -> Result<Vec<PoolAddr>> {
     let Some((_, entries)) = read_whole(fabric)? else { return Ok(Vec::new()) };
     let mut tables: Vec<PoolAddr> = entries.iter().map(|entry| entry.table).collect();
     tables.sort_unstable();
@@ -22,7 +22,7 @@ pub(super) fn tables(fabric: &Fabric) -> Result<Vec<PoolAddr>> {
 }
 
 /// The buckets of the subtable at `table`, as the primary holds them.
-pub(super) fn read_table(fabric: &Fabric, table: PoolAddr) -> Result<Vec<u8>> {
+pub(crate) fn read_table(fabric: &Fabric, table: PoolAddr) -> Result<Vec<u8>> {
     let mut bytes = vec![0; (BUCKETS * BUCKET) as usize];
     fabric.read(layout::bucket_addr(table, 0), &mut bytes)?;
     Ok(bytes)

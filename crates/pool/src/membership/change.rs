@@ -23,7 +23,7 @@ use crate::view::{NodeState, View, EPOCH_LIMIT};
 
 /// What a change is for: run while everybody else holds still, on the view that is to come, which
 /// the fabric already goes by.
-pub(super) type Work<'a> = dyn FnMut(&Fabric, &mut View) -> Result<()> + 'a;
+pub(crate) type Work<'a> = dyn FnMut(&Fabric, &mut View) -> Result<()> + 'a;
 
 /// Only takes lost nodes out, or finishes what a dead master began.
 pub(super) fn nothing(_fabric: &Fabric, _view: &mut View) -> Result<()> {
@@ -61,12 +61,23 @@ pub(super) fn lost_nodes(fabric: &Fabric, view: &View) -> SmallVec<[NodeId; 4]> 
     nodes.filter(|node| !reached.iter().any(|(known, _)| known == node)).collect()
 }
 
-/// Stores the view anew on all nodes, if this client is the master.
+/// Stores the view anew on all nodes.
 pub(crate) fn refresh_view(fabric: &Fabric) -> Result<()> {
-    match master::seat(fabric)? {
-        Seat::Mine => run(fabric, &mut nothing),
-        Seat::Theirs(_) => Ok(()),
+    change_view(fabric, &mut nothing)
+}
+
+/// Changes the view, with `work` done while everybody else holds still. The client becomes the
+/// master for that.
+pub(crate) fn change_view(fabric: &Fabric, work: &mut Work<'_>) -> Result<()> {
+    for _ in 0..ATTEMPTS {
+        master::claim(fabric)?;
+        match run(fabric, work) {
+            // Somebody else wanted the seat, too.
+            Err(PoolError::ViewChanged) => {}
+            outcome => return outcome,
+        }
     }
+    Err(PoolError::Timeout { what: "others, who want to be master".into(), waited_ms: 0 })
 }
 
 /// Changes the view as the master, with `work` done on the way.
@@ -100,7 +111,10 @@ fn run_once(fabric: &Fabric, work: &mut Work<'_>) -> Result<()> {
     let outcome = rebuild(fabric, base, epoch, work);
     fabric.set_governs(false);
     match outcome {
-        Ok(next) => finish(fabric, &before, next)?,
+        Ok((next, done)) => {
+            finish(fabric, &before, next)?;
+            done?;
+        }
         Err(error) => {
             fabric.adopt(View::clone(&before));
             return Err(error);
@@ -160,8 +174,14 @@ fn wait_for_all(fabric: &Fabric, asked: u64) -> Result<()> {
     }
 }
 
-/// Makes the next view, and the pool's memory fit for it.
-fn rebuild(fabric: &Fabric, base: View, epoch: u64, work: &mut Work<'_>) -> Result<View> {
+/// Makes the next view, and the pool's memory fit for it. If the work fails, the others go on in a
+/// view that is as if it had not been tried.
+fn rebuild(
+    fabric: &Fabric,
+    base: View,
+    epoch: u64,
+    work: &mut Work<'_>,
+) -> Result<(View, Result<()>)> {
     let lost = lost_nodes(fabric, &base);
     let mut next = View { epoch, ..base.clone() };
     settle::leave_out(&mut next, &lost)?;
@@ -172,8 +192,12 @@ fn rebuild(fabric: &Fabric, base: View, epoch: u64, work: &mut Work<'_>) -> Resu
         settle::slots(fabric, &base)?;
     }
     recovery::settle_dead(fabric)?;
-    work(fabric, &mut next)?;
-    Ok(next)
+    let settled = next.clone();
+    match work(fabric, &mut next) {
+        Ok(()) => Ok((next, Ok(()))),
+        Err(error @ PoolError::Bus(BusError::NodeLost(_))) => Err(error),
+        Err(error) => Ok((settled, Err(error))),
+    }
 }
 
 /// Stores the view and lets everybody go. `before` is the view that they still go by: their

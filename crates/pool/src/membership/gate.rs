@@ -101,13 +101,17 @@ pub fn hold_still(fabric: &Fabric) -> Result<()> {
     }
 }
 
-/// Asked for the epoch that it already has, the master looks at the nodes; others need not.
+/// Asked for the epoch that it already has, the master looks at the nodes, and whether somebody
+/// else wants to be master; others need not.
 fn obey_nudge(fabric: &Fabric, asked: u64) -> Result<()> {
     fabric.set_obeyed(asked.max(fabric.epoch() * 2));
-    if master::seat(fabric)? == Seat::Mine && change::is_due(fabric)? {
+    if master::seat(fabric)? != Seat::Mine {
+        return Ok(());
+    }
+    if change::is_due(fabric)? {
         change::run(fabric, &mut change::nothing)?;
     }
-    Ok(())
+    master::hand_over(fabric)
 }
 
 /// Sleeps until the mailbox changes, at most `pause`.

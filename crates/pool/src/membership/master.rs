@@ -3,7 +3,7 @@
 use artesian_bus::Verb;
 
 use super::death::{standing, Standing};
-use super::{table, words};
+use super::{table, watch, words};
 use crate::address::ClientId;
 use crate::config::{meta, record};
 use crate::error::{PoolError, Result};
@@ -17,6 +17,11 @@ pub(super) enum Seat {
     /// That one.
     Theirs(ClientId),
 }
+
+/// Pauses while the master is asked to hand over, and leases after which that is given up.
+const FIRST_PAUSE_NS: u64 = 20_000;
+const LONGEST_PAUSE_NS: u64 = 5_000_000;
+const PATIENCE_LEASES: u64 = 3;
 
 /// Each round takes one copy or finds that another client took it.
 const ATTEMPTS: usize = 64;
@@ -46,6 +51,49 @@ pub fn resign(fabric: &Fabric) -> Result<()> {
     for (at, value) in words::values(fabric, meta::MASTER)? {
         if value == me {
             words::post(fabric, &mut [Verb::cas(at, me, 0)])?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes this client the master: asks the one there is to hand over, which it does between two of
+/// its batches, unless it is in a change of the view.
+pub(super) fn claim(fabric: &Fabric) -> Result<()> {
+    let (started, mut pause) = (fabric.verbs().now_ns(), FIRST_PAUSE_NS);
+    loop {
+        let Seat::Theirs(other) = seat(fabric)? else { return Ok(()) };
+        words::write(fabric, meta::WANTED, fabric.me().word())?;
+        nudge(fabric, other)?;
+        fabric.verbs().relax(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE_NS);
+        super::tick::renew_if_due(fabric)?;
+        match fabric.pass_gate() {
+            Ok(()) | Err(PoolError::ViewChanged) => {}
+            Err(error) => return Err(error),
+        }
+        let waited = fabric.verbs().now_ns().saturating_sub(started);
+        if waited > watch::lease_ns(fabric) * PATIENCE_LEASES {
+            let what = format!("{other:?}, the master, to hand over");
+            return Err(PoolError::Timeout { what, waited_ms: waited / 1_000_000 });
+        }
+    }
+}
+
+/// Hands over to a live client that wants to be master, if there is one.
+pub(super) fn hand_over(fabric: &Fabric) -> Result<()> {
+    let me = fabric.me().word();
+    let wanted = words::values(fabric, meta::WANTED)?[0].1;
+    let other = ClientId::from_word(wanted);
+    if wanted == 0 || wanted == me || other.word() != wanted {
+        return Ok(());
+    }
+    words::write(fabric, meta::WANTED, 0)?;
+    if standing(fabric, other)? != Standing::Live {
+        return Ok(());
+    }
+    for (at, value) in words::values(fabric, meta::MASTER)? {
+        if value == me {
+            words::post(fabric, &mut [Verb::cas(at, me, wanted)])?;
         }
     }
     Ok(())

@@ -20,7 +20,7 @@ mod views;
 mod watch;
 pub(crate) mod words;
 
-pub(crate) use change::refresh_view;
+pub(crate) use change::{change_view, refresh_view};
 pub use death::{standing, Standing};
 pub use gate::{hold_still, report_loss};
 pub use master::resign;

@@ -27,4 +27,4 @@ pub use transaction::{Transaction, MAX_WRITES};
 
 pub(crate) use commit::Placed;
 pub(crate) use format::Intent;
-pub(crate) use resolve::{read_intent, reconcile_status, resolve};
+pub(crate) use resolve::{as_read, read_intent, reconcile_status, resolve};

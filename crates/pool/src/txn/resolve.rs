@@ -26,6 +26,14 @@ pub(crate) fn read_intent(fabric: &Fabric, held: Slot) -> Result<Intent> {
     Ok(load(fabric, held)?.0)
 }
 
+/// The value that a reader takes who finds the intent `held` in a slot: that of before as long as
+/// the transaction is not committed.
+pub(crate) fn as_read(fabric: &Fabric, held: Slot) -> Result<Slot> {
+    let (intent, _) = load(fabric, held)?;
+    let committed = read_status(fabric, intent.status)? == Status::Committed;
+    Ok(if committed { intent.new } else { intent.old })
+}
+
 /// Takes the intent `held` out of the slot at `at` if the transaction is decided, or its owner is
 /// dead, or `force`: then it is aborted first. False if it was left to its owner.
 #[cold]
