@@ -66,7 +66,7 @@ pub(super) fn claim(fabric: &Fabric) -> Result<()> {
         nudge(fabric, other)?;
         fabric.verbs().relax(pause);
         pause = (pause * 2).min(LONGEST_PAUSE_NS);
-        super::tick::renew_if_due(fabric)?;
+        super::tick::renew_lease(fabric)?;
         match fabric.pass_gate() {
             Ok(()) | Err(PoolError::ViewChanged) => {}
             Err(error) => return Err(error),
