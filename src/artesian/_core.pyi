@@ -247,6 +247,43 @@ class Store:
         """Bytes of the objects in one copy, as far as the clients have told."""
     def __contains__(self, key: bytes | str) -> bool: ...
 
+class Tree:
+    """Keys of a namespace in order, and their values; see `artesian.pool.TreeStore`."""
+
+    def __new__(cls, handle: PoolHandle, name: str, *, quota_bytes: int | None = None) -> Self: ...
+    def is_busy(self) -> bool:
+        """Whether an operation would have to wait for another thread's."""
+    @overload
+    def get(self, key: bytes | str) -> bytes | None: ...
+    @overload
+    def get(self, key: bytes | str, default: T) -> bytes | T:
+        """The value of `key`, or `default`."""
+    def put(self, key: bytes | str, value: Bytes) -> None:
+        """Gives `key` this value, whatever it had."""
+    def insert(self, key: bytes | str, value: Bytes) -> bool:
+        """Gives `key` this value if it has none; whether it did."""
+    def delete(self, key: bytes | str) -> bool:
+        """Takes the value of `key` away; whether there was one."""
+    def rows(
+        self,
+        start: bytes | str | None,
+        stop: bytes | str | None,
+        *,
+        limit: int,
+        reverse: bool = False,
+        open_start: bool = False,
+    ) -> list[tuple[bytes, bytes]]:
+        """Keys from `start` on and below `stop` with their values, at most `limit`.
+
+        With `reverse` those nearest to `stop`, the last first; `open_start` leaves `start` out.
+        """
+    def used_bytes(self) -> int:
+        """Bytes of nodes and values in one copy, as far as the clients have told."""
+    def __contains__(self, key: bytes | str) -> bool: ...
+
+def check_pool(handle: PoolHandle, repair: bool) -> dict[str, Any]:
+    """Checks a pool: the fields of `artesian.pool.CheckReport`."""
+
 def list_pools() -> list[str]:
     """Names of this user's pools on this host, sorted."""
 

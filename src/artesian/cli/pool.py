@@ -2,6 +2,7 @@
 
 from cyclopts import App
 
+from artesian.cli.pool_check import check
 from artesian.cli.pool_data import delete, get, put, scan
 from artesian.cli.pool_look import list_names, stat, top
 from artesian.cli.pool_serve import remove, serve
@@ -25,4 +26,5 @@ app.command(get)
 app.command(put)
 app.command(delete)
 app.command(scan)
+app.command(check)
 app.command(remove)

@@ -1,7 +1,8 @@
 """`artesian pool serve` and `remove`: the beginning and the end of a pool."""
 
 import signal
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -41,19 +42,19 @@ def serve(
     Clients need no server: this is one more client, which is always there to finish what killed
     ones began, and to take lost nodes out of the pool. The pool stays when it ends.
     """
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with Pool(
-        name,
-        size=size,
-        nodes=nodes,
-        replicas=replicas,
-        lease_ms=lease_ms,
-        max_clients=max_clients,
-    ) as pool:
+    with (
+        held_signals(signal.SIGINT, signal.SIGTERM) as stop,
+        Pool(
+            name,
+            size=size,
+            nodes=nodes,
+            replicas=replicas,
+            lease_ms=lease_ms,
+            max_clients=max_clients,
+        ) as pool,
+    ):
         introduce(pool)
-        while not stop.wait(1.0):
+        while signal.sigtimedwait(stop, 1.0) is None:
             # Somebody may have removed the pool.
             pool.stats()
     if remove_at_exit:
@@ -62,6 +63,16 @@ def serve(
     else:
         print(f"the pool {pool.name} stays: artesian pool remove {pool.name} removes it")
     return 0
+
+
+@contextmanager
+def held_signals(*numbers: signal.Signals) -> Iterator[set[signal.Signals]]:
+    """While entered, these signals only arrive where `sigtimedwait` asks for them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield set(numbers)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def introduce(pool: Pool) -> None:

@@ -5,6 +5,7 @@ is a `PoolError`.
 """
 
 from artesian.pool.aio import AsyncPool, AsyncStore
+from artesian.pool.check import CheckReport, Finding
 from artesian.pool.errors import (
     ConflictError,
     CorruptPoolError,
@@ -29,15 +30,18 @@ from artesian.pool.native import list_pools
 from artesian.pool.pool import Pool
 from artesian.pool.stats import ClientInfo, NamespaceInfo, NodeInfo, PoolStats, pool_stats
 from artesian.pool.store import HashStore
+from artesian.pool.tree import TreeStore
 
 __all__ = [
     "AsyncPool",
     "AsyncStore",
+    "CheckReport",
     "ClientInfo",
     "ConflictError",
     "CorruptPoolError",
     "DataLostError",
     "FencedError",
+    "Finding",
     "HashStore",
     "KeyTooLargeError",
     "NamespaceInfo",
@@ -56,6 +60,7 @@ __all__ = [
     "PoolUsageError",
     "QuotaExceededError",
     "TooLargeError",
+    "TreeStore",
     "ValueTooLargeError",
     "list_pools",
     "pool_stats",

@@ -47,3 +47,9 @@ def parse_bytes(size: int | str | None, least: int = 1) -> int | None:
     if not isinstance(parsed, int) or parsed < least:
         raise PoolUsageError(f"size {size!r}: expected at least {least} bytes, such as 4GiB")
     return parsed
+
+
+def end_of_prefix(prefix: bytes) -> bytes | None:
+    """The smallest key above all that begin with `prefix`; None if there is none."""
+    start = prefix.rstrip(b"\xff")
+    return start[:-1] + bytes([start[-1] + 1]) if start else None

@@ -2,9 +2,25 @@
 
 from typing import TYPE_CHECKING
 
-from artesian._core import PoolHandle, Store, list_pools, look_at_pool, remove_pool
+from artesian._core import (
+    PoolHandle,
+    Store,
+    Tree,
+    check_pool,
+    list_pools,
+    look_at_pool,
+    remove_pool,
+)
 
 if TYPE_CHECKING:
     from artesian._core import Bytes as Bytes
 
-__all__ = ["PoolHandle", "Store", "list_pools", "look_at_pool", "remove_pool"]
+__all__ = [
+    "PoolHandle",
+    "Store",
+    "Tree",
+    "check_pool",
+    "list_pools",
+    "look_at_pool",
+    "remove_pool",
+]

@@ -6,10 +6,12 @@ from typing import Self
 
 from artesian.pool.aio import AsyncPool
 from artesian.pool.base import parse_address, parse_bytes
+from artesian.pool.check import CheckReport, check
 from artesian.pool.errors import PoolNotFoundError
 from artesian.pool.native import PoolHandle, remove_pool
 from artesian.pool.stats import NodeInfo, PoolStats, pool_stats
 from artesian.pool.store import HashStore
+from artesian.pool.tree import TreeStore
 
 
 class Pool:
@@ -103,6 +105,18 @@ class Pool:
         """
         return HashStore(self, namespace, quota_bytes=parse_bytes(quota, 0), ttl=ttl)
 
+    def tree(self, namespace: str, *, quota: int | str | None = None) -> TreeStore:
+        """The ordered key space of a namespace, which is made if it is new.
+
+        Args:
+            namespace: its name, 1 to 64 bytes.
+            quota: most bytes of its nodes and values, 0 for no limit; as it was if None.
+
+        Raises:
+            PoolUsageError: the name cannot be used, or is that of a store or a cache.
+        """
+        return TreeStore(self, namespace, quota_bytes=parse_bytes(quota, 0))
+
     def drop(self, namespace: str) -> None:
         """Deletes a namespace with all its keys. Nobody should use it any more.
 
@@ -118,6 +132,16 @@ class Pool:
     def nodes(self) -> tuple[NodeInfo, ...]:
         """All memory nodes that ever were, by number."""
         return self.stats().nodes
+
+    def check(self, *, repair: bool = False) -> CheckReport:
+        """Looks at everything in the pool for what should not be; others may work meanwhile.
+
+        With nobody else there, every number is exact and lost memory is noticed.
+
+        Args:
+            repair: put right what can be.
+        """
+        return check(self, repair=repair)
 
     def close(self) -> None:
         """Leaves the pool; what is in it stays. Does nothing the second time.

@@ -1,6 +1,7 @@
 //! The memory pool: one client per handle, its operations, and the thread that keeps it alive.
 
 mod bytes;
+mod care;
 mod core;
 mod errors;
 mod fork;
@@ -10,6 +11,7 @@ mod open;
 mod stats;
 mod store;
 mod ticker;
+mod tree;
 
 use pyo3::prelude::*;
 
@@ -17,6 +19,8 @@ use pyo3::prelude::*;
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<handle::PoolHandle>()?;
     module.add_class::<store::Store>()?;
+    module.add_class::<tree::Tree>()?;
+    module.add_function(wrap_pyfunction!(care::check_pool, module)?)?;
     module.add_function(wrap_pyfunction!(handle::list_pools, module)?)?;
     module.add_function(wrap_pyfunction!(handle::remove_pool, module)?)?;
     module.add_function(wrap_pyfunction!(stats::look_at_pool, module)?)?;

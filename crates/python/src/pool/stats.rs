@@ -18,6 +18,7 @@ macro_rules! dict {
         dict
     }};
 }
+pub(super) use dict;
 
 /// Looks at a pool without joining it.
 #[pyfunction]
