@@ -78,3 +78,30 @@ impl Model for Register {
         reply.is_none_or(|reply| *reply == gives).then_some(after)
     }
 }
+
+/// A key of a cache: a register that may empty itself at any time. What is gone stays away until
+/// the next write. Of [`Call`], a cache has `Get`, `Put` and `Delete`; the others do as on a
+/// register.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Forgetful;
+
+impl Model for Forgetful {
+    type State = Option<u64>;
+    type Call = Call;
+    type Reply = Reply;
+
+    fn initial(&self) -> Option<u64> {
+        None
+    }
+
+    fn apply(
+        &self,
+        state: &Option<u64>,
+        call: &Call,
+        reply: Option<&Reply>,
+    ) -> Option<Option<u64>> {
+        // A reply that only an empty register gives: it may have become so just before.
+        let forgot = matches!(reply, Some(Reply::Found(None) | Reply::Applied(false)));
+        Register.apply(if forgot { &None } else { state }, call, reply)
+    }
+}

@@ -142,6 +142,7 @@ impl Slot {
         let class = match self.kind() {
             tag::TOMBSTONE => Some(SizeClass(self.fingerprint() & !GONE)),
             tag::INTENT => Some(INTENT_CLASS),
+            tag::HISTORY => Some(HISTORY_CLASS),
             kind => Some(SizeClass(kind & !tag::MOVED)),
         };
         let class = class.filter(|class| (class.0 as usize) < SizeClass::COUNT)?;

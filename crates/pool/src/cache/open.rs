@@ -14,7 +14,6 @@ use super::usage::Usage;
 use super::{Cache, CacheConfig, COUNTER_BYTES};
 use crate::address::PoolAddr;
 use crate::alloc::{Allocation, Allocator};
-use crate::class::SizeClass;
 use crate::client::Client;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
@@ -291,14 +290,4 @@ impl Cache {
         self.counts.lost_pieces += 1;
         part::copy_word(fabric, at, place)
     }
-}
-
-/// What a table's parts are: for those who ask whether an object is in use.
-pub(super) fn parts_of(
-    table: &Table,
-    root: SizeClass,
-) -> impl Iterator<Item = (PoolAddr, SizeClass)> + '_ {
-    let class = table.shape.class;
-    let pieces = table.pieces.iter().map(move |&piece| (piece, class));
-    pieces.chain(std::iter::once((table.root, root)))
 }

@@ -3,7 +3,7 @@
 use artesian_bus::Verb;
 
 use super::layout::{self, bucket_addr, slots_of, BUCKET, BUCKET_HEAD, BUCKET_SLOTS};
-use super::open::{parts_of, ROOT};
+use super::open::ROOT;
 use super::table::{entries, Entry, Table};
 use crate::address::PoolAddr;
 use crate::config::meta;
@@ -80,16 +80,20 @@ pub fn candidates(fabric: &Fabric, namespace: u16, key: &[u8]) -> Result<Places>
     Ok(Places { slots: slots_of(bucket).collect(), locks: vec![bucket] })
 }
 
+/// The objects that caches' tables consist of.
+pub fn memory(fabric: &Fabric) -> Result<Vec<PoolAddr>> {
+    let mut memory = Vec::new();
+    for (place, table) in tables(fabric)? {
+        memory.extend(layout::place_of(place)?.map(|(root, _)| root));
+        memory.extend(table.pieces);
+    }
+    Ok(memory)
+}
+
 /// Whether the object at `addr` is a part of a cache's table. A table of a dead client that no
 /// namespace names was never used.
 pub fn is_table_memory(fabric: &Fabric, addr: PoolAddr) -> Result<bool> {
-    for (place, table) in tables(fabric)? {
-        let Some((_, class)) = layout::place_of(place)? else { continue };
-        if parts_of(&table, class).any(|part| part.0 == addr) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    Ok(memory(fabric)?.contains(&addr))
 }
 
 /// Takes note that a client was recovered: what it had not told of the use is to be counted.

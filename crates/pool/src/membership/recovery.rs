@@ -9,6 +9,7 @@ use crate::config::record;
 use crate::error::Result;
 use crate::fabric::Fabric;
 use crate::index;
+use crate::namespace;
 use crate::recover;
 use crate::rtx;
 use crate::store::InUse;
@@ -53,6 +54,7 @@ fn finish(fabric: &Fabric, dead: ClientId) -> Result<()> {
     let (transactions, _) = rtx::repair_all(fabric, dead)?;
     let recovered = recover::recover(fabric, &mut InUse, dead)?;
     index::finish_of_dead(fabric)?;
+    namespace::unlock_of_dead(fabric, dead)?;
     cache::note_death(fabric)?;
     fabric.watch().note_recovery(transactions, recovered);
     Ok(())

@@ -2,9 +2,10 @@
 //! dead.
 
 use crate::address::ClientId;
-use crate::config::{meta, record};
+use crate::config::meta;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
+use crate::membership::{standing, Standing};
 
 /// Looks at a lock that is held. Changes take microseconds; this waits for seconds.
 const PATIENCE: u32 = 4_000;
@@ -53,13 +54,14 @@ fn release(fabric: &Fabric) -> Result<()> {
     Ok(())
 }
 
-/// Whether the owner in a lock word has left or was declared dead: no verb of it is under way.
+/// Frees the lock if `dead`, which has been declared so, holds it.
+pub fn unlock_of_dead(fabric: &Fabric, dead: ClientId) -> Result<()> {
+    let at = fabric.meta(meta::NAMESPACE_LOCK)[0];
+    fabric.cas(at, dead.word(), 0).map(drop)
+}
+
+/// Whether the owner in a lock word has left or is declared dead: no verb of it is under way.
 fn is_gone(fabric: &Fabric, owner: u64) -> Result<bool> {
     let client = ClientId::from_word(owner);
-    if owner != client.word() || client.is_nobody() || client.index >= fabric.config().max_clients {
-        return Ok(true);
-    }
-    let at = fabric.client_record(client.index, record::STATE)[0];
-    let (state, known) = record::split(fabric.read_word(at)?);
-    Ok(known != client || !matches!(state, record::JOINING | record::LIVE))
+    Ok(owner != client.word() || standing(fabric, client)? != Standing::Live)
 }

@@ -14,6 +14,7 @@ mod spaces;
 #[cfg(test)]
 mod tests;
 
+pub use lock::unlock_of_dead;
 pub use meter::{recount, used, Meter};
 pub use record::{Kind, Limits, Namespace, DEFAULT, MAX_NAME_BYTES, SPARE_WORDS};
 pub use spaces::Spaces;

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use artesian_bus::{GlobalAddr, NodeId, Verb, Verbs};
 use artesian_pool::alloc::table::{read_region, word_addr, BlockState, BlockWord};
 use artesian_pool::alloc::{geometry, Allocator, Geometry};
+use artesian_pool::cache;
 use artesian_pool::config::{meta, record, NUM_LOCKS};
 use artesian_pool::index::{self, BucketHeader};
 use artesian_pool::membership::Standing;
@@ -78,6 +79,7 @@ impl Books {
         self.nothing_is_locked()?;
         self.index()?;
         self.trees()?;
+        self.caches()?;
         let mut blocks = 0;
         for region in 0..self.fabric.view().regions.len() {
             for (block, word) in read_region(&self.fabric, region).map_err(text)? {
@@ -200,6 +202,25 @@ impl Books {
             for (addr, class) in found {
                 self.use_object(addr, class, format!("tree {}", space.name))?;
             }
+        }
+        Ok(())
+    }
+
+    /// All objects that caches refer to.
+    fn caches(&mut self) -> Outcome<()> {
+        let mut slots = Vec::new();
+        cache::for_each_slot(&self.fabric, |at, slot| {
+            slots.push((at, slot));
+            Ok(())
+        })
+        .map_err(text)?;
+        for addr in cache::memory(&self.fabric).map_err(text)? {
+            let class = self.class_of_table(addr)?;
+            self.use_object(addr, class, "a cache's table".into())?;
+        }
+        for (at, slot) in slots {
+            self.same(at, 8, "slot of a cache")?;
+            self.slot(at, slot)?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use artesian_linear::{check_by_key, Call, Operation, Register, Reply};
+use artesian_linear::{check_by_key, Call, Forgetful, Operation, Register, Reply};
 
 /// The operations of all clients, in one thread.
 #[derive(Default)]
@@ -48,5 +48,10 @@ impl Record {
     /// Whether the keys behaved as registers.
     pub fn check(&self) -> Result<(), String> {
         check_by_key(&Register, self.operations.borrow().iter().cloned())
+    }
+
+    /// Whether the keys behaved as registers that may empty themselves.
+    pub fn check_cache(&self) -> Result<(), String> {
+        check_by_key(&Forgetful, self.operations.borrow().iter().cloned())
     }
 }

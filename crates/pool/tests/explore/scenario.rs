@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use artesian_bus::sim::{Config, Fault, Pid, Rng, World};
 use artesian_bus::{NodeId, Verbs};
+use artesian_pool::cache::CacheConfig;
 use artesian_pool::{lifecycle, PoolConfig};
 
 use super::keys::Keys;
@@ -47,6 +48,8 @@ impl Trouble {
 pub struct Plan {
     pub trouble: Trouble,
     pub operations: u32,
+    /// The keys are those of a cache.
+    pub caches: bool,
 }
 
 /// What a run did.
@@ -113,13 +116,17 @@ impl Stage {
         let maker = world.process();
         let pool = pool(&mut rng, replicas, nodes);
         lifecycle::format(&world.verbs(maker), &pool).expect("a pool can be made");
+        let objects = 1 + rng.below(12);
+        let cache = plan.caches.then(|| CacheConfig::of_objects(objects));
         let keys = match rng.below(4) {
+            _ if plan.caches => Keys::Few(1 + rng.below(40) as u32),
             0 => Keys::Few(1 + rng.below(3) as u32),
             1 => Keys::Few(4 + rng.below(20) as u32),
             _ => Keys::Crowd(20 + rng.below(80) as u32),
         };
         let shared = Rc::new(Shared {
             keys,
+            cache,
             cache_bytes: if rng.once_in(3) { 0 } else { 1 << 14 },
             padding: [0, 30, 300][rng.below(3) as usize],
             record: Record::default(),
@@ -142,7 +149,10 @@ impl Stage {
         self.turn()?;
         self.world.calm();
         self.heal()?;
-        self.shared.record.check()?;
+        match &self.shared.cache {
+            None => self.shared.record.check()?,
+            Some(_) => self.shared.record.check_cache()?,
+        }
         let (world, auditor) = (&self.world, Pid(1));
         audit(&|| Box::new(world.verbs(auditor)))?;
         let operations = self.shared.record.len() as u64;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use artesian_bus::sim::Rng;
 use artesian_bus::{BusError, Verbs};
 use artesian_linear::{Call, Reply};
+use artesian_pool::cache::CacheConfig;
 use artesian_pool::client::Client;
 use artesian_pool::config::record;
 use artesian_pool::store::Expiry;
@@ -17,6 +18,8 @@ use crate::common::record::Record;
 /// What all clients of a run share.
 pub struct Shared {
     pub keys: Keys,
+    /// The keys are those of such a cache.
+    pub cache: Option<CacheConfig>,
     pub cache_bytes: usize,
     /// Longest padding of a value, in bytes.
     pub padding: u64,
@@ -48,6 +51,8 @@ pub struct Worker {
     pub shared: Rc<Shared>,
     pub rng: Rng,
     pub name: u32,
+    /// The cache's namespace, if the keys are those of one.
+    cache: Option<u16>,
     ticked: u64,
 }
 
@@ -67,8 +72,10 @@ impl Worker {
         rng: Rng,
         name: u32,
     ) -> Result<Worker, End> {
-        let client = Client::with_cache(verbs, shared.cache_bytes)?;
-        Ok(Worker { client, shared: Rc::clone(shared), rng, name, ticked: 0 })
+        let mut client = Client::with_cache(verbs, shared.cache_bytes)?;
+        let open = |config: &CacheConfig| client.cache_open("cache", config);
+        let cache = shared.cache.as_ref().map(open).transpose()?;
+        Ok(Worker { client, shared: Rc::clone(shared), rng, name, cache, ticked: 0 })
     }
 
     /// A number of operations with ticks in between.
@@ -98,6 +105,7 @@ impl Worker {
     fn step(&mut self, key: u32) -> Result<(), End> {
         let value = self.shared.record.fresh();
         let call = match self.rng.below(10) {
+            0..=4 if self.cache.is_some() => Call::Put(value),
             0 | 1 => Call::Put(value),
             2 | 3 => Call::Insert(value),
             4 => Call::Update(value),
@@ -110,6 +118,9 @@ impl Worker {
     /// One operation with its record.
     pub fn call(&mut self, number: u32, call: Call) -> Result<(), End> {
         let key = self.shared.keys.key(number);
+        if let Some(id) = self.cache {
+            return self.call_cache(id, number, &key, call);
+        }
         let at = self.shared.record.calls(self.name, number, call);
         let client = &mut self.client;
         let reply = match call {
@@ -134,6 +145,30 @@ impl Worker {
                 }
             }
             Call::Cas(..) | Call::Incr(_) => return Ok(()),
+        };
+        self.shared.record.returns(at, reply);
+        Ok(())
+    }
+
+    /// The same with a cache.
+    fn call_cache(&mut self, id: u16, number: u32, key: &[u8], call: Call) -> Result<(), End> {
+        if self.rng.once_in(8) {
+            self.client.cache_touch(id, key)?;
+        }
+        let at = self.shared.record.calls(self.name, number, call);
+        let reply = match call {
+            Call::Put(value) => {
+                let bytes = write(value, self.rng.below(self.shared.padding + 1) as usize);
+                self.client.cache_put(id, key, &bytes, Expiry::Never)?;
+                Reply::Done
+            }
+            Call::Delete => Reply::Applied(self.client.cache_delete(id, key)?),
+            _ => {
+                let found = self.client.cache_get_with(id, key, read)?;
+                Reply::Found(found.transpose().map_err(|text| {
+                    End::Problem(PoolError::Corrupt(format!("key {number}: {text}")))
+                })?)
+            }
         };
         self.shared.record.returns(at, reply);
         Ok(())
