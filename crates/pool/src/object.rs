@@ -31,9 +31,9 @@ pub const MAX_KEY_BYTES: usize = 4096;
 pub enum Kind {
     /// A key with its value.
     Value = 1,
-    /// A key whose value lies in chunks: the value bytes are the chunks' slots and the length.
+    /// A key whose value lies in pieces, which the value bytes name.
     Manifest = 2,
-    /// A piece of a large value: its key is the manifest's address.
+    /// A piece of a large value: its key has the hash of the value's key.
     Chunk = 3,
     /// The log object of a deletion: a key without value.
     Deletion = 4,
@@ -85,17 +85,33 @@ pub struct Header {
 
 impl Header {
     /// The header's bytes, checksum over key and value included.
+    #[inline]
     pub fn encode(&self, key: &[u8], value: &[u8]) -> [u8; HEADER_BYTES] {
+        let mut bytes = self.encode_with(0);
+        let sum = checksum(&bytes[4..], key, value);
+        bytes[..4].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    /// The header's bytes with a checksum that is known already.
+    #[inline]
+    pub fn encode_with(&self, sum: u32) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
+        bytes[..4].copy_from_slice(&sum.to_le_bytes());
         bytes[4..8].copy_from_slice(&self.value_len.to_le_bytes());
         bytes[8..10].copy_from_slice(&self.key_len.to_le_bytes());
         bytes[10..12].copy_from_slice(&self.namespace.to_le_bytes());
         bytes[12] = self.kind as u8;
         bytes[13] = self.version;
         bytes[16..24].copy_from_slice(&self.expires_ms.to_le_bytes());
-        let sum = checksum(&bytes[4..], key, value);
-        bytes[..4].copy_from_slice(&sum.to_le_bytes());
         bytes
+    }
+
+    /// What goes into the checksum of a value beside its bytes: its hash with this seed is the
+    /// checksum, of which the header has the lower half.
+    #[inline]
+    pub fn seed(&self, key: &[u8]) -> u64 {
+        seed(&self.encode_with(0)[4..], key)
     }
 
     /// The header at the start of an object of `class`, its lengths checked against the class.
@@ -151,8 +167,11 @@ pub fn is_whole(bytes: &[u8], header: &Header) -> bool {
 
 /// Checksum of an object whose parts lie apart.
 pub fn checksum(header: &[u8], key: &[u8], value: &[u8]) -> u32 {
-    let seed = xxh3_64_with_seed(key, xxh3_64_with_seed(header, 0));
-    xxh3_64_with_seed(value, seed) as u32
+    xxh3_64_with_seed(value, seed(header, key)) as u32
+}
+
+fn seed(header: &[u8], key: &[u8]) -> u64 {
+    xxh3_64_with_seed(key, xxh3_64_with_seed(header, 0))
 }
 
 /// Bytes that an object needs, log entry included.

@@ -203,7 +203,8 @@ impl Allocator {
                 self.pace.waiting.push(id);
             }
         }
-        if !self.pace.waiting.is_empty() || self.pace.inspection.is_some() {
+        let waits = !self.pace.waiting.is_empty() || self.pace.inspection.is_some();
+        if waits || urgent.is_some() {
             let census = steadily(|| self.census(fabric))?;
             self.ripen(fabric, &census, urgent)?;
             self.finish_inspection(fabric, &census)?;

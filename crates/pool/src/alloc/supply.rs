@@ -203,6 +203,28 @@ impl Supply {
 type Objects = SmallVec<[PoolAddr; BATCH]>;
 
 impl Allocator {
+    /// Room for a part of a large object, of `bytes` bytes. It is not announced: that the whole is
+    /// not linked yet must tell recovery enough. [`PoolError::Full`] and [`PoolError::ViewChanged`]
+    /// as for [`Allocator::allocate`].
+    pub fn take_part(&mut self, fabric: &Fabric, bytes: usize) -> Result<(PoolAddr, SizeClass)> {
+        let class = self.class_for(bytes)?;
+        self.drop_lost(fabric);
+        if let Some(&addr) = self.supply.pick(&self.geometry, class, 1).first() {
+            return Ok((addr, class));
+        }
+        if self.take_block(fabric, class)? {
+            if let Some(&addr) = self.supply.pick(&self.geometry, class, 1).first() {
+                return Ok((addr, class));
+            }
+        }
+        Err(PoolError::Full { bytes })
+    }
+
+    /// Takes back room of [`Allocator::take_part`] that nobody has seen the address of.
+    pub fn put_back_part(&mut self, addr: PoolAddr, class: SizeClass) {
+        self.supply.put_back(&self.geometry, class, &[addr]);
+    }
+
     /// Announces more objects of `class`, from the client's blocks or from a new one.
     #[cold]
     pub(super) fn refill(&mut self, fabric: &Fabric, class: SizeClass, bytes: usize) -> Result<()> {

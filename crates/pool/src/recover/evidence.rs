@@ -19,6 +19,8 @@ use crate::txn;
 
 /// Verbs and rounds of one batch at most.
 pub(super) const AT_ONCE: usize = 512;
+/// Insert locks that a client may hold at a time.
+const MOST_LOCKS: u64 = crate::store::GROUP as u64 * 2;
 /// Bytes of what is read at once of an index.
 const LINE: usize = 64;
 
@@ -95,15 +97,19 @@ fn is_slot(fabric: &Fabric, addr: PoolAddr) -> bool {
 }
 
 /// Finds the slots of operations whose log entry names none: that hold their object in some copy.
-/// Returns insert locks that `dead` holds on the way, with what they shall become.
+/// Returns insert locks that `dead` holds on the way, with what they shall become. Any operation
+/// may hold one that does not know where its key lies, but only among the last ones, as a lock is
+/// given back before the operation ends.
 pub(super) fn trace(
     fabric: &Fabric,
     index: &mut dyn Index,
     dead: ClientId,
     operations: &mut [Operation],
 ) -> Result<Vec<(GlobalAddr, u64, u64)>> {
-    let wanted =
-        |operation: &&mut Operation| operation.slot.is_none() || operation.entry.op == Op::Insert;
+    let last = operations.iter().map(|operation| operation.entry.sequence).max().unwrap_or(0);
+    let wanted = |operation: &&mut Operation| {
+        operation.slot.is_none() || operation.entry.sequence + MOST_LOCKS > last
+    };
     let mut traced: Vec<&mut Operation> = operations.iter_mut().filter(wanted).collect();
     let mut locks = Vec::new();
     for some in traced.chunks_mut(AT_ONCE / (4 * MAX_REPLICAS)) {
@@ -291,6 +297,11 @@ pub(super) fn judge(fabric: &Fabric, operations: &mut [Operation]) -> Result<()>
 }
 
 impl Operation {
+    /// The object that it wrote.
+    pub(super) fn own(&self) -> Object {
+        (self.object, self.class)
+    }
+
     /// The object that carries the key: an intent's is that of the value to come. `None` if the
     /// intent was not written whole.
     fn keyed(&self, fabric: &Fabric) -> Result<Option<Object>> {

@@ -1,6 +1,6 @@
 //! Freeing what a dead client's operations replaced, each object once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use artesian_bus::{GlobalAddr, Verb};
 use smallvec::SmallVec;
@@ -17,16 +17,16 @@ use crate::object::{self, Header, Kind, HEADER_BYTES};
 
 type Object = (PoolAddr, SizeClass);
 
-/// Frees the objects, and the pieces of those that are manifests, unless their bits are set:
-/// then the client had done so itself. Returns how many had not been freed.
+/// Frees what was replaced, given with what replaced it, and the pieces of manifests, unless their
+/// bits are set: then the client had done so itself. Returns how many had not been freed.
 pub(super) fn free(
     fabric: &Fabric,
     index: &mut dyn Index,
-    replaced: impl Iterator<Item = Object>,
+    replaced: impl Iterator<Item = (Object, Object)>,
 ) -> Result<usize> {
-    let mut objects: Vec<Object> = replaced.collect();
-    let pieces = pieces(fabric, index, &objects)?;
-    objects.extend(pieces);
+    let replaced: Vec<(Object, Object)> = replaced.collect();
+    let mut objects = pieces(fabric, index, &replaced)?;
+    objects.extend(replaced.iter().map(|(_, old)| *old));
     let geometry = Geometry::of(fabric.config());
     let mut words: BTreeMap<PoolAddr, u64> = BTreeMap::new();
     for (addr, class) in objects {
@@ -56,26 +56,39 @@ pub(super) fn free(
     Ok(freed)
 }
 
-/// The pieces that manifests among the objects name.
-fn pieces(fabric: &Fabric, index: &dyn Index, objects: &[Object]) -> Result<Vec<Object>> {
-    let mut heads = vec![[0; HEADER_BYTES]; objects.len()];
-    let reads = objects.iter().zip(&mut heads);
+/// The pieces of replaced manifests, except those that the manifests in their places go on with.
+fn pieces(
+    fabric: &Fabric,
+    index: &dyn Index,
+    replaced: &[(Object, Object)],
+) -> Result<Vec<Object>> {
+    let mut heads = vec![[0; HEADER_BYTES]; replaced.len()];
+    let reads = replaced.iter().zip(&mut heads);
     let reads =
-        reads.filter_map(|(object, into)| Some(Verb::read(fabric.copy(object.0, 0).ok()?, into)));
+        reads.filter_map(|((_, old), into)| Some(Verb::read(fabric.copy(old.0, 0).ok()?, into)));
     read_many(fabric, reads.collect())?;
     let mut pieces = Vec::new();
-    for (&(addr, class), head) in objects.iter().zip(&heads) {
-        let manifest = Header::decode(head, class).is_ok_and(|head| head.kind == Kind::Manifest);
-        if !manifest {
-            continue;
+    for (&(new, old), head) in replaced.iter().zip(&heads) {
+        if Header::decode(head, old.1).is_ok_and(|head| head.kind == Kind::Manifest) {
+            let kept = parts(fabric, index, new)?;
+            let parts = parts(fabric, index, old)?.into_iter();
+            pieces.extend(parts.filter(|part| !kept.contains(part)));
         }
-        let mut bytes = vec![0; class.bytes()];
-        fabric.read(addr, &mut bytes)?;
-        let Ok((_, _, value)) = object::parse(&bytes, class) else { continue };
-        let parts = index.parts(value).into_iter();
-        pieces.extend(parts.filter_map(|slot| Some((slot.addr(), slot.class()?))));
     }
     Ok(pieces)
+}
+
+/// The pieces of an object, if it is a manifest.
+fn parts(fabric: &Fabric, index: &dyn Index, (addr, class): Object) -> Result<HashSet<Object>> {
+    let mut bytes = vec![0; class.bytes()];
+    fabric.read(addr, &mut bytes)?;
+    Ok(match object::parse(&bytes, class) {
+        Ok((header, _, value)) if header.kind == Kind::Manifest => {
+            let parts = index.parts(value).into_iter();
+            parts.filter_map(|slot| Some((slot.addr(), slot.class()?))).collect()
+        }
+        _ => HashSet::new(),
+    })
 }
 
 /// Nobody is kept from reusing what the dead client had pinned.

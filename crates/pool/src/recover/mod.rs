@@ -102,7 +102,7 @@ fn recover_once(fabric: &Fabric, index: &mut dyn Index, dead: ClientId) -> Resul
     done.locks = evidence::release(fabric, &locks)?;
     let settled = now();
     let replaced = operations.iter().filter_map(|operation| match operation.fate {
-        evidence::Verdict::Won { replaced } => replaced,
+        evidence::Verdict::Won { replaced } => Some((operation.own(), replaced?)),
         _ => None,
     });
     done.freed = frees::free(fabric, index, replaced)?;

@@ -7,10 +7,12 @@ use crate::class::SizeClass;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
 use crate::index::{self, KeyHash};
-use crate::object::{word, Header, Kind, HEADER_BYTES};
+use crate::object::{self, Header, Kind, HEADER_BYTES};
 use crate::recover::{self, Places};
 use crate::slot::Slot;
 use crate::tree;
+
+use super::large::{Manifest, Piece};
 
 /// Objects that the hash index, its slots or their manifests refer to.
 pub struct InUse;
@@ -32,7 +34,8 @@ impl recover::Index for InUse {
     }
 
     fn parts(&self, manifest: &[u8]) -> Vec<Slot> {
-        manifest.chunks_exact(8).map(|bytes| Slot(word(bytes, 0))).collect()
+        let parts = Manifest::decode(manifest).map(|manifest| manifest.parts);
+        parts.unwrap_or_default().into_iter().map(|part| part.slot).collect()
     }
 }
 
@@ -53,20 +56,10 @@ fn look(fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool> {
         Kind::Value | Kind::Manifest | Kind::Deletion => {
             is_named(fabric, header.namespace, &key, addr)
         }
-        Kind::Chunk if key.len() == 9 => {
-            let (manifest, class) = (PoolAddr(word(&key, 0)), SizeClass(key[8]));
-            let known = manifest.0 < PoolAddr::LIMIT && (class.0 as usize) < SizeClass::COUNT;
-            if !known || fabric.copies(manifest).is_empty() {
-                return Ok(false);
-            }
-            match read_key(fabric, manifest, class)? {
-                Some((header, key)) if header.kind == Kind::Manifest => {
-                    is_named(fabric, header.namespace, &key, manifest)
-                }
-                _ => Ok(false),
-            }
-        }
-        Kind::Chunk => Ok(false),
+        Kind::Chunk => match Piece::hash_in(&key) {
+            Some(hash) => is_part(fabric, hash, addr),
+            None => Ok(false),
+        },
         Kind::Table => {
             Ok(index::is_index_memory(fabric, addr)? || cache::is_table_memory(fabric, addr)?)
         }
@@ -79,6 +72,27 @@ fn look(fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool> {
         // Blocks are searched after their owner's recovery, which ends its transactions.
         Kind::Intent => Ok(false),
     }
+}
+
+/// Whether the value of a key of `hash` has the piece at `addr`.
+fn is_part(fabric: &Fabric, hash: KeyHash, addr: PoolAddr) -> Result<bool> {
+    for at in index::candidates(fabric, hash)? {
+        let slot = Slot(fabric.read_word(fabric.primary(at)?)?);
+        let slot = slot.thawed().unwrap_or(slot);
+        let Some(class) = slot.class().filter(|_| slot.fingerprint() == hash.fingerprint()) else {
+            continue;
+        };
+        let mut bytes = vec![0; class.bytes()];
+        fabric.read(slot.addr(), &mut bytes)?;
+        let manifest = match object::parse(&bytes, class) {
+            Ok((header, _, value)) if header.kind == Kind::Manifest => Manifest::decode(value),
+            _ => continue,
+        };
+        if manifest.is_ok_and(|manifest| manifest.parts.iter().any(|p| p.slot.addr() == addr)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Header and key of the object; `None` if there is none.

@@ -10,7 +10,9 @@ mod find;
 mod get;
 pub(crate) mod image;
 mod intend;
+pub mod large;
 mod live;
+mod look;
 mod ops;
 mod play;
 mod scan;
@@ -29,6 +31,10 @@ pub use stats::Stats;
 
 /// Values up to this many bytes lie in one object with their key.
 pub const MAX_INLINE_BYTES: usize = 16 << 10;
+
+/// Keys that one call changes at a time at most: in common batches, with their insert locks held at
+/// the same time.
+pub const GROUP: usize = 64;
 
 /// Milliseconds of the clock by which values expire.
 #[inline]

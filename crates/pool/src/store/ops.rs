@@ -4,7 +4,7 @@ use super::change::{Change, Done, Rule};
 use super::find::Key;
 use super::now_ms;
 use crate::client::Client;
-use crate::error::{PoolError, Result};
+use crate::error::Result;
 use crate::object::{Kind, Op};
 
 /// When a value that is written goes away.
@@ -70,11 +70,13 @@ impl Client {
         self.stats.writes += 1;
         let key = Key::new(namespace, key)?;
         let expires_ms = self.expires_ms(namespace, expiry)?;
-        let limit = super::MAX_INLINE_BYTES;
-        if value.len() > limit {
-            return Err(PoolError::TooLarge { what: "value", size: value.len(), limit });
-        }
-        self.change(&key, &Change { rule, op, kind: Kind::Value, value, expires_ms })
+        let done = if value.len() > super::MAX_INLINE_BYTES {
+            self.store_large(&key, value, expires_ms, rule, op)
+        } else {
+            self.change_within(&key, &Change { rule, op, kind: Kind::Value, value, expires_ms })
+        };
+        self.settle_down()?;
+        done
     }
 
     /// When a value that is written now expires, in milliseconds of the bus's clock; 0 for never.

@@ -26,8 +26,14 @@ impl Client {
         let Some(room) = attempt.room.filter(|_| change.kind != Kind::Deletion) else {
             return Ok(());
         };
-        let new = room.class.bytes() as u64;
-        let old = replaces.and(old.class()).map_or(0, |class| class.bytes() as u64);
+        let mut new = room.class.bytes() as u64;
+        if change.kind == Kind::Manifest {
+            new = super::large::bytes_with_parts(room.class, change.value)?;
+        }
+        let mut old = replaces.and(old.class()).map_or(0, |class| class.bytes() as u64);
+        if let Some(header) = replaces.filter(|header| header.kind == Kind::Manifest) {
+            old += self.least_parts_bytes(header.value_len as usize);
+        }
         if new > old {
             self.spaces.admit(&self.fabric, key.namespace, new - old)?;
         }
@@ -115,6 +121,10 @@ impl Client {
             Kind::Deletion => 0,
             _ => room.class.bytes() as i64,
         };
+        let replaced = replaces.is_some_and(|header| header.kind == Kind::Manifest);
+        if replaced || change.kind == Kind::Manifest {
+            bytes += self.unlink_parts(change, old, replaced)?;
+        }
         if let Some(class) = old.logged_class().filter(|_| !old.addr().is_null()) {
             // Tombstones count for no namespace.
             if replaces.is_some() {

@@ -115,22 +115,28 @@ impl Client {
     /// left it wrong by what they kept back, at most a mebibyte each. For times when nobody changes
     /// the namespace.
     pub fn recount(&mut self, namespace: u16) -> Result<u64> {
-        let mut bytes = 0;
-        let mut cursor = Some(Cursor::START);
+        let (mut bytes, mut cursor) = (0, Some(Cursor::START));
         while let Some(at) = cursor {
+            let mut manifests = Vec::new();
             let count = |candidate: Candidate, header: &Header, _: &[u8]| {
                 if header.namespace == namespace {
-                    bytes += object_of(candidate.slot).class().map_or(0, |class| class.bytes());
+                    let object = object_of(candidate.slot);
+                    bytes += object.class().map_or(0, |class| class.bytes() as u64);
+                    manifests.extend((header.kind == Kind::Manifest).then_some(object));
                 }
             };
             cursor = self.scan_piece(at, false, count)?.next;
+            for object in manifests {
+                let manifest = self.read_manifest(object)?;
+                bytes += manifest.map_or(0, |manifest| manifest.parts_bytes());
+            }
             self.settle_down()?;
         }
         self.spaces.meter().flush(&self.fabric)?;
         let unknown = || PoolError::Invalid(format!("there is no namespace number {namespace}"));
         let space = self.spaces.get(namespace).ok_or_else(unknown)?;
-        namespace::recount(&self.fabric, space, bytes as u64)?;
-        Ok(bytes as u64)
+        namespace::recount(&self.fabric, space, bytes)?;
+        Ok(bytes)
     }
 
     /// Calls `f` for every key of a piece of the index; with `live`, not for expired ones.

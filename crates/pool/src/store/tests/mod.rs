@@ -2,6 +2,7 @@
 
 mod basic;
 mod costs;
+mod large;
 mod scan;
 mod spaces;
 mod threads;
