@@ -12,6 +12,7 @@ use artesian_pool::index::{self, BucketHeader};
 use artesian_pool::membership::Standing;
 use artesian_pool::object::{self, Header, Kind};
 use artesian_pool::slot::tag;
+use artesian_pool::store::large::{Manifest, Part};
 use artesian_pool::store::InUse;
 use artesian_pool::view::NodeState;
 use artesian_pool::{lifecycle, membership, namespace, tree};
@@ -258,8 +259,22 @@ impl Books {
         if value != matches!(header.kind, Kind::Value | Kind::Manifest) {
             return Err(format!("slot {at:?} ({slot:?}) names a {:?}", header.kind));
         }
-        object::parse(&bytes, class).map_err(|error| format!("slot {at:?} ({slot:?}): {error}"))?;
+        let parsed = object::parse(&bytes, class);
+        let (_, _, value) = parsed.map_err(|error| format!("slot {at:?} ({slot:?}): {error}"))?;
+        if header.kind == Kind::Manifest {
+            self.pieces(at, value)?;
+        }
         self.use_object(slot.addr(), class.0, format!("slot {at:?} ({slot:?})"))
+    }
+
+    fn pieces(&mut self, at: PoolAddr, manifest: &[u8]) -> Outcome<()> {
+        let manifest = Manifest::decode(manifest).map_err(text)?;
+        for (addr, class) in manifest.parts.iter().filter_map(Part::object) {
+            let bytes = self.same(addr, class.bytes() - object::LOG_BYTES, "piece")?;
+            object::parse(&bytes, class).map_err(|error| format!("piece {addr:?}: {error}"))?;
+            self.use_object(addr, class.0, format!("value in slot {at:?}"))?;
+        }
+        Ok(())
     }
 
     /// Every object of the block is in use or free, on all copies alike.

@@ -14,7 +14,7 @@ use artesian_pool::{ClientId, PoolConfig, Result};
 
 use crate::audit::audit;
 
-const BYTES: u64 = 6 << 20;
+const BYTES: u64 = 24 << 20;
 /// Ticks within which a dead client is recovered.
 const TICKS: u32 = 4_000;
 
@@ -62,11 +62,7 @@ impl Stage {
             // Half of them know where the key lies.
             let knows =
                 after.is_multiple_of(2) || client.get(self.namespace, b"key", &mut into).is_ok();
-            knows && {
-                let r = (case.work)(&mut client, self.namespace);
-                eprintln!("{r:?}");
-                r.is_ok()
-            }
+            knows && (case.work)(&mut client, self.namespace).is_ok()
         });
         let identity = Identity { pid: self.next_pid, started: 0 };
         self.memory.connect(900).fence(identity);
@@ -123,12 +119,10 @@ pub fn at_every_verb(case: &Case) {
         let mut stage = Stage::new(replicas);
         let (old, new) = ((case.old)(), (case.new)());
         let mut deaths = 0;
-        let started = std::time::Instant::now();
         let joins = stage.join_verbs();
         for after in joins.. {
             (case.before)(&mut stage.healthy, stage.namespace).unwrap();
             let done = stage.die(case, after, after as usize % 3);
-            eprintln!("{} {replicas} {after} {done:?} {:?}", case.name, started.elapsed());
             let values = stage.values(old.len());
             for (number, value) in values.iter().enumerate() {
                 let is_new = *value == new[number];
