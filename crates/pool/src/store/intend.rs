@@ -126,7 +126,9 @@ impl Client {
         self.stats.rounds.count(&rounds);
         let namespace = key.namespace;
         let bytes = grown(change, &value, seen.slot, header);
-        let placed = Placed { at: seen.at, held, intent, rooms: [room, value], namespace, bytes };
+        let pieces = header.is_some_and(|header| header.kind == Kind::Manifest);
+        let (at, rooms) = (seen.at, [room, value]);
+        let placed = Placed { at, held, intent, rooms, namespace, bytes, pieces };
         match outcome {
             Ok(()) if rounds[0].won() => Ok(placed),
             Ok(()) => {

@@ -50,6 +50,8 @@ pub(crate) struct Placed {
     pub namespace: u16,
     /// By how many bytes the namespace's use changes.
     pub bytes: i64,
+    /// The old value lies in pieces.
+    pub pieces: bool,
 }
 
 impl Client {
@@ -186,7 +188,7 @@ impl Client {
             }
             let [intent, value] = one.rooms;
             self.alloc.free(intent.addr, intent.class);
-            self.free_replaced(one);
+            self.free_replaced(one)?;
             self.alloc.complete(intent.sequence);
             self.alloc.complete(value.sequence);
         }
@@ -195,11 +197,16 @@ impl Client {
         Ok(())
     }
 
-    fn free_replaced(&mut self, one: &Placed) {
+    fn free_replaced(&mut self, one: &Placed) -> Result<()> {
         let old = one.intent.old;
+        if one.pieces {
+            let bytes = self.free_pieces(old, &[])?;
+            self.spaces.count(one.namespace, -(bytes as i64));
+        }
         if let Some(class) = old.logged_class().filter(|_| !old.addr().is_null()) {
             self.alloc.free(old.addr(), class);
         }
         self.spaces.count(one.namespace, one.bytes);
+        Ok(())
     }
 }

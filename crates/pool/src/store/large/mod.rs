@@ -99,18 +99,25 @@ impl Client {
             Kind::Manifest => Manifest::decode(change.value)?.parts,
             _ => Vec::new(),
         };
-        let mut bytes = parts_bytes(&new) as i64;
-        let manifest = if replaced { self.read_manifest(old)? } else { None };
-        let Some(manifest) = manifest else { return Ok(bytes) };
-        let mut kept: Vec<_> = new.iter().map(|part| part.slot.addr()).collect();
+        let bytes = parts_bytes(&new) as i64;
+        if !replaced {
+            return Ok(bytes);
+        }
+        Ok(bytes - self.free_pieces(old, &new)? as i64)
+    }
+
+    /// Gives up the pieces of the manifest in the slot `old` but those that are `kept`. Returns how
+    /// many bytes all its pieces take; if no copy of it can be read, nobody can tell any more.
+    pub(crate) fn free_pieces(&mut self, old: Slot, kept: &[Part]) -> Result<u64> {
+        let Some(manifest) = self.read_manifest(old)? else { return Ok(0) };
+        let mut kept: Vec<_> = kept.iter().map(|part| part.slot.addr()).collect();
         kept.sort_unstable();
         for (addr, class) in manifest.parts.iter().filter_map(Part::object) {
-            bytes -= class.bytes() as i64;
             if kept.binary_search(&addr).is_err() {
                 self.alloc.free(addr, class);
             }
         }
-        Ok(bytes)
+        Ok(manifest.parts_bytes())
     }
 
     /// About how many bytes the pieces take of a manifest of `len` bytes, at least.

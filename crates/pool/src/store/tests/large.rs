@@ -147,3 +147,20 @@ fn damage_of_one_copy_is_mended_by_another() {
     let error = client.get(0, b"key", &mut found).unwrap_err().to_string();
     assert!(error.contains("piece 2") && found.is_empty(), "{error}");
 }
+
+#[test]
+fn a_transaction_over_a_large_value_frees_its_pieces() {
+    let pool = TestPool::new(16 << 20, 2, 2);
+    let mut client = pool.client(1);
+    for _ in 0..4 {
+        client.put(0, b"one", &[1; 100_000], Never).unwrap();
+        client.put(0, b"two", &[2; 100_000], Never).unwrap();
+        let mut transaction = client.transaction();
+        transaction.put(0, b"one", b"small", Never).unwrap();
+        transaction.delete(0, b"two").unwrap();
+        transaction.commit().unwrap();
+        let used = client.usage(0).unwrap();
+        assert!(used < 256, "{used}");
+        assert_eq!(client.recount(0).unwrap(), used);
+    }
+}
