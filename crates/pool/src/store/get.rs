@@ -21,8 +21,8 @@ impl Version {
 }
 
 impl Client {
-    /// Calls `f` with the value of `key`; `None` if there is none. One in pieces is put together for
-    /// it: [`Client::get_into`] and [`Client::get_to`] do without that copy.
+    /// Calls `f` with the value of `key`; `None` if there is none. One in pieces is put together
+    /// for it: [`Client::get_into`] and [`Client::get_to`] do without that copy.
     pub fn get_with<R>(
         &mut self,
         namespace: u16,
