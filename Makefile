@@ -102,6 +102,11 @@ format: $(VENV)/.dev  ## reformat Python and Rust
 
 bench-engine bench-setup-peers: $(VENV)/.test-model
 
+bench-pool: $(VENV)/.native $(VENV)/.dev  ## the memory pool beside redis and memcached
+	@$(call requirements,bench) | $(BIN)/pip install --quiet -r /dev/stdin
+	@cargo build --release --locked --quiet -p artesian-pool --example pool_load
+	@$(BIN)/python benchmarks/pool.py $(ARGS)
+
 bench-%: $(VENV)/.native $(VENV)/.dev $(VENV)/.model  ## run benchmarks/NAME.py
 	@$(BIN)/python benchmarks/$(subst -,_,$*).py $(ARGS)
 

@@ -45,6 +45,7 @@ impl Costs {
         let mean = |sum: u64| (sum as f64 / count as f64 * 1000.0).round() / 1000.0;
         Some(json!({
             "sampled": count,
+            "mean_ns": self.latencies_ns.mean(),
             "p50_ns": self.latencies_ns.value_at_quantile(0.5),
             "p99_ns": self.latencies_ns.value_at_quantile(0.99),
             "max_ns": self.latencies_ns.max(),

@@ -5,10 +5,15 @@
 //! pool_load create --pool NAME [--nodes 1] [--replicas 1] [--node-mib 512]
 //! pool_load fill   --pool NAME --keys N --value-bytes N
 //! pool_load run    --pool NAME --workload a..f --keys N --value-bytes N --start NS --seconds S
+//! pool_load kill     --pool NAME --node N
+//! pool_load recovery --pool NAME --updates N --value-bytes N
+//! pool_load memcpy   --pool - --keys N --value-bytes N --seconds S
 //! pool_load remove --pool NAME
 //! ```
 
+mod bandwidth;
 mod costs;
+mod recovery;
 mod run;
 mod setup;
 mod workload;
@@ -26,6 +31,10 @@ fn main() -> Result<(), Error> {
         "create" => setup::create(&pool, args)?,
         "fill" => setup::fill(&pool, args)?,
         "run" => run::run(&pool, args)?,
+        "kill" => setup::kill(&pool, args)?,
+        "recovery" => recovery::recovery(&pool, args)?,
+        "victim" => recovery::victim(&pool, args)?,
+        "memcpy" => bandwidth::memcpy(args)?,
         "remove" => setup::remove(&pool)?,
         other => return Err(format!("unknown command {other:?}").into()),
     };

@@ -11,8 +11,9 @@ use crate::setup::join;
 use crate::workload::{key, Kind, Workload};
 use crate::Error;
 
-/// One operation of so many is timed and its verbs counted; of large values every one.
-const EVERY: u64 = 16;
+/// One operation of so many is timed and its verbs counted; of large values every one. Not a
+/// power of two, which would always or never meet what is done once in so many operations.
+const EVERY: u64 = 17;
 const LARGE: usize = 16 << 10;
 /// How often the lease is looked after.
 const TICK_NS: u64 = 200_000_000;
@@ -23,6 +24,7 @@ struct Runner {
     value: Vec<u8>,
     into: Vec<u8>,
     misses: u64,
+    every: u64,
 }
 
 /// Works from now on, and counts from `--start` (nanoseconds of the monotonic clock) on for
@@ -37,11 +39,13 @@ pub fn run(pool: &str, mut args: Arguments) -> Result<Value, Error> {
     let clients: u64 = args.opt_value_from_str("--clients")?.unwrap_or(1);
     let delay_ns: u64 = args.opt_value_from_str("--delay-ns")?.unwrap_or(0);
     let cache_mib: usize = args.opt_value_from_str("--cache-mib")?.unwrap_or(16);
+    let every = if value_bytes >= LARGE { 1 } else { EVERY };
+    let every: u64 = args.opt_value_from_str("--every")?.unwrap_or(every);
     let workload = Workload::new(&letter, keys, me, clients).ok_or("workloads are a to f")?;
     let client = join(pool, delay_ns, cache_mib)?;
     let start = start.unwrap_or_else(|| client.fabric().verbs().now_ns() + 500_000_000);
     let value = (0..value_bytes).map(|at| at as u8).collect();
-    let mut runner = Runner { client, workload, value, into: Vec::new(), misses: 0 };
+    let mut runner = Runner { client, workload, value, into: Vec::new(), misses: 0, every };
     runner.work(start)?;
     let counted = runner.count(start, (seconds * 1e9) as u64)?;
     runner.client.leave()?;
@@ -67,7 +71,7 @@ impl Runner {
     }
 
     fn count(&mut self, start: u64, ns: u64) -> Result<Value, Error> {
-        let every = if self.value.len() >= LARGE { 1 } else { EVERY };
+        let every = self.every;
         let mut costs = Kind::ALL.map(|_| Costs::new());
         let (mut done, mut ticked, mut now) = (0_u64, start, start);
         self.misses = 0;

@@ -1,7 +1,7 @@
 //! Making, filling and removing a pool.
 
 use artesian_bus::shm::ShmNodes;
-use artesian_bus::NodeId;
+use artesian_bus::{NodeId, Verbs};
 use artesian_pool::client::Client;
 use artesian_pool::store::Expiry;
 use artesian_pool::{lifecycle, PoolConfig};
@@ -29,6 +29,15 @@ pub fn create(pool: &str, mut args: Arguments) -> Result<Value, Error> {
 /// Removes the pool if there is one.
 pub fn remove(pool: &str) -> Result<Value, Error> {
     Ok(json!({ "removed": ShmNodes::open(pool)?.remove()? }))
+}
+
+/// Declares a memory node dead.
+pub fn kill(pool: &str, mut args: Arguments) -> Result<Value, Error> {
+    let node: u16 = args.value_from_str("--node")?;
+    let shm = ShmNodes::open(pool)?;
+    let at = shm.connect().now_ns();
+    shm.kill_node(NodeId(node))?;
+    Ok(json!({ "killed_at_ns": at }))
 }
 
 /// A client of the pool with a modelled delay of every batch; 0 for none.
