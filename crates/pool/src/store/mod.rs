@@ -4,6 +4,7 @@
 //! object. A change: the new object is written while the slot is looked up, then a SNAPSHOT round
 //! puts it in place. Who replaced an object frees it.
 
+mod atomic;
 mod attempt;
 mod change;
 mod find;

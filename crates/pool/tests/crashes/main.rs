@@ -52,6 +52,44 @@ const LARGE: Case = Case {
 const LARGE_INSERT: Case =
     Case { name: "large insert", work: LARGE.work, new: LARGE.new, ..INSERT };
 
+const INCREMENT: Case = Case {
+    name: "increment",
+    work: |client, namespace| client.increment(namespace, b"key", 5).map(drop),
+    before: |client, namespace| client.put(namespace, b"key", &7_u64.to_le_bytes(), Never),
+    old: || vec![Some(7_u64.to_le_bytes().to_vec())],
+    new: || vec![Some(12_u64.to_le_bytes().to_vec())],
+};
+
+const COUNT: Case = Case {
+    name: "increment from nothing",
+    before: INSERT.before,
+    old: INSERT.old,
+    new: || vec![Some(5_u64.to_le_bytes().to_vec())],
+    ..INCREMENT
+};
+
+fn compare_and_set(client: &mut Client, namespace: u16) -> Result<()> {
+    let version = client.version(namespace, b"key")?;
+    client.compare_and_set(namespace, b"key", version, b"new", Never).map(drop)
+}
+
+const COMPARE: Case = Case { name: "compare and set", work: compare_and_set, ..PUT };
+
+/// The pieces of the old value go on in the new one.
+const APPEND: Case = Case {
+    name: "append",
+    work: |client, namespace| client.append(namespace, b"key", &[3; 9_000]).map(drop),
+    new: || vec![Some([large(1), vec![3; 9_000]].concat())],
+    ..PUT
+};
+
+#[test]
+fn of_values_that_depend_on_the_old_ones() {
+    for case in [INCREMENT, COUNT, COMPARE, APPEND] {
+        at_every_verb(&case);
+    }
+}
+
 #[test]
 fn of_one_key() {
     for case in [PUT, INSERT, DELETE] {

@@ -18,6 +18,7 @@ use crate::class::SizeClass;
 use crate::client::Client;
 use crate::error::{PoolError, Result};
 use crate::object::{object_bytes, Kind, Op};
+use crate::rtx::Wait;
 use crate::slot::Slot;
 use manifest::parts_bytes;
 
@@ -38,13 +39,7 @@ impl Client {
         op: Op,
     ) -> Result<Done> {
         let piece = self.piece_len();
-        let most = self.alloc.max_object_bytes();
-        let fits = |bytes| object_bytes(key.bytes.len(), Manifest::encoded_bytes(bytes, piece));
-        if value.len() > MAX_VALUE_BYTES || fits(value.len()) > most {
-            let limit = (most - fits(0)) / 16 * piece;
-            let limit = limit.min(MAX_VALUE_BYTES);
-            return Err(PoolError::TooLarge { what: "value", size: value.len(), limit });
-        }
+        self.check_len(key, value.len())?;
         // Better to look before than to write for nothing.
         let refuses = match rule {
             Rule::Absent => self.read_live(key)?.is_some(),
@@ -59,6 +54,51 @@ impl Client {
         self.write_parts(key, value, fresh, &mut manifest.parts)?;
         let change = Change { rule, op, kind: Kind::Manifest, value: &[], expires_ms };
         self.link(key, &manifest, 0, &change)
+    }
+
+    /// Refuses values whose manifests do not fit an object.
+    fn check_len(&self, key: &Key<'_>, size: usize) -> Result<()> {
+        let (piece, most) = (self.piece_len(), self.alloc.max_object_bytes());
+        let object = |size| object_bytes(key.bytes.len(), Manifest::encoded_bytes(size, piece));
+        if size <= MAX_VALUE_BYTES && object(size) <= most {
+            return Ok(());
+        }
+        let parts = (most - object(0)) / (object(1) - object(0));
+        let limit = MAX_VALUE_BYTES.min(parts * piece);
+        Err(PoolError::TooLarge { what: "value", size, limit })
+    }
+
+    /// Puts `bytes` behind a value in pieces, for [`Client::depending`].
+    #[cold]
+    pub(super) fn append_large(
+        &mut self,
+        key: &Key<'_>,
+        object: &Object,
+        bytes: &[u8],
+        wait: &mut Wait,
+    ) -> Result<Option<usize>> {
+        let old = self.manifest_of(key, object)?;
+        if old.piece != self.piece_len() {
+            return Err(PoolError::Corrupt("manifest: pieces of another pool's length".into()));
+        }
+        let len = old.bytes + bytes.len();
+        self.check_len(key, len)?;
+        // The last piece is written anew unless it is full.
+        let full = old.bytes / old.piece;
+        let mut tail = vec![0; old.bytes - full * old.piece];
+        self.read_range(key, &old, full * old.piece, &mut tail)?;
+        tail.extend_from_slice(bytes);
+        let parts = old.parts[..full].to_vec();
+        let mut manifest = Manifest { bytes: len, piece: old.piece, parts };
+        if let Err(error) = self.write_parts(key, &tail, false, &mut manifest.parts) {
+            return self.exchanged(Err(error), wait).map(|_| None);
+        }
+        let rule = Rule::Exactly(object.slot());
+        let (op, kind) = (Op::Conditional, Kind::Manifest);
+        let expires_ms = object.header.expires_ms;
+        let change = Change { rule, op, kind, value: &[], expires_ms };
+        let outcome = self.link(key, &manifest, full, &change);
+        Ok(self.exchanged(outcome, wait)?.map(|_| len))
     }
 
     /// Puts a manifest in place, whose pieces from `first` on are new.

@@ -1,5 +1,6 @@
 //! The store against a map, its costs, and its behaviour under concurrency.
 
+mod atomic;
 mod basic;
 mod costs;
 mod large;
