@@ -151,8 +151,8 @@ impl Client {
         outcome
     }
 
-    /// Replaces the object in `old` (`None`: no value). Returns the operation's number; `None` after
-    /// a pause if something else was there.
+    /// Replaces the object in `old` (`None`: no value). Returns the operation's number; `None`
+    /// after a pause if something else was there.
     pub(super) fn exchange(
         &mut self,
         key: &Key<'_>,
