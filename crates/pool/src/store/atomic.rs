@@ -17,6 +17,9 @@ use crate::object::{Kind, LogEntry, Op};
 use crate::rtx::Wait;
 use crate::slot::Slot;
 
+/// What came of a try; `None`: look again.
+type Tried<R> = Result<Option<R>>;
+
 /// What shall become of a key.
 #[derive(Clone, Copy)]
 pub(super) enum Next<'a> {
@@ -77,8 +80,8 @@ impl Client {
         })
     }
 
-    /// Adds `by` to the value of `key`, an integer of 8 bytes, little-endian; returns the sum. A key
-    /// without value counts as 0; one that has a value keeps its time to live.
+    /// Adds `by` to the value of `key`, an integer of 8 bytes, little-endian; returns the sum. A
+    /// key without value counts as 0; one that has a value keeps its time to live.
     pub fn increment(&mut self, namespace: u16, key: &[u8], by: i64) -> Result<i64> {
         let fresh_ms = self.expires_ms(namespace, Expiry::Default)?;
         self.depending(namespace, key, |client, key, object, wait| {
@@ -131,7 +134,7 @@ impl Client {
         &mut self,
         namespace: u16,
         key: &[u8],
-        mut change: impl FnMut(&mut Client, &Key<'_>, Option<&Object>, &mut Wait) -> Result<Option<R>>,
+        mut change: impl FnMut(&mut Client, &Key<'_>, Option<&Object>, &mut Wait) -> Tried<R>,
     ) -> Result<R> {
         let key = Key::new(namespace, key)?;
         self.stats.writes += 1;
