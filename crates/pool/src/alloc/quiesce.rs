@@ -34,7 +34,7 @@ const BLOCKS: usize = 32;
 const BITMAPS: usize = 8 << 10;
 /// Waits for the grace period in [`Allocator::make_room`]; most are of about a millisecond.
 const WAITS: u32 = 48;
-/// How often work is begun anew because the membership changed.
+/// How often a report is written anew because the epoch has moved on meanwhile.
 const ATTEMPTS: u32 = 16;
 
 /// When the next turn is due, and what was reported.

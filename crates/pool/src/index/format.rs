@@ -10,7 +10,7 @@ use crate::address::{ClientId, PoolAddr};
 use crate::alloc::{Allocation, Allocator};
 use crate::config::meta;
 use crate::error::Result;
-use crate::fabric::Fabric;
+use crate::fabric::{steadily, Fabric};
 use crate::object::{log_addr, object_bytes, Header, Kind, LogEntry, Op};
 
 /// A directory for objects of 64 bytes takes this share of the pool at most.
@@ -18,33 +18,52 @@ const DIRECTORY_SHARE: u64 = 256;
 
 /// Makes the index, unless there is one already. Safe to call by many clients at once.
 pub fn format(fabric: &Fabric, alloc: &mut Allocator) -> Result<()> {
-    if read_root(fabric)?.is_some() {
-        return Ok(());
-    }
-    lock_structure(fabric)?;
-    let outcome = match read_root(fabric) {
-        Ok(None) => make(fabric, alloc),
-        Ok(Some(_)) => Ok(()),
-        Err(error) => Err(error),
-    };
-    unlock_structure(fabric)?;
-    outcome
+    steadily(|| {
+        if read_root(fabric)?.is_some() {
+            return Ok(());
+        }
+        lock_structure(fabric)?;
+        let outcome = match read_root(fabric) {
+            Ok(None) => make(fabric, alloc),
+            Ok(Some(_)) => Ok(()),
+            Err(error) => Err(error),
+        };
+        unlock_structure(fabric)?;
+        outcome
+    })
 }
 
 fn make(fabric: &Fabric, alloc: &mut Allocator) -> Result<()> {
     let max_depth = max_depth(fabric, alloc);
     let table = new_object(fabric, alloc, SUBTABLE_BYTES)?;
+    let directory = match new_object(fabric, alloc, directory_bytes(max_depth)) {
+        Ok(directory) => directory,
+        Err(error) => {
+            alloc.recycle(table);
+            return Err(error);
+        }
+    };
+    let root = Root { directory: directory.addr, depth: 0, max_depth };
+    let outcome = publish(fabric, root, table.addr);
+    // The view may have changed before the root was written or after that.
+    if outcome.is_ok() || steadily(|| read_root(fabric))? == Some(root) {
+        alloc.complete(table.sequence);
+        alloc.complete(directory.sequence);
+        return Ok(());
+    }
+    alloc.recycle(table);
+    alloc.recycle(directory);
+    outcome
+}
+
+/// Writes subtable and directory, then the root.
+fn publish(fabric: &Fabric, root: Root, table: PoolAddr) -> Result<()> {
     let mut image = vec![0; (layout::BUCKETS * layout::BUCKET) as usize];
     write_headers(&mut image, 0, 0);
-    fabric.write_all(layout::bucket_addr(table.addr, 0), &image)?;
-    let directory = new_object(fabric, alloc, directory_bytes(max_depth))?;
-    let root = Root { directory: directory.addr, depth: 0, max_depth };
-    let entry = Entry { table: table.addr, depth: 0 };
+    fabric.write_all(layout::bucket_addr(table, 0), &image)?;
+    let entry = Entry { table, depth: 0 };
     fabric.write_all(root.entry(0), &entry.word().to_le_bytes())?;
-    write_meta(fabric, meta::INDEX_ROOT, &root.word().to_le_bytes())?;
-    alloc.complete(table.sequence);
-    alloc.complete(directory.sequence);
-    Ok(())
+    write_meta(fabric, meta::INDEX_ROOT, &root.word().to_le_bytes())
 }
 
 /// Bytes of the object of a directory of that depth.

@@ -48,6 +48,7 @@ pub fn agreed_config(verbs: &dyn Verbs) -> Result<PoolConfig> {
     let mut first_error = None;
     for (node, _) in verbs.nodes() {
         match (read_header(verbs, node), agreed) {
+            (Err(PoolError::Bus(BusError::NodeLost(_))), _) => {}
             (Err(error), _) => first_error = first_error.or(Some(error)),
             (Ok(config), None) => agreed = Some((node, config)),
             (Ok(config), Some((other, known))) if config.pool_id != known.pool_id => {
@@ -79,7 +80,10 @@ pub(super) fn steady_view(verbs: &dyn Verbs, config: &PoolConfig) -> Result<View
 fn refuse_unformatted(verbs: &dyn Verbs, view: &View) -> Result<()> {
     for (node, _) in verbs.nodes() {
         if view.nodes.get(node.0 as usize) == Some(&NodeState::Live) {
-            read_header(verbs, node)?;
+            match read_header(verbs, node) {
+                Ok(_) | Err(PoolError::Bus(BusError::NodeLost(_))) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(())

@@ -25,6 +25,11 @@ pub fn leave(fabric: Fabric) -> Result<()> {
 }
 
 fn give_back_place(fabric: &Fabric, live: u64, free: u64) -> Result<()> {
+    // As long as the first copy says live, the place is nobody else's.
+    let found = fabric.read_word(fabric.client_record(fabric.me().index, record::STATE)[0])?;
+    if found != live {
+        return judge(fabric, found);
+    }
     let copies = fabric.client_record(fabric.me().index, 0);
     let idle = u64::MAX.to_le_bytes();
     let free_bytes = free.to_le_bytes();
@@ -36,8 +41,18 @@ fn give_back_place(fabric: &Fabric, live: u64, free: u64) -> Result<()> {
         fabric.batch(&mut batch)?;
     }
     let found = fabric.cas(copies[0].add(record::STATE), live, free)?;
-    if found == live || found == free {
+    if found == live {
         return Ok(());
     }
-    Err(PoolError::Invalid(format!("{:?} was declared dead before it left", fabric.me())))
+    judge(fabric, found)
+}
+
+/// The place is not this client's any more: it was given back, before the view changed, and may
+/// have been taken by somebody else since; or the client was declared dead.
+fn judge(fabric: &Fabric, found: u64) -> Result<()> {
+    let (state, client) = record::split(found);
+    if state == record::FREE || client != fabric.me() {
+        return Ok(());
+    }
+    Err(PoolError::Invalid(format!("{client:?} was declared dead before it left")))
 }

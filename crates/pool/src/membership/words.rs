@@ -61,24 +61,29 @@ pub(crate) fn write(fabric: &Fabric, offset: u64, value: u64) -> Result<()> {
 /// Swaps a word of which the first reachable copy decides; returns what that one was. The others
 /// are brought to `expected` first, so that they are never more than one change behind.
 pub(crate) fn swap(fabric: &Fabric, offset: u64, expected: u64, desired: u64) -> Result<u64> {
-    let copies = values(fabric, offset)?;
-    if copies[0].1 != expected {
-        return Ok(copies[0].1);
-    }
-    for &(at, value) in &copies[1..] {
-        if value != expected {
-            post(fabric, &mut [Verb::cas(at, value, expected)])?;
+    for _ in 0..=META_REPLICAS {
+        let copies = values(fabric, offset)?;
+        if copies[0].1 != expected {
+            return Ok(copies[0].1);
         }
-    }
-    let mut first = [Verb::cas(copies[0].0, expected, desired)];
-    post(fabric, &mut first)?;
-    let found = first[0].found();
-    if found == expected {
-        let mut others: SmallVec<[Verb<'_>; META_REPLICAS]> =
-            copies[1..].iter().map(|&(at, _)| Verb::cas(at, expected, desired)).collect();
-        if !others.is_empty() {
-            post(fabric, &mut others)?;
+        for &(at, value) in &copies[1..] {
+            if value != expected {
+                post(fabric, &mut [Verb::cas(at, value, expected)])?;
+            }
         }
+        let mut first = [Verb::cas(copies[0].0, expected, desired)];
+        if !post(fabric, &mut first)? {
+            continue; // lost just now: the next copy decides
+        }
+        let found = first[0].found();
+        if found == expected {
+            let mut others: SmallVec<[Verb<'_>; META_REPLICAS]> =
+                copies[1..].iter().map(|&(at, _)| Verb::cas(at, expected, desired)).collect();
+            if !others.is_empty() {
+                post(fabric, &mut others)?;
+            }
+        }
+        return Ok(found);
     }
-    Ok(found)
+    Err(none_left())
 }

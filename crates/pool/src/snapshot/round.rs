@@ -116,8 +116,8 @@ pub struct Round {
     /// The log entry was written as [`crate::object::proposed_bytes`] of this slot and old value:
     /// saves the round trip for it when the slot has no copies.
     pub proposed: bool,
-    /// A lock to give back. What it guards can have changed if the view did: such a round is not
-    /// begun again, it counts as lost.
+    /// A lock to give back. What it guards can have changed if the view did: then nothing is
+    /// proposed again.
     pub unlock: Option<Unlock>,
     /// Hints to leave beside the slot.
     pub rider: Option<Rider>,
@@ -141,6 +141,13 @@ pub struct Round {
     pub(super) filling: bool,
     pub(super) helping: bool,
     pub(super) lost: bool,
+    /// The view changed under this client's lock: nothing is proposed again, but what was proposed
+    /// already is brought to its end.
+    pub(super) finishing: bool,
+    /// After a change of the view: the own log entry was not clear.
+    pub(super) entered: bool,
+    /// The primary has been seen to hold `new`: only the log entry may be missing.
+    pub(super) seen_new: bool,
     pub(super) polls: u32,
     pub(super) cursor: Slot,
     pub(super) helps: u32,
@@ -178,6 +185,9 @@ impl Round {
             filling: false,
             helping: false,
             lost: false,
+            finishing: false,
+            entered: false,
+            seen_new: false,
             polls: 0,
             cursor: Slot::EMPTY,
             helps: 0,

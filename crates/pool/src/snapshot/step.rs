@@ -85,6 +85,7 @@ impl Round {
     fn start(&mut self, fabric: &Fabric) {
         self.polls = 0;
         (self.helping, self.lost, self.filling) = (self.helper, false, false);
+        self.seen_new = false;
         (self.known, self.rule, self.cursor) = (0, Rule::Single, Slot::EMPTY);
         self.winner = if self.helper { 0 } else { self.new.0 };
         if self.helper {
@@ -183,7 +184,7 @@ impl Round {
             Phase::Check => self.checked(seen)?,
             Phase::Fill => self.filled(found),
             Phase::Fix => self.go_log(),
-            Phase::Log => self.phase = Phase::Swap,
+            Phase::Log => self.go_swap(),
             Phase::LogSwap => self.swapped(found[self.logs.len()]),
             Phase::Swap => self.swapped(found[0]),
             Phase::Wait => self.waited(seen),
@@ -231,7 +232,19 @@ impl Round {
         } else {
             Slot(self.winner).log().is_none()
         };
-        self.phase = if none { Phase::Swap } else { Phase::Log };
+        if none {
+            self.go_swap();
+        } else {
+            self.phase = Phase::Log;
+        }
+    }
+
+    fn go_swap(&mut self) {
+        if self.seen_new {
+            self.end(Some(self.rule), self.current);
+        } else {
+            self.phase = Phase::Swap;
+        }
     }
 
     fn looked_at(&mut self) {
@@ -244,6 +257,7 @@ impl Round {
     fn go_help(&mut self) {
         match rules::help(self.held(), self.old.0) {
             Help::Nothing if self.helper => self.phase = Phase::Done,
+            Help::Nothing if self.finishing => self.end(None, self.old),
             Help::Nothing => self.phase = Phase::Wait,
             Help::Fill(value) => {
                 (self.filling, self.winner, self.phase) = (true, value, Phase::Check);
@@ -304,7 +318,7 @@ impl Round {
     fn swapped(&mut self, found: u64) {
         let swapped = found == self.old.0;
         let current = if swapped { Slot(self.winner) } else { Slot(found) };
-        if self.helper || self.lost {
+        if self.helper || self.lost || self.winner != self.new.0 {
             self.helps += u32::from(swapped);
             if self.helper {
                 (self.current, self.phase) = (current, Phase::Done);
@@ -361,28 +375,36 @@ impl Round {
     fn look_again(&mut self, fabric: &Fabric, seen: Slot) -> Result<()> {
         (self.lost, self.known, self.rule) = (false, 0, Rule::Helped);
         (self.helping, self.current) = (false, seen);
-        let entered = self.entry_at.is_some() && self.entry[..16] != NOTHING;
-        if seen == self.new {
-            // The change of the view may have come before the log entry.
-            self.winner = self.new.0;
-            self.go_log();
+        self.entered = self.entry_at.is_some() && self.entry[..16] != NOTHING;
+        if seen == self.new || self.seen_new {
+            self.go_record();
         } else if seen == self.old && self.decided_here() {
             self.logs = fabric.copies(self.log);
             (self.proposed, self.phase) = (false, Phase::Erase);
         } else if seen == self.old {
             self.begin_again();
-        } else if entered {
-            self.walk_to(Some(seen))?;
-        } else {
+        } else if self.log.is_null() {
             self.end(None, seen);
+        } else {
+            // Even with a clear log entry: if the primary is lost while all backups hold the new
+            // value, that has won, and others may have replaced it since.
+            self.walk_to(Some(seen))?;
         }
         Ok(())
     }
 
-    /// Nothing has happened; under a lock, that may be somebody else's by now.
+    /// The new value has won, but its log entry may be clear: others walk over it. The slot may
+    /// change again before that is written.
+    fn go_record(&mut self) {
+        (self.winner, self.seen_new) = (self.new.0, true);
+        self.go_log();
+    }
+
+    /// The primary has not changed. A lock may be somebody else's by now, so that under one nothing
+    /// may be proposed again; but what stands on the backups may still win, through any helper.
     fn begin_again(&mut self) {
         if self.unlock.is_some() {
-            self.end(None, self.old);
+            (self.finishing, self.helping, self.phase) = (true, true, Phase::Look);
         } else {
             self.phase = Phase::Start;
         }
@@ -397,11 +419,14 @@ impl Round {
     /// tells if the own one was among them.
     fn walk_to(&mut self, before: Option<Slot>) -> Result<()> {
         match before {
-            Some(value) if is_from(value, self.new) => self.end(Some(Rule::Helped), self.current),
+            Some(value) if is_from(value, self.new) => self.go_record(),
             Some(value) if is_from(value, self.old) => self.end(None, self.current),
             Some(value) if value.trail().is_some() && value != self.cursor => {
                 (self.cursor, self.phase) = (value, Phase::Walk);
             }
+            // Some other value came through a change of the view without a log entry: it cannot
+            // have come after the own one, which would be decided.
+            _ if !self.entered => self.end(None, self.current),
             _ => {
                 let (slot, new) = (self.slot, self.new);
                 return Err(PoolError::Lost(format!(

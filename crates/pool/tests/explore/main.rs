@@ -118,7 +118,6 @@ troubles! {
     splitters: Splitters, 100, false;
     freezes: Freezes, 100, false;
     repairers: Repairers, 100, false;
-    #[ignore = "not yet: nodes that are lost"]
     nodes: Nodes, 100, false;
     #[ignore = "not yet: nodes that are lost"]
     masters: Masters, 100, false;
