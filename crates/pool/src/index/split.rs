@@ -26,7 +26,7 @@ use crate::address::{ClientId, PoolAddr};
 use crate::alloc::Allocator;
 use crate::config::meta;
 use crate::error::{PoolError, Result};
-use crate::fabric::Fabric;
+use crate::fabric::{steadily, Fabric};
 use crate::membership::{standing, Standing};
 use crate::object::word;
 use crate::rtx::Wait;
@@ -119,9 +119,17 @@ fn split_locked(fabric: &Fabric, alloc: &mut Allocator, place: Place, hash: KeyH
     let room = new_object(fabric, alloc, SUBTABLE_BYTES)?;
     let (depth, suffix) = (entry.depth, hash.suffix(entry.depth));
     let plan = Plan { old: entry.table, new: room.addr, depth, suffix };
+    // The first copy decides whether there is a plan. It comes before the others, so that none is
+    // left on them of which nobody knows.
+    let at = meta_word(fabric, meta::INDEX_SPLIT)?;
+    let recorded = fabric.batch(&mut [Verb::write(at, &plan.encode())]);
+    if recorded.is_err() && steadily(|| Plan::read(fabric))? != Some(plan) {
+        alloc.recycle(room);
+        return recorded;
+    }
     // From here on the room is the plan's, whoever finishes it.
     alloc.complete(room.sequence);
-    write_meta(fabric, meta::INDEX_SPLIT, &plan.encode())?;
+    recorded?;
     finish(fabric)
 }
 
@@ -171,6 +179,8 @@ fn root(fabric: &Fabric) -> Result<Root> {
 }
 
 fn carry_out(fabric: &Fabric, plan: &Plan) -> Result<()> {
+    // The plan must outlive its first copy before it has effects.
+    write_meta(fabric, meta::INDEX_SPLIT, &plan.encode())?;
     let mut root = root(fabric)?;
     if root.depth == plan.depth {
         root = double(fabric, root)?;
