@@ -281,6 +281,77 @@ class Tree:
         """Bytes of nodes and values in one copy, as far as the clients have told."""
     def __contains__(self, key: bytes | str) -> bool: ...
 
+class Cache:
+    """Keys and values of a namespace that evicts; see `artesian.pool.Cache`."""
+
+    def __new__(
+        cls,
+        handle: PoolHandle,
+        name: str,
+        *,
+        max_bytes: int,
+        max_keys: int,
+        algorithms: list[str],
+        adaptive: bool,
+        sample: int,
+        history: int,
+        ttl: float | None = None,
+    ) -> Self: ...
+    def is_busy(self) -> bool:
+        """Whether an operation would have to wait for another thread's."""
+    @overload
+    def get(self, key: bytes | str) -> bytes | None: ...
+    @overload
+    def get(self, key: bytes | str, default: T) -> bytes | T:
+        """The value of `key`, or `default`. Counts as a use of it."""
+    def put(self, key: bytes | str, value: Bytes, *, ttl: float | None = None) -> None:
+        """Gives `key` this value, whatever it had. If there is no room, something else goes.
+
+        It is gone after `ttl` seconds; after those of the namespace if None, never if infinite.
+        """
+    def delete(self, key: bytes | str) -> bool:
+        """Takes the value of `key` away; whether there was one."""
+    def touch(self, key: bytes | str) -> bool:
+        """Counts a use of `key` without reading its value; whether it has one."""
+    def counts(self) -> dict[str, Any]:
+        """The fields of `artesian.pool.CacheStats`."""
+    def __contains__(self, key: bytes | str) -> bool: ...
+
+class Transaction:
+    """Reads and writes that happen together; see `artesian.pool.Transaction`."""
+
+    def __new__(cls, handle: PoolHandle) -> Self: ...
+    @overload
+    def get(self, store: Store, key: bytes | str) -> bytes | None: ...
+    @overload
+    def get(self, store: Store, key: bytes | str, default: T) -> bytes | T:
+        """The value of `key` in `store`, or `default`; sees this transaction's own writes."""
+    def put(
+        self, store: Store, key: bytes | str, value: Bytes, *, ttl: float | None = None
+    ) -> None:
+        """`key` has this value in `store` once the transaction is committed."""
+    def delete(self, store: Store, key: bytes | str) -> None:
+        """`key` has no value in `store` once the transaction is committed."""
+    def commit(self) -> None:
+        """Makes all writes visible at once.
+
+        Raises `ConflictError` if others changed what was read or is to be written: nothing has
+        happened then.
+        """
+    def abort(self) -> None:
+        """Forgets everything."""
+    @property
+    def is_over(self) -> bool: ...
+
+def save_pool(handle: PoolHandle, path: str, frozen: bool) -> dict[str, Any]:
+    """Saves all stores of the pool to a file: the fields of `artesian.pool.Snapshot`."""
+
+def load_pool(handle: PoolHandle, path: str) -> dict[str, Any]:
+    """Restores a file into the pool: the fields of `artesian.pool.Snapshot`."""
+
+def verify_snapshot(path: str) -> dict[str, Any]:
+    """Reads a whole file and checks everything in it: the fields of `artesian.pool.Snapshot`."""
+
 def check_pool(handle: PoolHandle, repair: bool) -> dict[str, Any]:
     """Checks a pool: the fields of `artesian.pool.CheckReport`."""
 

@@ -6,6 +6,7 @@ from artesian.cli.pool_check import check
 from artesian.cli.pool_data import delete, get, put, scan
 from artesian.cli.pool_look import list_names, stat, top
 from artesian.cli.pool_serve import remove, serve
+from artesian.cli.pool_snapshot import restore, snapshot
 
 app = App(
     name="pool",
@@ -27,4 +28,6 @@ app.command(put)
 app.command(delete)
 app.command(scan)
 app.command(check)
+app.command(snapshot)
+app.command(restore)
 app.command(remove)

@@ -5,6 +5,7 @@ is a `PoolError`.
 """
 
 from artesian.pool.aio import AsyncPool, AsyncStore
+from artesian.pool.cache import Cache, CacheStats, Expert
 from artesian.pool.check import CheckReport, Finding
 from artesian.pool.errors import (
     ConflictError,
@@ -28,18 +29,23 @@ from artesian.pool.errors import (
 )
 from artesian.pool.native import list_pools
 from artesian.pool.pool import Pool
+from artesian.pool.snapshot import Snapshot, verify_snapshot
 from artesian.pool.stats import ClientInfo, NamespaceInfo, NodeInfo, PoolStats, pool_stats
 from artesian.pool.store import HashStore
+from artesian.pool.transaction import Transaction
 from artesian.pool.tree import TreeStore
 
 __all__ = [
     "AsyncPool",
     "AsyncStore",
+    "Cache",
+    "CacheStats",
     "CheckReport",
     "ClientInfo",
     "ConflictError",
     "CorruptPoolError",
     "DataLostError",
+    "Expert",
     "FencedError",
     "Finding",
     "HashStore",
@@ -59,9 +65,12 @@ __all__ = [
     "PoolTimeoutError",
     "PoolUsageError",
     "QuotaExceededError",
+    "Snapshot",
     "TooLargeError",
+    "Transaction",
     "TreeStore",
     "ValueTooLargeError",
     "list_pools",
     "pool_stats",
+    "verify_snapshot",
 ]

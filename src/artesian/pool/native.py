@@ -3,24 +3,34 @@
 from typing import TYPE_CHECKING
 
 from artesian._core import (
+    Cache,
     PoolHandle,
     Store,
+    Transaction,
     Tree,
     check_pool,
     list_pools,
+    load_pool,
     look_at_pool,
     remove_pool,
+    save_pool,
+    verify_snapshot,
 )
 
 if TYPE_CHECKING:
     from artesian._core import Bytes as Bytes
 
 __all__ = [
+    "Cache",
     "PoolHandle",
     "Store",
+    "Transaction",
     "Tree",
     "check_pool",
     "list_pools",
+    "load_pool",
     "look_at_pool",
     "remove_pool",
+    "save_pool",
+    "verify_snapshot",
 ]

@@ -1,17 +1,24 @@
 """A pool of shared memory that processes open together."""
 
+import os
 import weakref
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from artesian.pool.aio import AsyncPool
 from artesian.pool.base import parse_address, parse_bytes
+from artesian.pool.cache import ALGORITHMS, Cache
 from artesian.pool.check import CheckReport, check
 from artesian.pool.errors import PoolNotFoundError
 from artesian.pool.native import PoolHandle, remove_pool
+from artesian.pool.snapshot import Snapshot, load, save
 from artesian.pool.stats import NodeInfo, PoolStats, pool_stats
 from artesian.pool.store import HashStore
+from artesian.pool.transaction import Transaction, transact
 from artesian.pool.tree import TreeStore
+
+R = TypeVar("R")
 
 
 class Pool:
@@ -117,6 +124,65 @@ class Pool:
         """
         return TreeStore(self, namespace, quota_bytes=parse_bytes(quota, 0))
 
+    def cache(
+        self,
+        name: str,
+        capacity: int | str | None = None,
+        *,
+        max_keys: int = 0,
+        algorithms: Sequence[str] = ALGORITHMS,
+        adaptive: bool = True,
+        sample: int = 32,
+        history: int = 0,
+        ttl: float | None = None,
+    ) -> Cache:
+        """The cache of that name, which is made if it is new.
+
+        Args:
+            name: its name, 1 to 64 bytes.
+            capacity: most bytes of objects, headers and padding included, such as `"1GiB"`. One
+                that exists stays as it was made.
+            max_keys: most keys; 0 for no limit. One of the two limits is needed.
+            algorithms: among which eviction algorithms it chooses: lru, mru, fifo, lfu, lfuda, gds,
+                gdsf, size, lru-2, lrfu, lirs, hyperbolic.
+            adaptive: whether misses teach which of them to follow.
+            sample: slots that are looked at for one victim.
+            history: evictions that are remembered, to learn from them; 0 for as many as keys.
+            ttl: seconds after which a value is gone if its writer says nothing, infinite for never;
+                as it was if None.
+
+        Raises:
+            PoolUsageError: parameters that cannot be, or a name of a store or a tree.
+            PoolFullError: there is no room for its table.
+        """
+        return Cache(
+            self,
+            name,
+            max_bytes=parse_bytes(capacity) or 0,
+            max_keys=max_keys,
+            algorithms=algorithms,
+            adaptive=adaptive,
+            sample=sample,
+            history=history,
+            ttl=ttl,
+        )
+
+    def transaction(self) -> Transaction:
+        """Begins a transaction on keys of this pool's stores."""
+        return Transaction(self)
+
+    def transact(self, body: Callable[[Transaction], R], *, attempts: int = 64) -> R:
+        """Runs `body` in a transaction and commits it; from the start when it conflicts.
+
+        Args:
+            body: gets the transaction; what it returns is returned.
+            attempts: how often it is tried.
+
+        Raises:
+            ConflictError: the last attempt conflicted as well.
+        """
+        return transact(self, body, attempts)
+
     def drop(self, namespace: str) -> None:
         """Deletes a namespace with all its keys. Nobody should use it any more.
 
@@ -142,6 +208,32 @@ class Pool:
             repair: put right what can be.
         """
         return check(self, repair=repair)
+
+    def snapshot(self, path: str | os.PathLike[str], *, frozen: bool = False) -> Snapshot:
+        """Saves all stores to a file, which is replaced once everything is written.
+
+        Caches and ordered key spaces are left out.
+
+        Args:
+            path: the file.
+            frozen: hold all clients still meanwhile, so that the file holds the pool at one moment;
+                else each key is as it was at some moment of the save.
+
+        Raises:
+            PoolTimeoutError: a frozen save would have taken longer than clients can wait.
+        """
+        return save(self, path, frozen=frozen)
+
+    def restore(self, path: str | os.PathLike[str]) -> Snapshot:
+        """Puts everything in a snapshot file into the pool, over what is there.
+
+        Times to live go on from what was left of them. A file that is damaged changes nothing.
+
+        Raises:
+            PoolUsageError: the file is damaged, or none; says where.
+            PoolFullError, QuotaExceededError: not everything fits; says how much was restored.
+        """
+        return load(self, path)
 
     def close(self) -> None:
         """Leaves the pool; what is in it stays. Does nothing the second time.

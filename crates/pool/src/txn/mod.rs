@@ -23,7 +23,7 @@ mod resolve;
 mod tests;
 mod transaction;
 
-pub use transaction::{Transaction, MAX_WRITES};
+pub use transaction::{Draft, Transaction, MAX_WRITES};
 
 pub(crate) use commit::Placed;
 pub(crate) use format::Intent;

@@ -16,24 +16,23 @@ const FIRST_PAUSE_NS: u64 = 2_000;
 /// Namespace and key.
 pub(super) type Name = (u16, Vec<u8>);
 
-/// Reads and writes of several keys that happen together or not at all.
-///
-/// Nothing is visible to others before [`Transaction::commit`]; dropping it forgets everything.
-/// Transactions are serializable among each other and with all other operations.
-pub struct Transaction<'c> {
-    client: &'c mut Client,
-    pub(super) reads: BTreeMap<Name, Read>,
-    pub(super) writes: BTreeMap<Name, Write>,
+/// What a transaction has read and is to write, without a client: for those who cannot keep one
+/// borrowed. All calls must be with the same client.
+#[derive(Default)]
+pub struct Draft {
+    reads: BTreeMap<Name, Read>,
+    writes: BTreeMap<Name, Write>,
 }
 
-impl<'c> Transaction<'c> {
-    fn new(client: &'c mut Client) -> Transaction<'c> {
-        Transaction { client, reads: BTreeMap::new(), writes: BTreeMap::new() }
-    }
-
-    /// Puts the value of `key` into `into` (what was there is gone); false if there is none. Sees
-    /// this transaction's own writes.
-    pub fn get(&mut self, namespace: u16, key: &[u8], into: &mut Vec<u8>) -> Result<bool> {
+impl Draft {
+    /// See [`Transaction::get`].
+    pub fn get(
+        &mut self,
+        client: &mut Client,
+        namespace: u16,
+        key: &[u8],
+        into: &mut Vec<u8>,
+    ) -> Result<bool> {
         into.clear();
         let name = (namespace, key.to_vec());
         match self.writes.get(&name) {
@@ -44,7 +43,7 @@ impl<'c> Transaction<'c> {
             Some(Write::Delete) => return Ok(false),
             None => {}
         }
-        let version = self.client.get_versioned(namespace, key, into)?;
+        let version = client.get_versioned(namespace, key, into)?;
         match self.reads.get(&name) {
             // What was read before does not hold any more: this transaction cannot commit.
             Some(read) if read.version != version => return Err(PoolError::Conflict),
@@ -54,7 +53,7 @@ impl<'c> Transaction<'c> {
         Ok(version.is_some())
     }
 
-    /// `key` has this value once the transaction is committed. At most [`MAX_INLINE_BYTES`] bytes.
+    /// See [`Transaction::put`].
     pub fn put(&mut self, namespace: u16, key: &[u8], value: &[u8], expiry: Expiry) -> Result<()> {
         let limit = MAX_INLINE_BYTES;
         if value.len() > limit {
@@ -64,7 +63,7 @@ impl<'c> Transaction<'c> {
         self.write(namespace, key, Write::Put { value: value.to_vec(), expiry })
     }
 
-    /// `key` has no value once the transaction is committed.
+    /// See [`Transaction::delete`].
     pub fn delete(&mut self, namespace: u16, key: &[u8]) -> Result<()> {
         self.write(namespace, key, Write::Delete)
     }
@@ -83,10 +82,46 @@ impl<'c> Transaction<'c> {
         Ok(())
     }
 
+    /// See [`Transaction::commit`].
+    pub fn commit(self, client: &mut Client) -> Result<()> {
+        client.commit(&self.reads, &self.writes)
+    }
+}
+
+/// Reads and writes of several keys that happen together or not at all.
+///
+/// Nothing is visible to others before [`Transaction::commit`]; dropping it forgets everything.
+/// Transactions are serializable among each other and with all other operations.
+pub struct Transaction<'c> {
+    client: &'c mut Client,
+    draft: Draft,
+}
+
+impl<'c> Transaction<'c> {
+    fn new(client: &'c mut Client) -> Transaction<'c> {
+        Transaction { client, draft: Draft::default() }
+    }
+
+    /// Puts the value of `key` into `into` (what was there is gone); false if there is none. Sees
+    /// this transaction's own writes.
+    pub fn get(&mut self, namespace: u16, key: &[u8], into: &mut Vec<u8>) -> Result<bool> {
+        self.draft.get(self.client, namespace, key, into)
+    }
+
+    /// `key` has this value once the transaction is committed. At most [`MAX_INLINE_BYTES`] bytes.
+    pub fn put(&mut self, namespace: u16, key: &[u8], value: &[u8], expiry: Expiry) -> Result<()> {
+        self.draft.put(namespace, key, value, expiry)
+    }
+
+    /// `key` has no value once the transaction is committed.
+    pub fn delete(&mut self, namespace: u16, key: &[u8]) -> Result<()> {
+        self.draft.delete(namespace, key)
+    }
+
     /// Makes all writes visible at once. [`PoolError::Conflict`]: others changed what was read or
     /// is to be written, nothing has happened: begin again.
     pub fn commit(self) -> Result<()> {
-        self.client.commit(&self.reads, &self.writes)
+        self.draft.commit(self.client)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The memory pool: one client per handle, its operations, and the thread that keeps it alive.
 
 mod bytes;
+mod cache;
 mod care;
 mod core;
 mod errors;
@@ -11,6 +12,7 @@ mod open;
 mod stats;
 mod store;
 mod ticker;
+mod transaction;
 mod tree;
 
 use pyo3::prelude::*;
@@ -20,6 +22,11 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<handle::PoolHandle>()?;
     module.add_class::<store::Store>()?;
     module.add_class::<tree::Tree>()?;
+    module.add_class::<cache::Cache>()?;
+    module.add_class::<transaction::Transaction>()?;
+    module.add_function(wrap_pyfunction!(care::save_pool, module)?)?;
+    module.add_function(wrap_pyfunction!(care::load_pool, module)?)?;
+    module.add_function(wrap_pyfunction!(care::verify_snapshot, module)?)?;
     module.add_function(wrap_pyfunction!(care::check_pool, module)?)?;
     module.add_function(wrap_pyfunction!(handle::list_pools, module)?)?;
     module.add_function(wrap_pyfunction!(handle::remove_pool, module)?)?;

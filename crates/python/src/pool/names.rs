@@ -2,7 +2,11 @@
 
 use artesian_pool::client::Client;
 use artesian_pool::namespace::{Kind, Limits};
+use artesian_pool::store::Expiry;
 use artesian_pool::PoolError;
+use pyo3::prelude::*;
+
+use super::store::expiry;
 
 /// What the caller wants of a namespace; `None` keeps what it has.
 pub struct Wish {
@@ -32,6 +36,15 @@ impl Wish {
             ..before
         }
     }
+}
+
+/// Milliseconds of a namespace's time to live, from seconds: `None` keeps it, 0 is never.
+pub fn ttl_ms(ttl: Option<f64>) -> PyResult<Option<u64>> {
+    Ok(match expiry(ttl)? {
+        Expiry::Default => None,
+        Expiry::Never => Some(0),
+        Expiry::In(ms) => Some(ms),
+    })
 }
 
 /// How messages and tables call a kind.

@@ -27,7 +27,7 @@ pub struct Store {
 }
 
 /// Milliseconds after which a value is gone, from seconds.
-fn expiry(ttl: Option<f64>) -> PyResult<Expiry> {
+pub fn expiry(ttl: Option<f64>) -> PyResult<Expiry> {
     match ttl {
         None => Ok(Expiry::Default),
         Some(f64::INFINITY) => Ok(Expiry::Never),
@@ -94,11 +94,7 @@ impl Store {
         quota_bytes: Option<u64>,
         ttl: Option<f64>,
     ) -> PyResult<Store> {
-        let default_ttl_ms = match expiry(ttl)? {
-            Expiry::Default => None,
-            Expiry::Never => Some(0),
-            Expiry::In(ms) => Some(ms),
-        };
+        let default_ttl_ms = names::ttl_ms(ttl)?;
         let owner = Arc::clone(&handle.owner);
         let wish = names::Wish { kind: Kind::Store, quota: quota_bytes, default_ttl_ms };
         let namespace = owner.core.run_detached(py, |client| names::open(client, name, &wish))?;
