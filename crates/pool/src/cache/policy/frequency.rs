@@ -40,7 +40,7 @@ impl Priority for Lfuda {
         self.inflation as f32
     }
 
-    fn evicted(&mut self, priority: f64) {
+    fn evicted(&mut self, _: &Metadata, priority: f64, _: u64) {
         self.inflation = self.inflation.max(priority);
     }
 }

@@ -60,6 +60,24 @@ impl Metadata {
         Metadata { hash, insert: now, last: now, freq: 1, bytes, cost, ..Metadata::default() }
     }
 
+    /// The same of a key of which the history has `ghost`: it comes back with its accesses.
+    pub fn admitted(
+        hash: u64,
+        (bytes, cost): (u32, u32),
+        now: u64,
+        ghost: Option<&Metadata>,
+    ) -> Metadata {
+        let object = Metadata::new(hash, now, bytes, cost);
+        match ghost {
+            None => object,
+            Some(ghost) => Metadata {
+                previous: ghost.last.min(now),
+                freq: ghost.freq.max(1).saturating_add(1),
+                ..object
+            },
+        }
+    }
+
     /// The object after one more access. Clocks of clients differ a little: time never goes back.
     pub fn touched(self, now: u64) -> Metadata {
         let (previous, last) = (self.last, now.max(self.last));

@@ -10,13 +10,17 @@
 //! - merges what it learnt into the shared words when [`Policy::sync_is_due`].
 
 mod counter;
+mod demotion;
 mod experts;
 mod frequency;
 mod hyperbolic;
+mod judge;
 pub mod metadata;
 mod priority;
+mod random;
 mod recency;
 mod reuse;
+mod shadow;
 mod size;
 mod weights;
 
@@ -24,7 +28,8 @@ mod weights;
 mod tests;
 
 pub use counter::{CounterCache, Flush};
-pub use experts::{Candidate, Ghost, Policy, Random, Victim};
+pub use experts::{Candidate, Ghost, Policy, Victim};
+pub use judge::{Judge, MOST_EXPERTS, SHARED_WORDS};
 pub use metadata::Metadata;
-pub use priority::{Formula, Priority, Registry};
-pub use weights::{MOST_EXPERTS, SHARED_WORDS};
+pub use priority::{Formula, Learning, Priority, Registry, Scene};
+pub use random::Random;

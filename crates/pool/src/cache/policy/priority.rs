@@ -2,9 +2,33 @@
 
 use std::collections::BTreeMap;
 
+use super::experts::Candidate;
 use super::metadata::Metadata;
-use super::{frequency, hyperbolic, recency, reuse, size};
+use super::{demotion, frequency, hyperbolic, recency, reuse, size};
 use crate::error::{PoolError, Result};
+
+/// When a sample was read, and of what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scene {
+    /// The time.
+    pub now: u64,
+    /// About how many objects the cache has room for.
+    pub objects: u64,
+    /// Evictions by all clients so far, as far as known.
+    pub evictions: u64,
+}
+
+/// Where the experts' judgement comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Learning {
+    /// From small caches of metadata that clients run for every expert ([`super::Judge`]): the best
+    /// one is followed.
+    #[default]
+    Shadows,
+    /// From misses of what was evicted not long ago, as Ditto does: experts are followed by chance,
+    /// according to their weights.
+    Regrets,
+}
 
 /// An eviction algorithm. Of a sample, the object with the least priority is evicted; among equal
 /// ones the one that was not accessed for longest.
@@ -27,9 +51,14 @@ pub trait Priority: Send {
         object.value
     }
 
+    /// Looks at a sample before it is asked for priorities.
+    fn look(&mut self, sample: &[Candidate], scene: &Scene) {
+        let _ = (sample, scene);
+    }
+
     /// An object of this priority was evicted on this algorithm's word.
-    fn evicted(&mut self, priority: f64) {
-        let _ = priority;
+    fn evicted(&mut self, object: &Metadata, priority: f64, now: u64) {
+        let _ = (object, priority, now);
     }
 }
 
@@ -61,13 +90,16 @@ type Factory = Box<dyn Fn() -> Box<dyn Priority> + Send>;
 /// Algorithms by name.
 pub struct Registry {
     factories: BTreeMap<String, Factory>,
+    /// How caches that are opened with these algorithms choose among them.
+    pub learning: Learning,
 }
 
 impl Registry {
-    /// The built-in ones: lru, mru, fifo, lfu, lfuda, gds, gdsf, size, lru-2, lrfu, lirs,
-    /// hyperbolic.
+    /// The built-in ones: quick-demotion, lru, mru, fifo, lfu, lfuda, gds, gdsf, size, lru-2, lrfu,
+    /// lirs, hyperbolic.
     pub fn standard() -> Registry {
-        let mut registry = Registry { factories: BTreeMap::new() };
+        let mut registry = Registry { factories: BTreeMap::new(), learning: Learning::Shadows };
+        registry.add(demotion::QuickDemotion::default);
         registry.add(|| recency::Lru);
         registry.add(|| recency::Mru);
         registry.add(|| recency::Fifo);

@@ -32,7 +32,7 @@ impl Priority for Gds {
         self.inflation as f32
     }
 
-    fn evicted(&mut self, priority: f64) {
+    fn evicted(&mut self, _: &Metadata, priority: f64, _: u64) {
         self.inflation = self.inflation.max(priority);
     }
 }
@@ -60,7 +60,7 @@ impl Priority for Gdsf {
         self.inflation as f32
     }
 
-    fn evicted(&mut self, priority: f64) {
+    fn evicted(&mut self, _: &Metadata, priority: f64, _: u64) {
         self.inflation = self.inflation.max(priority);
     }
 }

@@ -182,7 +182,9 @@ fn victims_are_drawn_by_weight_and_recorded() {
         Candidate { at, metadata }
     };
     let sample = [candidate(0, 9, 1), candidate(1, 2, 5), candidate(2, 5, 5)];
-    let mut policy = Policy::new(&["lru", "lfu", "fifo"], &registry(), 100, 3).unwrap();
+    let mut regrets = registry();
+    regrets.learning = Learning::Regrets;
+    let mut policy = Policy::new(&["lru", "lfu", "fifo"], &regrets, 100, 3).unwrap();
     let mut counts = [0; 2];
     for _ in 0..10_000 {
         let victim = policy.choose(&sample, 20).unwrap();

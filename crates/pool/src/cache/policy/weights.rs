@@ -1,11 +1,6 @@
 //! The experts' weights: LeCaR's arithmetic (Vietri et al., 2018) as Ditto spreads it over clients.
 
-/// Most experts of one cache: bits of a history entry's bitmap.
-pub const MOST_EXPERTS: usize = 8;
-/// Words of the weights that all clients share.
-pub const SHARED_WORDS: usize = MOST_EXPERTS / 4;
-/// Penalties after which a client's own are merged into the shared weights.
-pub const LAZY: u32 = 100;
+use super::judge::{LAZY, MOST_EXPERTS, SHARED_WORDS};
 
 const LEARNING_RATE: f64 = 0.1;
 /// What a regret at the far end of the history still counts.
@@ -81,7 +76,7 @@ impl Weights {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Penalties {
     sums: [f64; MOST_EXPERTS],
-    count: u32,
+    count: u64,
 }
 
 impl Penalties {
@@ -177,7 +172,7 @@ mod tests {
         }
 
         #[test]
-        fn two_clients_penalties_commute(first in 0u32..60, second in 0u32..60) {
+        fn two_clients_penalties_commute(first in 0u64..60, second in 0u64..60) {
             let of = |bitmap, count| {
                 let mut penalties = Penalties::default();
                 (0..count).for_each(|_| penalties.add(bitmap, -0.2));
