@@ -5,10 +5,6 @@ use super::policy::{metadata, Candidate, Ghost, Metadata, Policy};
 use super::table::Entry;
 use crate::slot::{tag, Slot};
 
-/// Of a bucket without a free slot, this many must be history for the oldest of it to go; else an
-/// object does.
-const MUCH_HISTORY: usize = 4;
-
 /// What a slot is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
@@ -37,8 +33,9 @@ pub(super) fn depth(entry: &Entry, evictions: u64, history: u64) -> Option<u64> 
     (depth < history).then_some(depth)
 }
 
-/// Chooses among the `entries` of a bucket: the key's own history, what is free, the oldest of much
-/// history, or an object's slot. `is_lost` tells of objects that went with their nodes.
+/// Chooses among the `entries` of a bucket: the key's own history, what is free, the oldest
+/// history, or an object's slot. Objects are the last to go: few are in a bucket, and the worst of
+/// them may be better than most of the cache. `is_lost` tells of objects that went with their nodes.
 pub(super) fn choose(
     entries: &[Entry; SLOTS],
     hash: u64,
@@ -77,26 +74,20 @@ pub(super) fn choose(
         _ => None,
     };
     let history = entries.iter().zip(uses).filter_map(of_history);
-    let num_history = history.clone().count();
-    let oldest = history.max_by_key(|(depth, _)| *depth).map(|(_, entry)| entry);
+    if let Some((_, oldest)) = history.max_by_key(|(depth, _)| *depth) {
+        return free(oldest);
+    }
     let objects = || entries.iter().filter(|entry| entry.slot.class().is_some());
-    match oldest {
-        Some(oldest) if num_history >= MUCH_HISTORY => free(oldest),
-        _ => {
-            let mut candidates = [Candidate { at: 0, metadata: Metadata::default() }; SLOTS];
-            for (candidate, entry) in candidates.iter_mut().zip(objects()) {
-                *candidate = candidate_of(entry);
-            }
-            let victim = policy.choose(&candidates[..objects().count()], now);
-            let chosen = victim.and_then(|victim| Some((objects().nth(victim.index)?, victim)));
-            match chosen {
-                Some((entry, victim)) => {
-                    Choice { entry: *entry, ghost: None, evicts: Some(victim.bitmap) }
-                }
-                // Without objects there is history; whatever there is will do.
-                None => free(oldest.unwrap_or(entries[0])),
-            }
-        }
+    let mut candidates = [Candidate { at: 0, metadata: Metadata::default() }; SLOTS];
+    for (candidate, entry) in candidates.iter_mut().zip(objects()) {
+        *candidate = candidate_of(entry);
+    }
+    let victim = policy.choose(&candidates[..objects().count()], now);
+    let chosen = victim.and_then(|victim| Some((objects().nth(victim.index)?, victim)));
+    match chosen {
+        Some((entry, victim)) => Choice { entry: *entry, ghost: None, evicts: Some(victim.bitmap) },
+        // There is neither history nor an object; any slot will do.
+        None => free(entries[0]),
     }
 }
 
@@ -164,14 +155,13 @@ mod tests {
     }
 
     #[test]
-    fn a_full_bucket_gives_up_much_history_or_its_worst_object() {
+    fn a_full_bucket_gives_up_history_or_its_worst_object() {
         let mut entries = full();
-        for at in 0..3 {
-            entries[at] = history(at as u64 + 1, 950 + at as u64);
-        }
         assert_eq!(chosen(&entries, 77), (8, None, Some(1)), "the least recent object");
-        entries[7] = history(8, 949);
-        assert_eq!(chosen(&entries, 77), (8, None, None), "the oldest history");
+        for at in [1, 3] {
+            entries[at] = history(at as u64 + 1, 960 - at as u64);
+        }
+        assert_eq!(chosen(&entries, 77), (4, None, None), "the oldest history");
         let lost = |slot: Slot| slot.addr() == PoolAddr(5 * 64);
         let choice = choose(&entries, 77, (1000, 100), lost, &mut policy(), 50);
         assert_eq!((choice.entry.at.0 / 64, choice.evicts), (5, None));

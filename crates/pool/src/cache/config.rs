@@ -22,9 +22,10 @@ pub struct CacheConfig {
     pub bytes: u64,
     /// The eviction algorithms among which it chooses, by name.
     pub algorithms: Vec<String>,
-    /// Whether misses teach which algorithm to follow. If not, all are followed alike.
+    /// Whether it learns which algorithm to follow. If not, all are followed alike.
     pub adaptive: bool,
-    /// Neighbouring slots, empty ones included, that are looked at for a victim.
+    /// Neighbouring slots that are looked at for a victim, empty ones and history included: in a
+    /// full cache about a third of them are objects.
     pub sample: u32,
     /// Evictions that are remembered if it is adaptive; 0 for as many as objects. Each takes a slot
     /// and 64 bytes.
@@ -36,9 +37,9 @@ impl Default for CacheConfig {
         CacheConfig {
             objects: 0,
             bytes: 0,
-            algorithms: vec!["lru".into(), "lfu".into()],
+            algorithms: vec!["quick-demotion".into(), "lru".into()],
             adaptive: true,
-            sample: 32,
+            sample: 96,
             history: 0,
         }
     }

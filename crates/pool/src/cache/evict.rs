@@ -59,6 +59,7 @@ impl Client {
     ) -> Result<Victims> {
         let mut victims = Victims::new();
         cache.sample.collect(spared, &cache.counters);
+        cache.policy.tell(cache.usage.total().objects.max(1) as u64, cache.evictions);
         let now = now_us(&self.fabric);
         while excess.is_over() && victims.len() < MOST_VICTIMS {
             let Some((entry, bitmap)) = cache.sample.next(&mut cache.policy, now) else { break };

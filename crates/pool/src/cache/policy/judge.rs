@@ -106,3 +106,82 @@ fn pack(counts: &[u64; MOST_EXPERTS]) -> [u64; SHARED_WORDS] {
 fn unpack(words: &[u64; SHARED_WORDS]) -> [u64; MOST_EXPERTS] {
     std::array::from_fn(|expert| u64::from((words[expert / 4] >> (expert % 4 * 16)) as u16))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_differences_count() {
+        let mut judge = Judge::new(2);
+        (0..1000).for_each(|at| judge.add(if at % 2 == 0 { 0b11 } else { 0b00 }));
+        assert!(!judge.is_due());
+        assert_eq!(judge.parts().collect::<Vec<_>>(), [0.5, 0.5]);
+    }
+
+    #[test]
+    fn the_one_that_is_clearly_ahead_is_followed() {
+        let mut judge = Judge::new(3);
+        for _ in 0..50 {
+            judge.add(0b001);
+            judge.add(0b010);
+        }
+        assert_eq!(judge.followed(), 0, "as good as the second");
+        (0..14).for_each(|_| judge.add(0b010));
+        assert_eq!(judge.followed(), 0, "14 of 114 are 1.31 deviations");
+        (0..3).for_each(|_| judge.add(0b010));
+        assert_eq!(judge.followed(), 1, "17 of 117 are 1.57");
+        (0..16).for_each(|_| judge.add(0b001));
+        assert_eq!(judge.followed(), 1, "and nobody else is, for less");
+    }
+
+    #[test]
+    fn clients_add_up_what_they_know() {
+        let (mut one, mut two) = (Judge::new(2), Judge::new(2));
+        (0..60).for_each(|_| one.add(0b01));
+        (0..100).for_each(|_| two.add(0b10));
+        assert!(!one.is_due() && two.is_due());
+        let words = two.merge(&one.merge(&[0; SHARED_WORDS]));
+        assert_eq!(words, one.merge(&two.merge(&[0; SHARED_WORDS])));
+        one.adopt(&words);
+        assert_eq!((one.followed(), one.is_due()), (1, false));
+        assert_eq!(one.merge(&words), words, "nothing is told twice");
+    }
+
+    #[test]
+    fn the_past_fades() {
+        let mut judge = Judge::new(2);
+        let mut words = [0; SHARED_WORDS];
+        let mut live = |judge: &mut Judge, hits: u8, requests: u64| {
+            for _ in 0..requests {
+                judge.add(hits);
+                if judge.is_due() {
+                    words = judge.merge(&words);
+                    judge.adopt(&words);
+                }
+            }
+        };
+        live(&mut judge, 0b01, 1_000_000);
+        assert!(judge.shared.iter().sum::<u64>() <= MOST);
+        live(&mut judge, 0b10, 2 * MOST);
+        assert_eq!(judge.followed(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_in_the_pool_is_some_judgement(
+            words in any::<[u64; SHARED_WORDS]>(), experts in 0usize..12,
+            news in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let mut judge = Judge::new(experts);
+            judge.adopt(&words);
+            news.into_iter().for_each(|hits| judge.add(hits));
+            let words = judge.merge(&words);
+            judge.adopt(&words);
+            prop_assert!(judge.followed() < experts.clamp(1, MOST_EXPERTS));
+            prop_assert!((judge.parts().sum::<f64>() - 1.0).abs() < 1e-9);
+            prop_assert!(unpack(&words).iter().sum::<u64>() <= MOST);
+        }
+    }
+}

@@ -2,7 +2,8 @@
 //! sample of them, and experts that learn from misses which algorithm to follow.
 //!
 //! Everything here decides; nothing reads or writes the pool. A client of the cache
-//! - reads about 32 consecutive slots at a random place and lets [`Policy::choose`] pick a victim,
+//! - tells the policy what it knows of the cache ([`Policy::tell`]),
+//! - reads neighbouring slots at a random place and lets [`Policy::choose`] pick a victim,
 //! - puts a history entry in the victim's slot: its bitmap in the fingerprint byte, so that one
 //!   CAS evicts and records who wanted it; the metadata stays beside it,
 //! - on a miss that finds such an entry gives it to [`Policy::admit`] as a [`Ghost`],
@@ -24,6 +25,8 @@ mod shadow;
 mod size;
 mod weights;
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;
 

@@ -140,3 +140,65 @@ impl Hasher for Itself {
         self.0 = word;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::priority::Registry;
+    use super::*;
+
+    fn shadows(names: &[&str]) -> Shadows {
+        let registry = Registry::standard();
+        Shadows::new(names.iter().map(|name| registry.make(name).unwrap()).collect(), 5)
+    }
+
+    /// Requests of a loop over `keys` keys, to a cache of `objects` objects: hits of each of the
+    /// experts, and how many requests were watched.
+    fn play(shadows: &mut Shadows, keys: u64, rounds: u64, objects: u64) -> ([u64; 2], u64) {
+        let (mut counts, mut watched) = ([0; 2], 0);
+        for now in 0..rounds * keys {
+            let object = Metadata::new(Random(now % keys).next(), now, 1, 1);
+            if let Some(hits) = shadows.request(&object, now, objects) {
+                watched += 1;
+                counts.iter_mut().enumerate().for_each(|(at, count)| {
+                    *count += u64::from(hits >> at & 1);
+                });
+            }
+        }
+        (counts, watched)
+    }
+
+    #[test]
+    fn a_small_cache_is_shadowed_whole() {
+        let mut shadows = shadows(&["lru", "mru"]);
+        let ([lru, mru], watched) = play(&mut shadows, 120, 50, 100);
+        assert!(lru < 300 && watched == 6000, "{lru}: of 16 objects, the oldest is seldom one");
+        // The best that can be: all but 20 of 120, except in the first round.
+        assert!(mru > 4300 && mru <= 49 * 100, "{mru}");
+    }
+
+    #[test]
+    fn a_large_cache_is_sampled_and_bounded() {
+        let (keys, objects) = (30_000, 25_000);
+        let mut shadows = shadows(&["lru", "mru"]);
+        let ([lru, mru], watched) = play(&mut shadows, keys, 4, objects);
+        let part = watched as f64 / (4 * keys) as f64 / (OBJECTS as f64 / objects as f64);
+        assert!((0.9..1.1).contains(&part), "{part} of the part that was meant to be watched");
+        assert!(lru < watched / 50 && mru > watched / 2, "{lru} {mru} of {watched}");
+        for shadow in &shadows.shadows {
+            assert!(shadow.objects.len() as u64 <= OBJECTS);
+            assert_eq!(shadow.places.len(), shadow.objects.len());
+            assert!(shadow.queue.len() as u64 <= OBJECTS && shadow.history.len() as u64 <= OBJECTS);
+        }
+    }
+
+    #[test]
+    fn a_shadow_shrinks_with_its_cache() {
+        let mut shadows = shadows(&["quick-demotion"]);
+        play(&mut shadows, 300, 2, 200);
+        assert_eq!(shadows.shadows[0].objects.len(), 200);
+        play(&mut shadows, 300, 1, 50);
+        assert_eq!(shadows.shadows[0].objects.len(), 50);
+        play(&mut shadows, 3, 1, 0);
+        assert_eq!(shadows.shadows[0].objects.len(), 1, "no cache is of no objects");
+    }
+}

@@ -1,6 +1,7 @@
 //! Every algorithm against its textbook definition, on a small cache of which all is sampled.
 
 use super::*;
+use model::{hits, looped, phases, skewed};
 
 /// What a reference knows of an object: everything.
 struct Object {
@@ -204,4 +205,66 @@ fn victims_are_drawn_by_weight_and_recorded() {
     let weights: Vec<_> = policy.weights().collect();
     assert!(weights[1].0 == "lfu" && weights[1].1 < 0.02 && weights[0].1 > 0.4, "{weights:?}");
     assert!(policy.choose(&[], 20).is_none());
+}
+
+/// Hits of several sets of experts.
+fn compare<const N: usize>(sets: [&[&str]; N], trace: &[u64], capacity: usize) -> [usize; N] {
+    sets.map(|names| hits(names, &registry(), trace, capacity))
+}
+
+const USUAL: &[&str] = &["quick-demotion", "lru"];
+
+#[test]
+fn scans_and_loops_do_not_sweep_quick_demotion_out() {
+    let trace = skewed(10_000, 30_000, 0.5, 1);
+    let [quick, lru, fifo] = compare([&["quick-demotion"], &["lru"], &["fifo"]], &trace, 300);
+    assert!(quick * 100 > lru * 125 && lru > fifo, "{quick} {lru} {fifo}");
+    let trace = looped(400, 20_000);
+    let [quick, lru, mru] = compare([&["quick-demotion"], &["lru"], &["mru"]], &trace, 200);
+    assert!(quick > 4_000 && lru < 100 && mru > 9_000, "{quick} {lru} {mru}");
+}
+
+#[test]
+fn the_better_expert_is_found() {
+    let looped = looped(400, 20_000);
+    for names in [["lru", "mru"], ["mru", "lru"]] {
+        let [both, mru] = compare([&names, &["mru"]], &looped, 200);
+        assert!(both * 100 > mru * 85, "{names:?}: {both} of {mru}");
+    }
+    let skewed = skewed(10_000, 20_000, 0.0, 2);
+    for names in [["lru", "mru"], ["mru", "lru"]] {
+        let [both, lru] = compare([&names, &["lru"]], &skewed, 500);
+        assert!(both * 100 > lru * 95, "{names:?}: {both} of {lru}");
+    }
+}
+
+#[test]
+fn what_suits_now_lru_now_lfu_is_served_better_than_by_either() {
+    let trace = phases(120, 8_000, 6, 3);
+    let [usual, lru, lfu] = compare([USUAL, &["lru"], &["lfu"]], &trace, 200);
+    assert!(usual > lru && usual > lfu, "{usual} {lru} {lfu}");
+    let mut ditto = registry();
+    ditto.learning = Learning::Regrets;
+    let ditto = hits(&["lru", "lfu"], &ditto, &trace, 200);
+    assert!(ditto > lru && ditto > lfu, "{ditto} {lru} {lfu}");
+}
+
+#[test]
+fn clocks_that_stand_still_or_jump_do_no_harm() {
+    let mut policy = Policy::new(USUAL, &registry(), 10, 1).unwrap();
+    let mut random = Random(4);
+    for round in 0..2_000u64 {
+        let now = [0, metadata::LAST_TIME, round, random.next() >> 16][round as usize % 4];
+        let word = |_| random.next() >> 16;
+        let words: Vec<u64> = (0..metadata::WORDS).map(word).collect();
+        let object = Metadata::unpack(words.try_into().unwrap());
+        policy.tell(round % 7, random.next());
+        policy.hit(&object, now);
+        let ghost = Ghost { metadata: object, bitmap: round as u8, depth: random.next() };
+        policy.admit(object.hash, (1, 1), now, Some(&ghost).filter(|_| round % 2 == 0));
+        let sample = vec![Candidate { at: 1, metadata: object }; round as usize % 5];
+        let victim = policy.choose(&sample, now);
+        assert_eq!(victim.is_some(), !sample.is_empty());
+        assert!(victim.is_none_or(|victim| victim.index < sample.len() && victim.bitmap != 0));
+    }
 }

@@ -19,7 +19,10 @@ fn least(client: &mut Client, mut f: impl FnMut(&mut Client, u32)) -> u64 {
 fn costs(replicas: u8, cached: bool) -> [u64; 7] {
     let pool = TestPool::new(16 << 20, 3, replicas);
     let mut client = if cached { pool.client(1) } else { pool.uncached(1) };
-    let id = client.cache_open("c", &CacheConfig::of_objects(100)).unwrap();
+    // What was put last is there to be deleted.
+    let algorithms = vec!["lru".into()];
+    let config = CacheConfig { algorithms, ..CacheConfig::of_objects(100) };
+    let id = client.cache_open("c", &config).unwrap();
     client.cache_put(id, b"key", b"value", Never).unwrap();
     let mut into = Vec::new();
     let key = |round: u32| round.to_le_bytes();
