@@ -36,7 +36,9 @@ def real(directory: Path) -> list[Trace]:
     return found
 
 
-def phases(num_phases: int = 8, length: int = 50_000, working_set: int = 1_200, seed: int = 1) -> Trace:
+def phases(
+    num_phases: int = 8, length: int = 50_000, working_set: int = 1_200, seed: int = 1
+) -> Trace:
     """Phases that alternately suit LRU and LFU, in the manner of LeCaR's synthetic traces (2018).
 
     LRU-friendly: working sets that follow each other, some keys of which were in earlier ones: what
@@ -80,7 +82,8 @@ def _big_endian(name: str, path: Path) -> Trace:
 
 def _lines(name: str, path: Path) -> Trace:
     with lzma.open(path, "rt") as file:
-        return Trace(name, _number(np.array([int(line) for line in file if line.strip().isdigit()])))
+        numbers = [int(line) for line in file if line.strip().isdigit()]
+    return Trace(name, _number(np.array(numbers)))
 
 
 def _adaptsize(name: str, path: Path) -> Trace:
@@ -92,7 +95,8 @@ def _adaptsize(name: str, path: Path) -> Trace:
 def _column(name_of_column: str) -> Callable[[str, Path], Trace]:
     def read(name: str, path: Path) -> Trace:
         with lzma.open(path, "rt") as file:
-            return Trace(name, _number(np.array([row[name_of_column] for row in csv.DictReader(file)])))
+            column = [row[name_of_column] for row in csv.DictReader(file)]
+        return Trace(name, _number(np.array(column)))
 
     return read
 

@@ -35,7 +35,7 @@ pub(super) fn depth(entry: &Entry, evictions: u64, history: u64) -> Option<u64> 
 
 /// Chooses among the `entries` of a bucket: the key's own history, what is free, the oldest
 /// history, or an object's slot. Objects are the last to go: few are in a bucket, and the worst of
-/// them may be better than most of the cache. `is_lost` tells of objects that went with their nodes.
+/// them may be better than most of the cache. `is_lost` tells of objects that went with nodes.
 pub(super) fn choose(
     entries: &[Entry; SLOTS],
     hash: u64,

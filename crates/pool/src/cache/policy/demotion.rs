@@ -25,9 +25,9 @@ const APART: f64 = (1u64 << 50) as f64;
 ///
 /// Objects are on probation until they are hit, or until they have seen many others come without
 /// being chosen. While more than a tenth of the cache is on probation, the oldest of these goes;
-/// else the object of the main part with the least of: last access + ½·lg(accesses)·the usual time
-/// since the last access of those that go. Keys in the history come back with their accesses, so
-/// they are not on probation again.
+/// else the object of the main part with the least of: last access + ½·lg(accesses)·the usual
+/// time since the last access of those that go. Keys in the history come back with their
+/// accesses, so they are not on probation again.
 #[derive(Default)]
 pub struct QuickDemotion {
     /// Part of the cache on probation, an average over samples.
