@@ -2,8 +2,8 @@
 //!
 //! `cache_replay KEYS [--sizes FILE] --objects N[,N..] [--algorithms NAME,NAME..]
 //! [--sample SLOTS] [--learning shadows|regrets] [--fixed]`. KEYS and FILE hold 32-bit
-//! little-endian numbers: the keys of the requests in order, and the bytes of their objects. With sizes the limit is one of
-//! bytes, as many as that number of objects of average size takes.
+//! little-endian numbers: the keys of the requests in order, and the bytes of their objects. With
+//! sizes the limit is one of bytes: as many as that number of objects of average size has.
 //!
 //! The pool lies on this process's heap, so that hit ratios are the real protocol's, and times are
 //! of no meaning.
