@@ -63,7 +63,8 @@ def phases(
 
 
 def _number(keys: NDArray[np.generic]) -> Keys:
-    return np.unique(keys, return_inverse=True)[1].astype(np.uint32)
+    numbers: Keys = np.unique(keys, return_inverse=True)[1].astype(np.uint32)
+    return numbers
 
 
 def _arc(name: str, path: Path) -> Trace:
