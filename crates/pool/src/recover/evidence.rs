@@ -19,8 +19,9 @@ use crate::txn;
 
 /// Verbs and rounds of one batch at most.
 pub(super) const AT_ONCE: usize = 512;
-/// Insert locks that a client may hold at a time.
-const MOST_LOCKS: u64 = crate::store::GROUP as u64 * 2;
+/// Numbers of the last operations among which are all that hold insert locks: a group of keys that
+/// are changed together, whose rooms are used again in some tries.
+const MOST_LOCKS: u64 = crate::store::GROUP as u64 * 8;
 /// Bytes of what is read at once of an index.
 const LINE: usize = 64;
 

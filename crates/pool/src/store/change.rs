@@ -120,14 +120,23 @@ impl Client {
 
     /// Carries `change` out on `key`; the operation goes on.
     pub(super) fn change_within(&mut self, key: &Key<'_>, change: &Change<'_>) -> Result<Done> {
+        self.change_alone(key, change, &mut Attempt::default())
+    }
+
+    /// [`Client::change_within`], going on from an attempt whose object is still to be written.
+    pub(super) fn change_alone(
+        &mut self,
+        key: &Key<'_>,
+        change: &Change<'_>,
+        attempt: &mut Attempt,
+    ) -> Result<Done> {
         self.image.clear();
-        let mut attempt = Attempt::default();
-        let outcome = self.change_from(key, change, &mut attempt);
+        let outcome = self.change_from(key, change, attempt);
         if attempt.lock.is_some() && outcome.is_err() {
-            let _ = self.unlock(&mut attempt);
+            let _ = self.unlock(attempt);
         }
-        let unlocked = self.unlock(&mut attempt);
-        self.give_up(&mut attempt);
+        let unlocked = self.unlock(attempt);
+        self.give_up(attempt);
         unlocked.and(outcome)
     }
 

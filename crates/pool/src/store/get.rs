@@ -208,20 +208,28 @@ impl Client {
     ) -> Result<Option<R>> {
         let key = Key::new(namespace, key)?;
         self.stats.reads += 1;
-        let outcome = loop {
-            let object = match self.read_live(&key) {
-                Ok(Some(object)) => object,
-                Ok(None) => break Ok(None),
-                Err(error) => break Err(error),
-            };
-            self.stats.reads_found += 1;
-            match read(self, &key, &object) {
-                Err(PoolError::ViewChanged) => {}
-                outcome => break outcome.map(Some),
-            }
-        };
+        let outcome = self.read_within(&key, &mut read);
         self.settle_down()?;
         outcome
+    }
+
+    /// [`Client::reading`] as a part of an operation.
+    #[inline]
+    pub(super) fn read_within<R>(
+        &mut self,
+        key: &Key<'_>,
+        mut read: impl FnMut(&mut Client, &Key<'_>, &Object) -> Result<R>,
+    ) -> Result<Option<R>> {
+        loop {
+            let Some(object) = self.read_live(key)? else { return Ok(None) };
+            match read(self, key, &object) {
+                Err(PoolError::ViewChanged) => {}
+                outcome => {
+                    self.stats.reads_found += 1;
+                    return outcome.map(Some);
+                }
+            }
+        }
     }
 
     /// The value in the client's buffer; `None` if it lies in pieces.

@@ -6,6 +6,7 @@
 
 mod atomic;
 mod attempt;
+mod batch;
 mod change;
 mod find;
 mod get;

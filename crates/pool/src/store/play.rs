@@ -13,7 +13,8 @@ use crate::slot::Slot;
 use crate::snapshot::{Outcome, Round};
 
 impl Client {
-    /// Refuses a change by which the namespace would outgrow its quota.
+    /// Refuses a change by which the namespace would outgrow its quota. Returns by how many bytes
+    /// it grows at most.
     #[inline]
     pub(super) fn admit(
         &mut self,
@@ -22,9 +23,9 @@ impl Client {
         attempt: &Attempt,
         old: Slot,
         replaces: Option<Header>,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         let Some(room) = attempt.room.filter(|_| change.kind != Kind::Deletion) else {
-            return Ok(());
+            return Ok(0);
         };
         let mut new = room.class.bytes() as u64;
         if change.kind == Kind::Manifest {
@@ -34,10 +35,11 @@ impl Client {
         if let Some(header) = replaces.filter(|header| header.kind == Kind::Manifest) {
             old += self.least_parts_bytes(header.value_len as usize);
         }
-        if new > old {
-            self.spaces.admit(&self.fabric, key.namespace, new - old)?;
+        let grown = new.saturating_sub(old);
+        if grown > 0 {
+            self.spaces.admit(&self.fabric, key.namespace, grown)?;
         }
-        Ok(())
+        Ok(grown)
     }
 
     /// The round that puts the attempt's object into the slot that was seen.

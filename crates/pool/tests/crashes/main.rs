@@ -83,6 +83,48 @@ const APPEND: Case = Case {
     ..PUT
 };
 
+/// Keys of a batch: half of them have values before.
+const KEYS: [&[u8]; 6] = [b"key 0", b"key 1", b"key 2", b"key 3", b"key 4", b"key 5"];
+
+fn all(results: Vec<Result<impl Sized>>) -> Result<()> {
+    results.into_iter().try_for_each(|result| result.map(drop))
+}
+
+fn half(client: &mut Client, namespace: u16) -> Result<()> {
+    all(client.delete_many(namespace, &KEYS))?;
+    client.put(namespace, KEYS[1], &large(1), Never)?;
+    all(client.put_many(namespace, &[(KEYS[0], b"old"), (KEYS[2], b"old")], Never))
+}
+
+fn half_values() -> Vec<Option<Vec<u8>>> {
+    let old = || Some(b"old".to_vec());
+    vec![old(), Some(large(1)), old(), None, None, None]
+}
+
+const PUT_MANY: Case = Case {
+    name: "put many",
+    work: |client, namespace| {
+        all(client.put_many(namespace, &KEYS.map(|key| (key, &b"new"[..])), Never))
+    },
+    before: half,
+    old: half_values,
+    new: || vec![Some(b"new".to_vec()); 6],
+};
+
+const DELETE_MANY: Case = Case {
+    name: "delete many",
+    work: |client, namespace| all(client.delete_many(namespace, &KEYS)),
+    new: || vec![None; 6],
+    ..PUT_MANY
+};
+
+#[test]
+fn of_many_keys() {
+    for case in [PUT_MANY, DELETE_MANY] {
+        at_every_verb(&case);
+    }
+}
+
 #[test]
 fn of_values_that_depend_on_the_old_ones() {
     for case in [INCREMENT, COUNT, COMPARE, APPEND] {

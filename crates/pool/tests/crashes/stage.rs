@@ -57,11 +57,13 @@ impl Stage {
         let plan = FaultPlan { after, torn_words, death: Death::Connection };
         let verbs = Faulty::new(self.memory.connect(self.next_pid), plan);
         let joined = Client::with_cache(Box::new(verbs), 1 << 16);
+        let count = (case.old)().len();
         let done = joined.ok().map(|mut client| {
             let mut into = Vec::new();
-            // Half of them know where the key lies.
-            let knows =
-                after.is_multiple_of(2) || client.get(self.namespace, b"key", &mut into).is_ok();
+            // Half of them know where the keys lie.
+            let mut names = (0..count).map(|number| name(number, count));
+            let knows = after.is_multiple_of(2)
+                || names.all(|name| client.get(self.namespace, &name, &mut into).is_ok());
             knows && (case.work)(&mut client, self.namespace).is_ok()
         });
         let identity = Identity { pid: self.next_pid, started: 0 };
@@ -100,16 +102,20 @@ impl Stage {
     }
 
     fn values(&mut self, count: usize) -> Values {
-        let key = |number: usize| match count {
-            1 => "key".into(),
-            _ => format!("key {number}"),
-        };
         let value = |number| {
             let mut found = Vec::new();
-            let there = self.healthy.get(self.namespace, key(number).as_bytes(), &mut found);
+            let there = self.healthy.get(self.namespace, &name(number, count), &mut found);
             there.unwrap().then_some(found)
         };
         (0..count).map(value).collect()
+    }
+}
+
+/// The key of that number in a case of `count` keys.
+fn name(number: usize, count: usize) -> Vec<u8> {
+    match count {
+        1 => b"key".to_vec(),
+        _ => format!("key {number}").into_bytes(),
     }
 }
 
