@@ -27,6 +27,8 @@ pub struct PoolConfig {
 pub const MAX_NODES: usize = 64;
 /// Largest replication factor.
 pub const MAX_REPLICAS: usize = 4;
+/// Most copies of a byte: while one is made that is to replace another, there is one more.
+pub const MAX_COPIES: usize = MAX_REPLICAS + 1;
 /// Nodes that carry a copy of the meta area.
 pub const META_REPLICAS: usize = 3;
 

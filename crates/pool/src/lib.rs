@@ -21,6 +21,7 @@ pub mod object;
 pub mod observe;
 pub mod pin;
 pub mod recover;
+pub mod resize;
 pub mod rtx;
 pub mod slot;
 pub mod snapshot;

@@ -4,6 +4,8 @@
 //! only changed while all clients hold still. Odd epochs lie in the first half of a node's view
 //! area, even ones in the second, so that a master that dies while it writes leaves the old one.
 
+use std::collections::BTreeSet;
+
 use artesian_bus::{GlobalAddr, NodeId};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
@@ -15,6 +17,8 @@ use crate::object::word;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"artview1");
 const HEAD: usize = 64;
+/// In the bytes of a view: no copy, and the region was given up.
+const RETIRED: u32 = u32::MAX - 1;
 /// Where in the view area views of even epochs start.
 const HALF: u64 = VIEW_BYTES / 2;
 /// Regions that fit into a view.
@@ -63,6 +67,8 @@ pub struct View {
     pub meta: SmallVec<[NodeId; META_REPLICAS]>,
     /// Every region's copies.
     pub regions: Vec<Placement>,
+    /// Regions without copies that were given up while they held nothing; the others are lost.
+    pub retired: BTreeSet<u32>,
     /// The copy that is being made, if any.
     pub filling: Option<Filling>,
 }
@@ -78,6 +84,7 @@ impl View {
             nodes: vec![NodeState::Live; nodes],
             meta: (0..config.num_nodes).take(META_REPLICAS).map(NodeId).collect(),
             regions: Vec::new(),
+            retired: BTreeSet::new(),
             filling: None,
         };
         let mut free = vec![places as u32; nodes];
@@ -202,11 +209,12 @@ impl View {
         bytes.extend_from_slice(&u64::from(filling.place).to_le_bytes());
         bytes.extend_from_slice(&filling.upto.to_le_bytes());
         bytes.extend(self.nodes.iter().map(|&state| state as u8));
-        for placement in &self.regions {
+        for (region, placement) in self.regions.iter().enumerate() {
+            let none = if self.retired.contains(&(region as u32)) { RETIRED } else { u32::MAX };
             for replica in 0..MAX_REPLICAS {
                 let packed = placement
                     .get(replica)
-                    .map_or(u32::MAX, |&(node, place)| u32::from(node.0) << 24 | place);
+                    .map_or(none, |&(node, place)| u32::from(node.0) << 24 | place);
                 bytes.extend_from_slice(&packed.to_le_bytes());
             }
         }
@@ -262,12 +270,15 @@ impl View {
         if !meta.iter().all(|&node| known(node)) {
             return Err(bad("unknown meta node"));
         }
-        let mut regions = Vec::new();
+        let (mut regions, mut retired) = (Vec::new(), BTreeSet::new());
         for packed in bytes[HEAD + num_nodes..length].chunks_exact(4 * MAX_REPLICAS) {
             let mut placement = Placement::new();
             for copy in packed.chunks_exact(4) {
                 let packed = u32::from_le_bytes([copy[0], copy[1], copy[2], copy[3]]);
-                if packed == u32::MAX {
+                if packed == RETIRED {
+                    retired.insert(regions.len() as u32);
+                }
+                if packed >= RETIRED {
                     continue;
                 }
                 let (node, place) = (NodeId((packed >> 24) as u16), packed & 0xff_ffff);
@@ -275,6 +286,9 @@ impl View {
                     return Err(bad("a region outside its node"));
                 }
                 placement.push((node, place));
+            }
+            if !placement.is_empty() {
+                retired.remove(&(regions.len() as u32));
             }
             regions.push(placement);
         }
@@ -293,7 +307,7 @@ impl View {
         }) {
             return Err(bad("an impossible copy in the making"));
         }
-        Ok(View { epoch: word(bytes, 16), nodes, meta, regions, filling })
+        Ok(View { epoch: word(bytes, 16), nodes, meta, regions, retired, filling })
     }
 }
 
@@ -334,7 +348,10 @@ mod tests {
     fn comes_back_and_notices_damage() {
         let config = PoolConfig::for_size(64 << 20, 3, 2);
         let filling = Filling { region: 1, node: NodeId(2), place: 3, upto: 4 };
-        let view = View { filling: Some(filling), ..View::first(&config) };
+        let mut view = View { filling: Some(filling), ..View::first(&config) };
+        view.regions[5].clear();
+        view.regions[7].clear();
+        view.retired.insert(7);
         let mut bytes = view.encode();
         assert_eq!(View::encoded_bytes(&bytes[..View::HEAD]).unwrap(), bytes.len());
         assert_eq!(View::decode(&bytes, &config).unwrap(), view);

@@ -117,7 +117,8 @@ pub fn take(
         match fabric.primary(at).and_then(|primary| fabric.cas(primary, old, new)) {
             // `new` is there already if the view changed after it was swapped in.
             Ok(seen) if seen == old || seen == new => {}
-            Ok(_) => return Ok(false),
+            // A free block's region may have been given up meanwhile.
+            Ok(_) | Err(PoolError::Lost(_)) => return Ok(false),
             Err(PoolError::ViewChanged) => continue,
             Err(error) => return Err(error),
         }

@@ -18,6 +18,10 @@ pub fn nodes(verbs: &dyn Verbs) -> Vec<Finding> {
     let mut found = Vec::new();
     let Some(config) = headers(verbs, &mut found) else { return found };
     let Some(view) = views(verbs, &config, &mut found) else { return found };
+    found.retain(|finding| match (finding.what, finding.place) {
+        (What::Header, Place::Node(node)) => is_member(&view, node),
+        _ => true,
+    });
     members(verbs, &view, &mut found);
     redundancy(&config, &view, &mut found);
     found
@@ -64,7 +68,7 @@ fn views(verbs: &dyn Verbs, config: &PoolConfig, found: &mut Vec<Finding>) -> Op
         return None;
     };
     for (node, view) in &carried {
-        if newest.nodes.get(node.0 as usize).is_none_or(|&state| state == NodeState::Dead) {
+        if !is_member(&newest, *node) {
             continue;
         }
         let text = match view {
@@ -80,6 +84,10 @@ fn views(verbs: &dyn Verbs, config: &PoolConfig, found: &mut Vec<Finding>) -> Op
     Some(newest)
 }
 
+fn is_member(view: &View, node: NodeId) -> bool {
+    view.nodes.get(node.0 as usize).is_some_and(|&state| state != NodeState::Dead)
+}
+
 /// Compares the view's nodes with those that can be reached.
 fn members(verbs: &dyn Verbs, view: &View, found: &mut Vec<Finding>) {
     let reached: Vec<NodeId> = verbs.nodes().into_iter().map(|(node, _)| node).collect();
@@ -91,7 +99,7 @@ fn members(verbs: &dyn Verbs, view: &View, found: &mut Vec<Finding>) {
         }
     }
     for node in reached {
-        if view.nodes.get(node.0 as usize).is_none_or(|&state| state == NodeState::Dead) {
+        if !is_member(view, node) {
             let text = "it can be reached and is not in the pool";
             found.push(Finding::note(What::SpareNode, Place::Node(node), text));
         }
@@ -104,7 +112,8 @@ fn redundancy(config: &PoolConfig, view: &View, found: &mut Vec<Finding>) {
         let numbered = view.regions.iter().enumerate();
         numbered.filter(|(_, placement)| wanted(placement.len())).map(|(at, _)| at).collect()
     };
-    let lost = having(&|copies| copies == 0);
+    let mut lost = having(&|copies| copies == 0);
+    lost.retain(|&region| !view.retired.contains(&(region as u32)));
     if !lost.is_empty() {
         let text = format!("{} are lost with all their copies", regions(&lost));
         found.push(Finding::error(What::RegionLost, Place::Pool, text));

@@ -25,6 +25,7 @@ pub use death::{standing, Standing};
 pub use gate::{hold_still, report_loss};
 pub use master::resign;
 pub use settle::EPOCH_JUMP;
+pub(crate) use settle::{copy_tables, decide_rounds};
 pub use tick::tick;
 pub(crate) use tick::{look_after, renew_lease};
 pub(crate) use views::read_views;

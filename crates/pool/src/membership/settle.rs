@@ -11,6 +11,7 @@ use crate::index::{self, Loss};
 use crate::object::word;
 use crate::rtx;
 use crate::view::{NodeState, View};
+use crate::PoolAddr;
 
 /// By how much the reclamation epoch jumps when its first copy is lost: beyond all that others may
 /// have seen there.
@@ -61,7 +62,10 @@ pub(super) fn slots(fabric: &Fabric, base: &View) -> Result<()> {
     let loss = |addr| {
         let (config, view) = (fabric.config(), fabric.view());
         let (before, now) = (base.placement(config, addr), view.placement(config, addr));
+        // The copy in the making that was lost counted as a backup.
+        let filled = |view: &View| view.filled(config, addr).is_some();
         match (before.first(), now.first()) {
+            _ if filled(base) && !filled(&view) => Loss::Backup,
             _ if before.len() == now.len() => Loss::None,
             (_, None) => Loss::All,
             (old, new) if old != new => Loss::Primary,
@@ -72,13 +76,27 @@ pub(super) fn slots(fabric: &Fabric, base: &View) -> Result<()> {
     cache::reconcile_tables(fabric, loss)
 }
 
+/// Decides the rounds that are open in slots whose addresses are `within`, on all copies that there
+/// are. Only while everybody holds still.
+pub(crate) fn decide_rounds(fabric: &Fabric, within: impl Fn(PoolAddr) -> bool) -> Result<()> {
+    let loss = |addr| if within(addr) { Loss::Backup } else { Loss::None };
+    index::reconcile_tables(fabric, loss)?;
+    cache::reconcile_tables(fabric, loss)
+}
+
 /// Makes all meta nodes equal to the first: tables, and the areas of clients that are not gone.
 fn copy_meta(fabric: &Fabric, view: &View, first_lost: bool) -> Result<()> {
-    let (layout, from) = (fabric.layout(), view.meta[0]);
     if first_lost {
-        let at = GlobalAddr::new(from, layout.meta + meta::EPOCH);
+        let at = GlobalAddr::new(view.meta[0], fabric.layout().meta + meta::EPOCH);
         fabric.batch(&mut [Verb::faa(at, EPOCH_JUMP)])?;
     }
+    copy_tables(fabric, view.meta[0], &view.meta)
+}
+
+/// Copies the pool's tables, and the areas of clients that are not gone, from one node to others.
+/// Only while everybody holds still.
+pub(crate) fn copy_tables(fabric: &Fabric, from: NodeId, to: &[NodeId]) -> Result<()> {
+    let layout = fabric.layout();
     let mut pieces = vec![(layout.meta, META_BYTES)];
     for client in table::read_all(fabric)? {
         if client.state != record::FREE || client.client.incarnation != 0 {
@@ -90,7 +108,7 @@ fn copy_meta(fabric: &Fabric, view: &View, first_lost: bool) -> Result<()> {
     for (start, len) in pieces {
         let bytes = &mut bytes[..len as usize];
         fabric.batch(&mut [Verb::read(GlobalAddr::new(from, start), bytes)])?;
-        for &node in &view.meta[1..] {
+        for &node in to.iter().filter(|&&node| node != from) {
             fabric.batch(&mut [Verb::write(GlobalAddr::new(node, start), bytes)])?;
         }
     }

@@ -66,12 +66,13 @@ pub fn look(verbs: Box<dyn Verbs>) -> Result<Overview> {
         namespaces.push((known, used));
     }
     let view = fabric.view();
-    let lost = view.regions.iter().filter(|copies| copies.is_empty()).count();
+    let empty = view.regions.iter().filter(|copies| copies.is_empty()).count();
+    let lost = empty - view.retired.len();
     Ok(Overview {
         config: *fabric.config(),
         view_epoch: view.epoch,
         epoch,
-        regions: (view.regions.len() as u64, lost as u64),
+        regions: ((view.regions.len() - view.retired.len()) as u64, lost as u64),
         nodes: space::nodes(&fabric),
         clients,
         blocks: space::blocks(&fabric)?,

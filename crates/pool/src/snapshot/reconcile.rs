@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::rules;
 use crate::address::PoolAddr;
-use crate::config::MAX_REPLICAS;
+use crate::config::MAX_COPIES;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
 use crate::object::{decided_bytes, LogEntry, LOG_BYTES};
@@ -20,12 +20,12 @@ use crate::slot::Slot;
 /// so a live backup holds it or a proposal to replace it.
 pub fn reconcile(fabric: &Fabric, slot: PoolAddr, lost_primary: bool) -> Result<Slot> {
     let copies = fabric.copies(slot);
-    let mut words = [[0; 8]; MAX_REPLICAS];
-    let mut reads: SmallVec<[Verb<'_>; MAX_REPLICAS]> = SmallVec::new();
+    let mut words = [[0; 8]; MAX_COPIES];
+    let mut reads: SmallVec<[Verb<'_>; MAX_COPIES]> = SmallVec::new();
     reads.extend(copies.iter().zip(&mut words).map(|(&at, into)| Verb::read(at, into)));
     fabric.batch(&mut reads)?;
     drop(reads);
-    let held: SmallVec<[u64; MAX_REPLICAS]> =
+    let held: SmallVec<[u64; MAX_COPIES]> =
         words[..copies.len()].iter().map(|word| u64::from_le_bytes(*word)).collect();
     let Some(&first) = held.first() else {
         return Err(PoolError::Lost(format!("no copy of slot {slot:?} is left")));
@@ -35,7 +35,7 @@ pub fn reconcile(fabric: &Fabric, slot: PoolAddr, lost_primary: bool) -> Result<
     }
     let old = if lost_primary { oldest(&held) } else { Some(first) };
     let proposed = held.iter().copied().filter(|&value| Some(value) != old);
-    let proposed: SmallVec<[u64; MAX_REPLICAS]> = proposed.collect();
+    let proposed: SmallVec<[u64; MAX_COPIES]> = proposed.collect();
     let chosen = Slot(rules::winner(&proposed));
     decide(fabric, slot, old.map_or(Slot::UNKNOWN, Slot), chosen)?;
     fabric.write_all(slot, &chosen.0.to_le_bytes())?;

@@ -4,7 +4,7 @@ use artesian_bus::GlobalAddr;
 
 use super::rules::Rule;
 use crate::address::PoolAddr;
-use crate::config::MAX_REPLICAS;
+use crate::config::MAX_COPIES;
 use crate::fabric::Copies;
 use crate::object::LOG_BYTES;
 use crate::slot::Slot;
@@ -128,8 +128,8 @@ pub struct Round {
     pub(super) logs: Copies,
     pub(super) entry_at: Option<GlobalAddr>,
     pub(super) unlock_at: Option<GlobalAddr>,
-    pub(super) held: [u64; MAX_REPLICAS - 1],
-    pub(super) looked: [[u8; 8]; MAX_REPLICAS - 1],
+    pub(super) held: [u64; MAX_COPIES - 1],
+    pub(super) looked: [[u8; 8]; MAX_COPIES - 1],
     pub(super) seen: [u8; 8],
     pub(super) entry: [u8; LOG_BYTES],
     pub(super) decided: [u8; 16],
@@ -174,8 +174,8 @@ impl Round {
             logs: Copies::new(),
             entry_at: None,
             unlock_at: None,
-            held: [0; MAX_REPLICAS - 1],
-            looked: [[0; 8]; MAX_REPLICAS - 1],
+            held: [0; MAX_COPIES - 1],
+            looked: [[0; 8]; MAX_COPIES - 1],
             seen: [0; 8],
             entry: [0; LOG_BYTES],
             decided: [0; 16],
