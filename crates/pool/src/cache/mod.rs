@@ -31,7 +31,9 @@ mod walk;
 
 pub use config::{CacheConfig, MAX_ALGORITHM_BYTES, MAX_SAMPLE};
 pub use stats::{CacheStats, ExpertStats};
-pub use walk::{candidates, for_each_slot, is_table_memory, memory, note_death, reconcile_tables};
+pub use walk::{
+    candidates, for_each_slot, held_locks, is_table_memory, memory, note_death, reconcile_tables,
+};
 
 use artesian_bus::Verb;
 use smallvec::SmallVec;

@@ -11,6 +11,7 @@ use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
 use crate::index::{KeyHash, Loss};
 use crate::namespace::{self, Kind, Namespace};
+use crate::object::word;
 use crate::recover::Places;
 use crate::slot::Slot;
 use crate::snapshot;
@@ -119,6 +120,26 @@ pub fn reconcile_tables(fabric: &Fabric, loss: impl Fn(PoolAddr) -> Loss) -> Res
         }
     }
     Ok(())
+}
+
+/// The locks of buckets `within` that somebody holds: the words, and what they are when free. Only
+/// the first copy of a lock counts.
+pub fn held_locks(
+    fabric: &Fabric,
+    within: impl Fn(PoolAddr) -> bool,
+) -> Result<Vec<(PoolAddr, u64)>> {
+    let mut held = Vec::new();
+    for (_, table) in tables(fabric)? {
+        for &piece in table.pieces.iter().filter(|&&piece| within(piece)) {
+            let start = bucket_addr(piece, 0);
+            let mut bytes = vec![0; (table.shape.per_piece * BUCKET) as usize];
+            fabric.read(start, &mut bytes)?;
+            let buckets = bytes.chunks_exact(BUCKET as usize).zip(0..);
+            let locked = buckets.filter(|(bucket, _)| word(bucket, 0) != 0);
+            held.extend(locked.map(|(_, index)| (bucket_addr(piece, index), 0)));
+        }
+    }
+    Ok(held)
 }
 
 /// Slots whose copies differ.

@@ -32,7 +32,7 @@ pub use format::format;
 pub use hash::KeyHash;
 pub use layout::{BucketHeader, SLOTS_PER_TABLE, SUBTABLE_BYTES};
 pub use lock::{free_if_dead, held, unlock_bucket, unlock_of, BucketLock};
-pub use reconcile::{reconcile_tables, Loss};
+pub use reconcile::{held_locks, reconcile_tables, Loss};
 pub use scan::{piece, Cursor, Piece};
 pub use split::{finish_of_dead, split};
 pub use walk::{candidates, for_each_slot, header_of, is_index_memory, is_named, memory};

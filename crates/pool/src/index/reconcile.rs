@@ -2,11 +2,13 @@
 
 use artesian_bus::Verb;
 
-use super::layout::{self, BUCKET, BUCKETS};
+use super::format::lock_offsets;
+use super::layout::{self, BucketHeader, BUCKET, BUCKETS};
 use super::walk::{read_table, slots_of, tables};
-use crate::address::PoolAddr;
+use crate::address::{ClientId, PoolAddr};
 use crate::error::Result;
 use crate::fabric::Fabric;
+use crate::object::word;
 use crate::slot::tag;
 use crate::snapshot;
 use crate::txn;
@@ -48,6 +50,28 @@ pub fn reconcile_tables(fabric: &Fabric, loss: impl Fn(PoolAddr) -> Loss) -> Res
         }
     }
     Ok(())
+}
+
+/// The insert locks `within` that somebody holds: the words, and what they are when free. Only the
+/// first copy of a lock counts.
+pub fn held_locks(
+    fabric: &Fabric,
+    within: impl Fn(PoolAddr) -> bool,
+) -> Result<Vec<(PoolAddr, u64)>> {
+    let mut found: Vec<PoolAddr> = tables(fabric)?;
+    found.extend(super::split::planned(fabric)?);
+    let mut held = Vec::new();
+    for table in found.into_iter().filter(|&table| within(table)) {
+        let bytes = read_table(fabric, table)?;
+        for at in lock_offsets() {
+            let header = BucketHeader::from_word(word(&bytes, at as usize));
+            if header.owner != ClientId::NOBODY {
+                let free = BucketHeader { owner: ClientId::NOBODY, ..header };
+                held.push((layout::bucket_addr(table, 0).add(at), free.word()));
+            }
+        }
+    }
+    Ok(held)
 }
 
 /// Slots whose copies differ.

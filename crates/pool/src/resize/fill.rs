@@ -4,6 +4,7 @@
 //! 1. Rounds that are open on slots in it are decided on the copies that there are, so that no
 //!    entry says "decided" of a round that a further copy could turn.
 //! 2. Its blocks in use are copied from the first copy; free ones are written whole when taken.
+//!    Locks that only count on the first copy are free on the others.
 //! 3. From the new view on, every write reaches the new copy up to there.
 //!
 //! When a region is whole, its open rounds are decided once more, with all copies, and the new copy
@@ -14,8 +15,10 @@ use artesian_bus::{GlobalAddr, Verb};
 
 use super::goal::{self, Goal};
 use crate::address::PoolAddr;
+use crate::cache;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
+use crate::index;
 use crate::membership;
 use crate::object::word;
 use crate::pin;
@@ -102,6 +105,12 @@ fn extend(
             fabric.batch(&mut [Verb::write(to, &buffer)])?;
         }
         membership::renew_lease(fabric)?;
+    }
+    let mut locks = index::held_locks(fabric, |addr| piece.contains(&addr.0))?;
+    locks.extend(cache::held_locks(fabric, |addr| piece.contains(&addr.0))?);
+    for (at, free) in locks {
+        let to = GlobalAddr::new(filling.node, target + (at.0 - start.0));
+        fabric.batch(&mut [Verb::write(to, &free.to_le_bytes())])?;
     }
     step.bytes += bytes;
     view.filling = Some(Filling { upto, ..filling });

@@ -21,7 +21,7 @@ fn at_work(pool: &TestPool, change: impl FnOnce(&mut Client)) {
                     let there = client.get(0, &key, &mut value).unwrap();
                     let found = there.then(|| u32::from_le_bytes(value[..4].try_into().unwrap()));
                     assert_eq!(found, last[number], "client {pid}, key {number}");
-                    if round % 5 == 0 {
+                    if round.is_multiple_of(5) {
                         assert_eq!(client.delete(0, &key).unwrap(), last[number].take().is_some());
                     } else {
                         client.put(0, &key, &[round.to_le_bytes(); 20].concat(), Never).unwrap();
