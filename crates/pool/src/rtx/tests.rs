@@ -12,6 +12,7 @@ use crate::config::NUM_LOCKS;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
 use crate::object::word;
+use crate::view::NodeState;
 
 const SHAPES: [(u16, u8); 4] = [(1, 1), (3, 1), (3, 2), (3, 3)];
 
@@ -209,6 +210,24 @@ fn a_change_of_the_view_rolls_back_what_has_not_committed() {
     fabric.adopt(view);
     assert_eq!(rtx.commit(), Err(PoolError::ViewChanged));
     assert_eq!((read(&fabric, 0), locks_held(&fabric)), (0, 0));
+}
+
+#[test]
+fn locks_go_with_their_nodes() {
+    let pool = TestPool::new(3, 2);
+    let (fabric, logs) = (pool.client(1), Logs::default());
+    let mut rtx = Rtx::begin(&fabric, &logs).unwrap();
+    rtx.lock(account(0), &mut []).unwrap();
+    let lost = account(0).primary(&fabric).unwrap().node();
+    pool.nodes.kill_node(lost);
+    let mut view = (*fabric.view()).clone();
+    view.epoch += 1;
+    view.nodes[lost.0 as usize] = NodeState::Dead;
+    for placement in &mut view.regions {
+        placement.retain(|copy| copy.0 != lost);
+    }
+    fabric.adopt(view);
+    rtx.abort().unwrap();
 }
 
 #[test]

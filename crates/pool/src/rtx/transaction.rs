@@ -15,6 +15,7 @@ use crate::rtx::log::{MAX_FREES, MAX_LOCKS, NUM_PLACES, PLACE_BYTES};
 use crate::rtx::owner::{is_dead, Wait};
 use crate::rtx::repair::release_dead;
 use crate::rtx::target::Target;
+use crate::view::NodeState;
 
 type Batch<'a> = SmallVec<[Verb<'a>; 24]>;
 
@@ -408,8 +409,12 @@ impl<'a> Rtx<'a> {
         batch.extend(copies.iter().map(|&copy| Verb::write(copy, name)));
     }
 
+    /// Locks on nodes that are not in the view any more went with them.
     fn unlock_verbs<'b>(&self, batch: &mut Batch<'b>) {
-        batch.extend(self.locks.iter().map(|&lock| Verb::cas(lock, self.name.0, 0)));
+        let view = self.fabric.view();
+        let is_dead = |node: NodeId| view.nodes.get(node.0 as usize) == Some(&NodeState::Dead);
+        let left = self.locks.iter().filter(|lock| !is_dead(lock.node()));
+        batch.extend(left.map(|&lock| Verb::cas(lock, self.name.0, 0)));
     }
 }
 

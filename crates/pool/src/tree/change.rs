@@ -89,6 +89,7 @@ impl Client {
             Want::Delete => self.stats.deletes += 1,
             _ => self.stats.writes += 1,
         }
+        self.trees.begin();
         let (mut stored, mut wait) = (None, Wait::new(&self.fabric));
         let outcome = loop {
             let again = match self.tree_change_once(namespace, key, want, &mut stored) {
@@ -137,6 +138,7 @@ impl Client {
             return Ok(());
         }
         let missing = std::mem::take(&mut self.trees.missing);
+        self.trees.begin();
         let Some(mut tree) = self.tree(namespace)? else { return Ok(()) };
         tree.walk.trees.missing = missing;
         let posted = tree.post_all();

@@ -1,7 +1,7 @@
 //! The first node of a tree.
 
 use super::edit::Frame;
-use super::locked::{fresh, link, room, settle, write_fresh};
+use super::locked::{fresh, link, room, settle};
 use super::node::NODE_BYTES;
 use super::root::{look_up, root_word, ROOT_WORD};
 use crate::address::PoolAddr;
@@ -30,7 +30,6 @@ pub(super) fn create(
     let frame = Frame { tree, level: 0, version: 0, right, low: &[], high: None };
     let committing = (|| {
         let mut node = fresh(fabric, room, &frame, &[])?;
-        write_fresh(fabric, std::slice::from_ref(&node))?;
         let mut rtx = Rtx::begin(fabric, logs)?;
         let target = Target::Meta(spare_offset(namespace, ROOT_WORD));
         let mut held = [0; 8];

@@ -1,6 +1,5 @@
 //! Nodes under their lock, and the writing of nodes.
 
-use artesian_bus::Verb;
 use smallvec::SmallVec;
 
 use super::edit::{changes, Entry, Frame};
@@ -146,20 +145,14 @@ pub(super) fn fresh(
     Ok(Fresh { room, bytes })
 }
 
-/// Writes new nodes to all copies.
-pub(super) fn write_fresh(fabric: &Fabric, nodes: &[Fresh]) -> Result<()> {
-    let mut verbs: SmallVec<[Verb<'_>; 8]> = SmallVec::new();
-    for node in nodes {
-        let copies = fabric.copies(node.room.addr);
-        verbs.extend(copies.iter().map(|&copy| Verb::write(copy, &node.bytes[..])));
-    }
-    fabric.batch(&mut verbs)
-}
-
-/// Notes that a new node becomes part of the tree.
+/// Writes a new node to all copies and takes its lock, then notes that it becomes part of the tree.
+/// The lock keeps those who reach it off until the transaction is over: a repair would otherwise
+/// write its check over what they changed.
 pub(super) fn link(rtx: &mut Rtx<'_>, node: &mut Fresh) -> Result<()> {
-    stamp(&mut node.bytes, node.room.addr);
-    let at = node.room.addr.add(CHECK as u64);
+    let addr = node.room.addr;
+    rtx.lock_beside(Target::Pool(addr), &mut [0; 8], Some((addr, &node.bytes[..])))?;
+    stamp(&mut node.bytes, addr);
+    let at = addr.add(CHECK as u64);
     rtx.write(Target::Pool(at), &node.bytes[CHECK..CHECK + 8])
 }
 

@@ -29,6 +29,7 @@ impl Client {
         f: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         check_key(key)?;
+        self.trees.begin();
         let found = loop {
             match self.tree_read(namespace, key) {
                 Err(PoolError::ViewChanged) => {}

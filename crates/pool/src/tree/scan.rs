@@ -102,6 +102,7 @@ impl Client {
         some: fn(&mut Client, &mut Scan<'_>, &mut F) -> Result<GoesOn>,
     ) -> Result<usize> {
         while scan.left > 0 {
+            self.trees.begin();
             let goes_on = match some(self, &mut scan, &mut f) {
                 Err(PoolError::ViewChanged) => true,
                 outcome => outcome?,

@@ -5,7 +5,7 @@
 //! ([`Tree::post`]): until then the new node is reached from its left neighbour.
 
 use super::edit::{entries, separator, Entry, Frame};
-use super::locked::{fresh, link, settle, stamp, write_changes, write_fresh, Fresh, Tree};
+use super::locked::{fresh, link, settle, stamp, write_changes, Fresh, Tree};
 use super::node::{child_payload, Bytes, Node, CHILD_BYTES, MAX_LEVELS, NODE_BYTES};
 use super::walk::Missing;
 use crate::address::PoolAddr;
@@ -97,7 +97,6 @@ impl<'a> Tree<'a> {
             let mut nodes = [fresh(fabric, new, &right, &records[cut.index..])?];
             left.build(&records[..cut.index], &mut image)?;
             stamp(&mut image, addr);
-            write_fresh(fabric, &nodes)?;
             link(&mut rtx, &mut nodes[0])?;
             write_changes(&mut rtx, addr, old, &image)?;
             Ok(nodes)
@@ -145,7 +144,6 @@ impl<'a> Tree<'a> {
             ];
             root.build(&pointers, &mut image)?;
             stamp(&mut image, addr);
-            write_fresh(fabric, &nodes)?;
             for node in &mut nodes {
                 link(&mut rtx, node)?;
             }

@@ -35,6 +35,15 @@ pub struct Trees {
     /// Of a scan.
     pub(super) leaves: Vec<Bytes>,
     pub(super) rows: Rows,
+    patience: Patience,
+}
+
+/// How often the operation under way was led astray.
+#[derive(Default)]
+struct Patience {
+    looks: u32,
+    checks: u32,
+    wait: Option<Wait>,
 }
 
 /// A node that was only reached from its left neighbour.
@@ -57,7 +66,15 @@ impl Trees {
             missing: Vec::new(),
             leaves: Vec::new(),
             rows: Rows::default(),
+            patience: Patience::default(),
         }
+    }
+
+    /// An operation begins.
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        self.missing.clear();
+        self.patience = Patience::default();
     }
 }
 
@@ -122,9 +139,6 @@ pub(super) struct Walk<'a> {
     pub fabric: &'a Fabric,
     pub trees: &'a mut Trees,
     pub known: Known,
-    looks: u32,
-    checks: u32,
-    wait: Wait,
 }
 
 impl<'a> Walk<'a> {
@@ -147,8 +161,7 @@ impl<'a> Walk<'a> {
                 known
             }
         };
-        trees.missing.clear();
-        Ok(Some(Walk { fabric, trees, known, looks: 0, checks: 0, wait: Wait::new(fabric) }))
+        Ok(Some(Walk { fabric, trees, known }))
     }
 
     /// Remembers whether the root is a leaf.
@@ -240,7 +253,7 @@ impl<'a> Walk<'a> {
     #[inline]
     pub fn read(&mut self, addr: PoolAddr) -> Result<Option<Node<'_>>> {
         for _ in 0..4 {
-            if !self.is_place(addr) {
+            if !is_place(addr) {
                 return Ok(None);
             }
             let at = self.fabric.primary(addr)?;
@@ -253,11 +266,6 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(None)
-    }
-
-    /// Whether a node can lie at an address that was found in memory.
-    fn is_place(&self, addr: PoolAddr) -> bool {
-        !addr.is_null() && addr.0 < PoolAddr::LIMIT - NODE_BYTES as u64
     }
 
     /// What the bytes in the page, read at `addr`, are to one who looks for `seek` on `level`.
@@ -315,22 +323,24 @@ impl<'a> Walk<'a> {
             Some(parent) => self.trees.cache.forget(parent),
             None => self.reopen()?,
         }
-        self.looks += 1;
-        if self.looks <= QUICK_LOOKS {
+        let Patience { looks, checks, wait } = &mut self.trees.patience;
+        *looks += 1;
+        if *looks <= QUICK_LOOKS {
             return self.fabric.pass_gate();
         }
-        if self.wait.is_check_due() && self.is_place(route.addr) {
+        let wait = wait.get_or_insert_with(|| Wait::new(self.fabric));
+        if wait.is_check_due() && is_place(route.addr) {
             // A new node is locked together with the one that names it, and by that one's lock.
             let mut free = true;
             for addr in [Some(route.addr), route.via].into_iter().flatten() {
                 free &= release_if_dead(self.fabric, self.fabric.lock_of(addr)?)?;
             }
-            self.checks = if free { self.checks + 1 } else { 0 };
-            if self.checks > MOST_CHECKS {
+            *checks = if free { *checks + 1 } else { 0 };
+            if *checks > MOST_CHECKS {
                 return Err(corrupt(route.addr));
             }
         }
-        self.wait.pause(self.fabric, "a node of an ordered index")
+        wait.pause(self.fabric, "a node of an ordered index")
     }
 
     /// The tree may have been dropped and made anew.
@@ -347,6 +357,11 @@ impl<'a> Walk<'a> {
             (_, None) => Err(PoolError::ViewChanged),
         }
     }
+}
+
+/// Whether a node can lie at an address that was found in memory.
+fn is_place(addr: PoolAddr) -> bool {
+    !addr.is_null() && addr.0 < PoolAddr::LIMIT - NODE_BYTES as u64
 }
 
 /// What `node` is to one who looks for `seek` on `level`.
