@@ -60,6 +60,16 @@ impl Name {
         ClientId::from_word(self.0 >> 32)
     }
 
+    /// The later one of two transactions of one place.
+    pub fn newer(self, other: Name) -> Name {
+        let ahead = ((self.0 >> 8).wrapping_sub(other.0 >> 8)) & 0xff_ffff;
+        if ahead < 1 << 23 {
+            self
+        } else {
+            other
+        }
+    }
+
     /// Its log place; `None` if there is no such place.
     pub fn place(self) -> Option<usize> {
         let place = (self.0 & 0xff) as usize;

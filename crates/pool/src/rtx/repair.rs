@@ -122,12 +122,28 @@ fn settle(
     let places = || bytes.chunks_exact(PLACE_BYTES);
     let done: SmallVec<[u64; META_REPLICAS]> =
         places().map(|place| word(place, DONE as usize)).collect();
-    let open = |log: &Log<'_>| wanted(log.name) && !done.contains(&log.name.0);
-    let Some(log) = places().filter_map(Log::parse).find(open) else { return Ok(false) };
-    if was_finished(fabric, &log)? {
-        mark_done(fabric, &copies, log.name)?;
-        return Ok(false);
+    // Copies differ if the client died while it wrote its last log.
+    let mut logs: SmallVec<[Log<'_>; META_REPLICAS]> = SmallVec::new();
+    for log in places().filter_map(Log::parse).filter(|log| wanted(log.name)) {
+        if logs.iter().all(|known| known.name != log.name) {
+            logs.push(log);
+        }
     }
+    let mut open = None;
+    for log in &logs {
+        if !done.contains(&log.name.0) && !was_finished(fabric, log)? {
+            open = Some(log);
+        }
+    }
+    let Some(log) = open else {
+        let newest = logs.iter().map(|log| log.name).reduce(Name::newer);
+        // A mark that is not on all copies may be lost with its node: who comes here then would
+        // write old images over newer ones.
+        if let Some(name) = newest.filter(|name| done.iter().any(|&done| done != name.0)) {
+            mark_done(fabric, &copies, name)?;
+        }
+        return Ok(false);
+    };
     let mut batch: SmallVec<[Verb<'_>; META_REPLICAS]> =
         copies.iter().map(|copy| Verb::write(copy.add(MARKS as u64), log.sealed)).collect();
     on_all_left(fabric, &mut batch)?;

@@ -198,6 +198,35 @@ fn a_node_lost_with_the_client_takes_nothing_committed_with_it() {
     }
 }
 
+/// The client dies when its log is marked on some copies only, others work on, and then the marked
+/// copies are lost: the old log is not written over what came after it.
+#[test]
+fn marks_are_completed_by_repairers() {
+    for verbs in 0..40 {
+        let pool = TestPool::new(3, 2);
+        let dying = pool.dying(1, verbs, false);
+        let _ = transfer(&dying, &Logs::default(), 0, 1);
+        let (master, logs) = (pool.client(2), Logs::default());
+        declare_dead(&master, dying.me());
+        transfer(&master, &logs, 1, 0).unwrap();
+        repair_all(&master, dying.me()).unwrap();
+        transfer(&master, &logs, 1, 0).unwrap();
+        let before = [read(&master, 0), read(&master, 1)];
+        master.set_governs(true);
+        pool.nodes.kill_node(NodeId(0));
+        let mut view = (*master.view()).clone();
+        view.epoch += 1;
+        view.nodes[0] = NodeState::Dead;
+        view.meta.retain(|node| node.0 != 0);
+        for placement in &mut view.regions {
+            placement.retain(|copy| copy.0 .0 != 0);
+        }
+        master.adopt(view);
+        replay_committed(&master).unwrap();
+        assert_eq!([read(&master, 0), read(&master, 1)], before, "{verbs} verbs");
+    }
+}
+
 #[test]
 fn a_change_of_the_view_rolls_back_what_has_not_committed() {
     let pool = TestPool::new(3, 2);

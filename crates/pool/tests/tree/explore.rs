@@ -44,10 +44,7 @@ impl From<PoolError> for End {
     fn from(error: PoolError) -> End {
         match error {
             PoolError::Bus(BusError::Fenced) => End::Fenced,
-            error => {
-                eprintln!("DBGERR {error} {}", std::backtrace::Backtrace::force_capture());
-                End::Problem(error.to_string())
-            }
+            error => End::Problem(error.to_string()),
         }
     }
 }
@@ -243,7 +240,7 @@ impl Stage {
         };
         let nodes = u16::from(replicas) + rng.below(2) as u16;
         let config = Config::new(seed, nodes, NODE_BYTES as usize);
-        let mut world = World::new(&Config { max_steps: MOST_STEPS, ..config });
+        let mut world = World::new(&Config { max_steps: MOST_STEPS, trace: 300000, ..config });
         let maker = world.process();
         let pool = PoolConfig {
             pool_id: 1,
@@ -284,7 +281,7 @@ impl Stage {
         if trouble == Trouble::Loss {
             let node = NodeId(self.rng.below(u64::from(self.nodes)) as u16);
             // Whoever joins in that moment fails, and may try again: not what is tested here.
-            let after = self.world.total_verbs() + 2_500 + self.rng.below(span);
+            let after = self.world.total_verbs() + 4_500 + self.rng.below(span);
             self.world.plan(Fault::LoseNode { node, after });
         }
         for _ in 0..deaths {
@@ -362,13 +359,13 @@ fn deaths() {
 
 #[test]
 fn losses() {
-    explore(0..25, 360, Trouble::Loss);
+    explore(0..25, 600, Trouble::Loss);
 }
 
 #[test]
 #[ignore = "slow: many seeds"]
 fn losses_for_long() {
-    explore(1_000..1_600, 360, Trouble::Loss);
+    explore(1_000..1_500, 600, Trouble::Loss);
 }
 
 #[test]
