@@ -240,7 +240,7 @@ impl Stage {
         };
         let nodes = u16::from(replicas) + rng.below(2) as u16;
         let config = Config::new(seed, nodes, NODE_BYTES as usize);
-        let mut world = World::new(&Config { max_steps: MOST_STEPS, trace: 300000, ..config });
+        let mut world = World::new(&Config { max_steps: MOST_STEPS, ..config });
         let maker = world.process();
         let pool = PoolConfig {
             pool_id: 1,
