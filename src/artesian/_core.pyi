@@ -1,5 +1,6 @@
 """The Rust kernels. Only `artesian.ops.native` and thin wrappers import this module."""
 
+from types import NotImplementedType
 from typing import Any, Self, TypeAlias, TypeVar, overload
 
 import numpy as np
@@ -216,10 +217,27 @@ class Store:
     @overload
     def get(self, key: bytes | str, default: T) -> bytes | T:
         """The value of `key`, or `default`."""
+    @overload
+    def get_now(self, key: bytes | str) -> bytes | NotImplementedType | None: ...
+    @overload
+    def get_now(self, key: bytes | str, default: T) -> bytes | NotImplementedType | T:
+        """As `get`, but `NotImplemented` if that would take longer than a few microseconds.
+
+        It does if the value is large, or another thread's operation is under way.
+        """
     def get_into(self, key: bytes | str, buffer: Bytes) -> int | None:
         """Copies the value of `key` to the start of a writable buffer.
 
         Returns its bytes, or None if there is none. Raises `ValueError` if the buffer is too small.
+        """
+    def get_range(self, key: bytes | str, offset: int, length: int) -> bytes | None:
+        """Up to `length` bytes of the value of `key` from byte `offset` on; None if it has none."""
+    def size(self, key: bytes | str) -> int | None:
+        """Bytes of the value of `key`; None if it has none."""
+    def get_versioned(self, key: bytes | str) -> tuple[bytes, int] | None:
+        """The value of `key` and the name of its present state; None if it has none.
+
+        A state's name never comes again, whatever becomes of the key.
         """
     def put(self, key: bytes | str, value: Bytes, *, ttl: float | None = None) -> None:
         """Gives `key` this value, whatever it had.
@@ -232,6 +250,28 @@ class Store:
         """Gives `key` this value if it has one; whether it did."""
     def delete(self, key: bytes | str) -> bool:
         """Takes the value of `key` away; whether there was one."""
+    def compare_and_set(
+        self,
+        key: bytes | str,
+        expected: int | None,
+        value: Bytes,
+        *,
+        ttl: float | None = None,
+    ) -> int | None:
+        """Gives `key` this value if it is in the state named `expected` (None: has no value).
+
+        Returns the name of the new state, or None if it was in another one.
+        """
+    def compare_and_delete(self, key: bytes | str, expected: int) -> bool:
+        """Takes the value of `key` away if it is in the state named `expected`; whether it was."""
+    def increment(self, key: bytes | str, by: int = 1) -> int:
+        """Adds to the value of `key`, a signed integer of 8 bytes, little-endian; the sum.
+
+        A key without value counts as 0; one that has a value keeps its time to live. Raises
+        `PoolUsageError` if the value is no integer, or the sum does not fit.
+        """
+    def append(self, key: bytes | str, value: Bytes) -> int:
+        """Puts bytes behind the value of `key`; how long it is then."""
     def ttl(self, key: bytes | str) -> float | None:
         """Seconds until the value of `key` expires; None if it never does or there is none."""
     def scan(self, cursor: int, limit: int) -> tuple[list[bytes], int]:

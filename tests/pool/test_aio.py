@@ -39,6 +39,34 @@ async def test_operations(aio: AsyncPool) -> None:
     assert "space" in repr(store)
 
 
+async def test_conditions_and_numbers(aio: AsyncPool) -> None:
+    store = await aio.store()
+    state = await store.compare_and_set("k", None, b"1")
+    assert state is not None
+    assert await store.compare_and_set("k", None, b"2") is None
+    assert await store.get_versioned("k") == (b"1", state)
+    assert not await store.compare_and_delete("k", state + 1)
+    assert await store.compare_and_delete("k", state)
+    assert await store.get_versioned("k") is None
+    assert [await store.increment("n"), await store.increment("n", -5)] == [1, -4]
+    assert await store.append("l", b"ab") == 2
+    assert await store.append("l", b"cd") == 4
+    assert await store.get_range("l", 1, 2) == b"bc"
+    assert await store.size("l") == 4
+
+
+async def test_large_values_go_through_threads(aio: AsyncPool) -> None:
+    store = await aio.store()
+    value = np.random.default_rng(1).bytes(3_000_000)
+    await store.put("large", value)
+    assert store.store.get_now("large") is NotImplemented
+    assert await store.get("large") == value
+    assert await store.get("large", None) == value
+    versioned = await store.get_versioned("large")
+    assert versioned is not None
+    assert versioned[0] == value
+
+
 async def test_errors_are_the_same(aio: AsyncPool, name: str) -> None:
     store = await aio.store()
     with pytest.raises(TypeError, match="not int"):

@@ -15,6 +15,7 @@ from artesian.pool import (
     Pool,
     PoolUsageError,
     QuotaExceededError,
+    ValueTooLargeError,
 )
 
 
@@ -78,6 +79,9 @@ def test_arrays_come_back(store: HashStore) -> None:
         (lambda store: store.get_into("k", []), "not list"),
         (lambda store: store.put("k", b"", ttl="1"), "str"),
         (lambda store: store.put("k", b"", 5), "positional"),
+        (lambda store: store.increment("k", 1.5), "float"),
+        (lambda store: store.append("k", "text"), "encode a str"),
+        (lambda store: store.compare_and_set("k", "1", b""), "str"),
     ],
 )
 def test_wrong_types(store: HashStore, use: object, text: str) -> None:
@@ -104,6 +108,95 @@ def test_wrong_values(store: HashStore) -> None:
     with pytest.raises(UnicodeEncodeError):
         store.get("\ud800")
     assert store.get("k") == b"12345"
+
+
+@pytest.mark.parametrize(
+    "size", [16_383, 16_384, 16_385, 65_535, 65_536, 65_537, 400_000, 1_000_003, 5_000_000]
+)
+def test_values_of_all_sizes(store: HashStore, size: int) -> None:
+    value = np.random.default_rng(size).bytes(size)
+    store.put("k", value)
+    assert store.get("k") == value
+    assert store.size("k") == size
+    into = bytearray(size + 5)
+    assert store.get_into("k", into) == size
+    assert into[:size] == value
+    assert store.get_range("k", 10_000, 5_000) == value[10_000:15_000]
+    assert store.get_range("k", size - 3, 100) == value[-3:]
+    assert store.get_range("k", size + 3, 100) == b""
+    with pytest.raises(PoolUsageError, match=f"the value has {size} bytes"):
+        store.get_into("k", bytearray(size - 1))
+    small = store.get_now("k", b"")
+    assert small is NotImplemented if size >= 65_536 else small == value
+    assert store.delete("k")
+    assert store.get("k", b"none") == b"none"
+    assert store.get_now("k", b"none") == b"none"
+    assert store.get_range("k", 0, 5) is None
+    assert store.size("k") is None
+
+
+def test_a_value_beyond_all_limits(store: HashStore) -> None:
+    with pytest.raises(ValueTooLargeError) as caught:
+        store.put("k", np.empty((1 << 30) + 1, np.uint8))
+    assert caught.value.size_bytes == (1 << 30) + 1
+
+
+def test_conditional_changes(store: HashStore) -> None:
+    assert store.get_versioned("k") is None
+    first = store.compare_and_set("k", None, b"1")
+    assert first is not None
+    assert store.get_versioned("k") == (b"1", first)
+    assert store.compare_and_set("k", None, b"2") is None
+    second = store.compare_and_set("k", first, b"2", ttl=60)
+    assert second not in (None, first)
+    assert store.compare_and_set("k", first, b"3") is None
+    assert store.get("k") == b"2"
+    assert store.ttl("k") is not None
+    assert not store.compare_and_delete("k", first)
+    store.put("k", b"1")
+    assert second is not None
+    assert not store.compare_and_delete("k", second)
+    found = store.get_versioned("k")
+    assert found is not None
+    assert store.compare_and_delete("k", found[1])
+    assert "k" not in store
+
+
+def test_numbers(store: HashStore) -> None:
+    assert store.increment("n") == 1
+    assert store.increment("n", 41) == 42
+    assert store.increment("n", -100) == -58
+    assert store.get("n") == (-58).to_bytes(8, "little", signed=True)
+    store.put("text", b"five")
+    with pytest.raises(PoolUsageError, match="no integer: it has 4 bytes"):
+        store.increment("text")
+    store.put("n", ((1 << 63) - 1).to_bytes(8, "little"))
+    with pytest.raises(PoolUsageError, match="does not fit 64 bits"):
+        store.increment("n")
+    with pytest.raises(OverflowError):
+        store.increment("n", 1 << 63)
+
+
+def test_appending(store: HashStore) -> None:
+    expected = b""
+    for number in range(60):
+        part = bytes([number]) * 1500
+        expected += part
+        assert store.append("log", part) == len(expected)
+    assert store.get("log") == expected
+
+
+def test_threads_count_exactly(store: HashStore) -> None:
+    def work() -> None:
+        for _ in range(1000):
+            store.increment("n")
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.increment("n", 0) == 3000
 
 
 def test_values_expire(store: HashStore) -> None:

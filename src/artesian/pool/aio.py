@@ -55,11 +55,27 @@ class AsyncStore:
     async def get(self, key: Key, default: T) -> bytes | T: ...
     async def get(self, key: Key, default: Any = None) -> Any:
         """The value of `key`, or `default`."""
-        return await self._do(0, self.store.get, key, default)
+        found = self.store.get_now(key, default)
+        if found is NotImplemented:
+            return await asyncio.to_thread(self.store.get, key, default)
+        return found
 
     async def get_into(self, key: Key, buffer: Bytes) -> int | None:
         """Copies the value of `key` to the start of a writable buffer; its bytes, or None."""
         return await self._do(size_of(buffer), self.store.get_into, key, buffer)
+
+    async def get_range(self, key: Key, offset: int, length: int) -> bytes | None:
+        """Up to `length` bytes of the value of `key` from byte `offset` on; None if it has none."""
+        return await self._do(length, self.store.get_range, key, offset, length)
+
+    async def size(self, key: Key) -> int | None:
+        """Bytes of the value of `key`; None if it has none."""
+        return await self._do(0, self.store.size, key)
+
+    async def get_versioned(self, key: Key) -> tuple[bytes, int] | None:
+        """The value of `key` and the name of its state; see `HashStore.get_versioned`."""
+        size_bytes = await self.size(key)
+        return await self._do(size_bytes or 0, self.store.get_versioned, key)
 
     async def put(self, key: Key, value: Bytes, *, ttl: float | None = None) -> None:
         """Gives `key` this value, whatever it had."""
@@ -72,6 +88,25 @@ class AsyncStore:
     async def update(self, key: Key, value: Bytes, *, ttl: float | None = None) -> bool:
         """Gives `key` this value if it has one; whether it did."""
         return await self._do(size_of(value), self.store.update, key, value, ttl=ttl)
+
+    async def compare_and_set(
+        self, key: Key, expected: int | None, value: Bytes, *, ttl: float | None = None
+    ) -> int | None:
+        """Gives `key` a value if it is in a certain state; see `HashStore.compare_and_set`."""
+        work = self.store.compare_and_set
+        return await self._do(size_of(value), work, key, expected, value, ttl=ttl)
+
+    async def compare_and_delete(self, key: Key, expected: int) -> bool:
+        """Takes the value of `key` away if it is in a certain state; whether it was."""
+        return await self._do(0, self.store.compare_and_delete, key, expected)
+
+    async def increment(self, key: Key, by: int = 1) -> int:
+        """Adds to the value of `key`; the sum. See `HashStore.increment`."""
+        return await self._do(0, self.store.increment, key, by)
+
+    async def append(self, key: Key, value: Bytes) -> int:
+        """Puts bytes behind the value of `key`; how long it is then."""
+        return await self._do(size_of(value), self.store.append, key, value)
 
     async def delete(self, key: Key) -> bool:
         """Takes the value of `key` away; whether there was one."""

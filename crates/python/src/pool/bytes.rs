@@ -21,6 +21,22 @@ fn type_name(object: &Bound<'_, PyAny>) -> String {
     object.get_type().name().map_or_else(|_| "that".into(), |name| name.to_string())
 }
 
+/// A `bytes` object of that length, and where its content is to be written before anybody else gets
+/// to see it.
+pub fn fresh<'a>(py: Python<'_>, len: usize) -> PyResult<(Py<PyBytes>, &'a mut [u8])> {
+    let size = ffi::Py_ssize_t::try_from(len)?;
+    // SAFETY: Python's lock is held. The new object is ours, or there is an error.
+    let made = unsafe {
+        let object = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size);
+        Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked::<PyBytes>()
+    };
+    // SAFETY: `len` bytes that stay where they are as long as the object lives; callers keep it
+    // beside the slice. Nobody else knows them yet, and they are written before they are read.
+    let content =
+        unsafe { std::slice::from_raw_parts_mut(ffi::PyBytes_AsString(made.as_ptr()).cast(), len) };
+    Ok((made.unbind(), content))
+}
+
 /// The bytes of a value: `bytes`, or anything else with the buffer protocol and contiguous bytes.
 pub enum Value<'a> {
     Bytes(&'a [u8]),

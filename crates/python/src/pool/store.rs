@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use artesian_pool::client::Client;
 use artesian_pool::namespace::Kind;
-use artesian_pool::store::Expiry;
+use artesian_pool::store::{Expiry, Version};
 use artesian_pool::PoolError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyList, PyNotImplemented};
 
 use super::bytes::{self, Buffer, Value};
 use super::core::Core;
-use super::errors::{Fault, Outcome};
+use super::errors::Fault;
 use super::handle::PoolHandle;
 use super::names;
 use super::ticker::Owner;
@@ -76,10 +76,69 @@ impl Store {
         }
     }
 
-    fn get_copy(&self, py: Python<'_>, key: &[u8]) -> Outcome<Option<Vec<u8>>> {
-        let namespace = self.namespace;
-        self.core().run_detached(py, |client| client.get_with(namespace, key, <[u8]>::to_vec))
+    /// The value as a new object, if that takes a few microseconds only: it is small, and no other
+    /// thread has the client.
+    #[inline]
+    fn get_small(&self, py: Python<'_>, key: &[u8]) -> PyResult<Small> {
+        let Some(mut guard) = self.core().try_client()? else { return Ok(Small::NotNow) };
+        let mut found = Ok(None);
+        let room = |len| {
+            if len >= LARGE {
+                return Err(PoolError::Conflict);
+            }
+            match bytes::fresh(py, len) {
+                Ok((object, content)) => {
+                    found = Ok(Some(object));
+                    Ok(content)
+                }
+                Err(error) => {
+                    found = Err(error);
+                    Err(PoolError::Conflict)
+                }
+            }
+        };
+        let outcome =
+            guard.get().get_to(self.namespace, key, room).map(|content| content.is_some());
+        drop(guard);
+        match (outcome, found?) {
+            (Ok(true), Some(object)) => Ok(Small::There(object)),
+            (Ok(_), _) => Ok(Small::Nothing),
+            // Nobody but `room` says so: reading conflicts with nothing.
+            (Err(PoolError::Conflict), _) => Ok(Small::NotNow),
+            (Err(error), _) => Err(Fault::Pool(error).into()),
+        }
     }
+
+    /// The value as a new object, while others can use Python.
+    fn get_large(&self, py: Python<'_>, key: &[u8]) -> PyResult<Option<Py<PyBytes>>> {
+        let (namespace, mut found) = (self.namespace, Ok(None));
+        let outcome = self.core().run_detached(py, |client| {
+            let room = |len| {
+                // Nobody with Python's lock waits for the client, so this gets it.
+                Python::attach(|py| match bytes::fresh(py, len) {
+                    Ok((object, content)) => {
+                        found = Ok(Some(object));
+                        Ok(content)
+                    }
+                    Err(error) => {
+                        found = Err(error);
+                        Err(PoolError::Conflict)
+                    }
+                })
+            };
+            client.get_to(namespace, key, room).map(|content| content.is_some())
+        });
+        // An error of Python is the cause of the pool's.
+        let object = found?;
+        Ok(if outcome? { object } else { None })
+    }
+}
+
+/// A look for a small value.
+enum Small {
+    There(Py<PyBytes>),
+    Nothing,
+    NotNow,
 }
 
 #[pymethods]
@@ -115,15 +174,27 @@ impl Store {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = key.py();
         let key = bytes::key(key)?;
-        let found = match self.core().try_client()? {
-            Some(mut guard) => {
-                let client = guard.get();
-                let made = |value: &[u8]| PyBytes::new(py, value);
-                client.get_with(self.namespace, key, made).map_err(Fault::Pool)?
-            }
-            None => self.get_copy(py, key)?.map(|value| PyBytes::new(py, &value)),
+        let found = match self.get_small(py, key)? {
+            Small::There(object) => Some(object),
+            Small::Nothing => None,
+            Small::NotNow => self.get_large(py, key)?,
         };
-        Ok(found.map(Bound::into_any).or(default))
+        Ok(found.map(|object| object.into_bound(py).into_any()).or(default))
+    }
+
+    /// As `get`, but `NotImplemented` if that would take longer than a few microseconds.
+    #[pyo3(signature = (key, default=None))]
+    fn get_now<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = key.py();
+        Ok(match self.get_small(py, bytes::key(key)?)? {
+            Small::There(object) => Some(object.into_bound(py).into_any()),
+            Small::Nothing => default,
+            Small::NotNow => Some(PyNotImplemented::get(py).to_owned().into_any()),
+        })
     }
 
     /// Copies the value of `key` into a writable buffer; its bytes, or `None`.
@@ -137,24 +208,96 @@ impl Store {
         let mut buffer = Buffer::get(buffer, true)?;
         let into = buffer.as_bytes_mut();
         let room = into.len();
-        let large = room >= LARGE;
-        let work = |client: &mut Client| {
-            client.get_with(namespace, key, |value| {
-                if value.len() <= into.len() {
-                    into[..value.len()].copy_from_slice(value);
-                }
-                value.len()
-            })
-        };
         let core = self.core();
-        let found = if large { core.run_detached(py, work)? } else { core.run(py, work)? };
-        match found {
-            Some(size) if size > room => {
+        let work = |client: &mut Client| client.get_into(namespace, key, into);
+        let outcome = if room >= LARGE { core.run_detached(py, work) } else { core.run(py, work) };
+        match outcome {
+            Err(Fault::Pool(PoolError::TooLarge { what: "value", size, .. })) => {
                 let text = format!("the value has {size} bytes, the buffer room for {room}");
                 Err(Fault::Pool(PoolError::Invalid(text)).into())
             }
-            found => Ok(found),
+            outcome => Ok(outcome?),
         }
+    }
+
+    /// Up to `length` bytes of the value of `key` from byte `offset` on; `None` if it has none.
+    fn get_range<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        offset: usize,
+        length: usize,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let (py, namespace, key) = (key.py(), self.namespace, bytes::key(key)?);
+        let mut part = Vec::new();
+        let found = self.core().run_detached(py, |client| {
+            let Some(size) = client.value_len(namespace, key)? else { return Ok(None) };
+            part.resize(length.min(size.saturating_sub(offset)), 0);
+            client.get_range(namespace, key, offset, &mut part)
+        })?;
+        Ok(found.map(|size| PyBytes::new(py, &part[..size.min(part.len())])))
+    }
+
+    /// Bytes of the value of `key`; `None` if it has none.
+    fn size(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
+        let (py, namespace, key) = (key.py(), self.namespace, bytes::key(key)?);
+        Ok(self.core().run(py, |client| client.value_len(namespace, key))?)
+    }
+
+    /// The value of `key` and the name of its present state; `None` if it has none.
+    fn get_versioned<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<(Bound<'py, PyBytes>, u64)>> {
+        let (py, namespace, key) = (key.py(), self.namespace, bytes::key(key)?);
+        let mut value = Vec::new();
+        let found =
+            self.core().run(py, |client| client.get_versioned(namespace, key, &mut value))?;
+        Ok(found.map(|version| (PyBytes::new(py, &value), version.0)))
+    }
+
+    /// Gives `key` this value if it is still in the state of that name (`None`: has none). The name
+    /// of the new state, or `None` if it was in another one.
+    #[pyo3(signature = (key, expected, value, *, ttl=None))]
+    fn compare_and_set(
+        &self,
+        key: &Bound<'_, PyAny>,
+        expected: Option<u64>,
+        value: &Bound<'_, PyAny>,
+        ttl: Option<f64>,
+    ) -> PyResult<Option<u64>> {
+        let (py, namespace) = (key.py(), self.namespace);
+        let (expiry, value) = (expiry(ttl)?, Value::of(value)?);
+        let (key, value, expected) = (bytes::key(key)?, value.as_bytes(), expected.map(Version));
+        let work =
+            |client: &mut Client| client.compare_and_set(namespace, key, expected, value, expiry);
+        let core = self.core();
+        let large = value.len() >= LARGE;
+        let done = if large { core.run_detached(py, work)? } else { core.run(py, work)? };
+        Ok(done.map(|version| version.0))
+    }
+
+    /// Takes the value of `key` away if it is still in the state of that name; whether it was.
+    fn compare_and_delete(&self, key: &Bound<'_, PyAny>, expected: u64) -> PyResult<bool> {
+        let (py, namespace, key) = (key.py(), self.namespace, bytes::key(key)?);
+        let expected = Version(expected);
+        Ok(self.core().run(py, |client| client.compare_and_delete(namespace, key, expected))?)
+    }
+
+    /// Adds to the value of `key`, an integer of 8 bytes; the sum.
+    #[pyo3(signature = (key, by=1))]
+    fn increment(&self, key: &Bound<'_, PyAny>, by: i64) -> PyResult<i64> {
+        let (py, namespace, key) = (key.py(), self.namespace, bytes::key(key)?);
+        Ok(self.core().run(py, |client| client.increment(namespace, key, by))?)
+    }
+
+    /// Puts bytes behind the value of `key`; how long it is then.
+    fn append(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let (py, namespace, value) = (key.py(), self.namespace, Value::of(value)?);
+        let (key, value) = (bytes::key(key)?, value.as_bytes());
+        let work = |client: &mut Client| client.append(namespace, key, value);
+        let core = self.core();
+        let large = value.len() >= LARGE;
+        Ok(if large { core.run_detached(py, work)? } else { core.run(py, work)? })
     }
 
     /// Gives `key` this value, whatever it had.
