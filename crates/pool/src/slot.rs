@@ -161,6 +161,12 @@ impl Slot {
         Slot::new(bitmap, version, tag::HISTORY, addr)
     }
 
+    /// The value of a slot that the operation of the object at `addr` has emptied for good: vacant,
+    /// and no object is to be freed when it is taken. The operation's object is its own to free.
+    pub const fn emptied(version: u8, class: SizeClass, addr: PoolAddr) -> Slot {
+        Slot::new(class.0 | GONE, version, tag::TOMBSTONE, addr)
+    }
+
     /// The value that freezes this one while a split moves it.
     pub const fn frozen(self) -> Slot {
         let kind = self.kind() | tag::MOVED;
@@ -170,8 +176,8 @@ impl Slot {
     /// The value that replaces this frozen one when the key has moved: vacant, and no object is to
     /// be freed when it is taken.
     pub const fn cleared(self) -> Slot {
-        let class = self.kind() & !tag::MOVED;
-        Slot::new(class | GONE, self.next_version(), tag::TOMBSTONE, self.addr())
+        let class = SizeClass(self.kind() & !tag::MOVED);
+        Slot::emptied(self.next_version(), class, self.addr())
     }
 
     /// The object that a frozen value still refers to, as the slot it moves to has it; `None` if

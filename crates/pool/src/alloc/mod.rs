@@ -116,16 +116,23 @@ impl Allocator {
     }
 
     /// Sees to it, as long as the pool has room, that a few objects of `class` can still be had
-    /// when it is full: for those who make room by writing such objects.
+    /// when it is full: for those who make room by writing such objects. Looks for a block if
+    /// there are few; false if there was none.
     #[inline]
-    pub fn stock(&mut self, fabric: &Fabric, class: SizeClass) -> Result<()> {
-        if self.supply.stocks(class, STOCK) {
-            return Ok(());
+    pub fn stock(&mut self, fabric: &Fabric, class: SizeClass) -> Result<bool> {
+        if self.stocks(class) {
+            return Ok(true);
         }
         match self.refill(fabric, class, class.bytes()) {
-            Err(PoolError::Full { .. }) => Ok(()),
-            outcome => outcome,
+            Err(PoolError::Full { .. }) => Ok(false),
+            outcome => outcome.map(|()| true),
         }
+    }
+
+    /// Whether there are at least a few objects of `class`, without looking for a block.
+    #[inline]
+    pub fn stocks(&self, class: SizeClass) -> bool {
+        self.supply.stocks(class, STOCK)
     }
 
     #[inline]

@@ -116,11 +116,13 @@ impl Supply {
         !class.announced.is_empty() || !class.sources.is_empty()
     }
 
-    /// Whether `most` objects of `class` are announced, or there is a block to get more from.
+    /// Whether at least `least` objects of `class` are announced, or free in a block.
     #[inline]
-    pub(super) fn stocks(&self, class: SizeClass, most: usize) -> bool {
+    pub(super) fn stocks(&self, class: SizeClass, least: usize) -> bool {
         let class = &self.classes[class.0 as usize];
-        class.announced.len() >= most || !class.sources.is_empty()
+        let free = |id: &u32| self.blocks[*id as usize].as_ref().map_or(0, Block::num_free);
+        let in_block = || class.sources.last().map_or(0, free) as usize;
+        class.announced.len() >= least || class.announced.len() + in_block() >= least
     }
 
     /// Blocks of the class of which some object is free.

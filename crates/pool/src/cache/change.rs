@@ -4,7 +4,6 @@ use artesian_bus::Verb;
 use smallvec::SmallVec;
 
 use super::bucket;
-use super::evict::MOST_SAMPLES;
 use super::get::wanted;
 use super::layout::{BUCKET_HEAD, BUCKET_SLOTS, SLOT, SLOTS};
 use super::lock;
@@ -19,11 +18,8 @@ use crate::error::{PoolError, Result};
 use crate::index::{Candidate, Hint};
 use crate::object::{object_bytes, Header, Kind, Op};
 use crate::rtx::Wait;
-use crate::slot::{Slot, HISTORY_CLASS};
-use crate::store::{image, InUse, Key};
-
-/// How often a put makes room in a full pool before it gives up.
-const ROOM_ATTEMPTS: u32 = 8;
+use crate::slot::Slot;
+use crate::store::{image, Key};
 
 /// What shall become of a key.
 #[derive(Clone, Copy)]
@@ -56,7 +52,7 @@ pub(super) struct Attempt {
     /// A sample for evictions was read with the bucket.
     pub sampled: bool,
     /// How often room was made.
-    rooms: u32,
+    pub rooms: u32,
 }
 
 /// Where the change goes.
@@ -137,37 +133,6 @@ impl Client {
         }
     }
 
-    /// The pool is full: objects of the cache give way until it is not.
-    #[cold]
-    fn cache_make_room(
-        &mut self,
-        cache: &mut Cache,
-        attempt: &mut Attempt,
-        bytes: usize,
-    ) -> Result<()> {
-        self.cache_unlock(attempt)?;
-        if let Some(room) = attempt.room.take() {
-            self.alloc.recycle(room);
-            attempt.written = false;
-        }
-        if attempt.rooms >= ROOM_ATTEMPTS {
-            return Err(PoolError::Full { bytes });
-        }
-        attempt.rooms += 1;
-        let some = Amount { objects: 0, granules: (2 * bytes).div_ceil(64) as i64 };
-        for _ in 0..MOST_SAMPLES {
-            match self.evict_some(cache, some) {
-                Ok(0) => {}
-                Ok(_) | Err(PoolError::Full { .. } | PoolError::ViewChanged) => break,
-                Err(error) => return Err(error),
-            }
-        }
-        match self.alloc.make_room(&self.fabric, bytes, &InUse) {
-            Err(PoolError::Full { .. }) if attempt.rooms < ROOM_ATTEMPTS => Ok(()),
-            outcome => outcome,
-        }
-    }
-
     fn cache_change_once(
         &mut self,
         cache: &mut Cache,
@@ -227,7 +192,7 @@ impl Client {
     /// Builds the new object. A slot without copies gets its log entry at once, if it is known.
     fn cache_build(
         &mut self,
-        cache: &Cache,
+        cache: &mut Cache,
         key: &Key<'_>,
         change: &Change<'_>,
         attempt: &mut Attempt,
@@ -249,7 +214,7 @@ impl Client {
             }
         };
         attempt.room = Some(room);
-        self.alloc.stock(&self.fabric, HISTORY_CLASS)?;
+        self.stock_logs(cache)?;
         let header = Header {
             kind: change.kind,
             version: 0,

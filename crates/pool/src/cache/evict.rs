@@ -19,20 +19,29 @@ use crate::client::Client;
 use crate::error::{PoolError, Result};
 use crate::index::KeyHash;
 use crate::object::{log_addr, proposed_bytes, Header, Kind, LogEntry, Op, HEADER_BYTES};
-use crate::slot::{Slot, HISTORY_CLASS};
+use crate::slot::{tag, Slot, HISTORY_CLASS};
 use crate::snapshot::{self, Outcome, Rider, Round, RIDER_BYTES};
 
 /// Bytes of a history entry's log object.
-const LOG_OBJECT: usize = HISTORY_CLASS.bytes();
+pub(super) const LOG_OBJECT: usize = HISTORY_CLASS.bytes();
 /// Objects evicted at once at most.
 pub(super) const MOST_VICTIMS: usize = 8;
 /// Samples after which an operation leaves it to the next ones to evict more.
 pub(super) const MOST_SAMPLES: usize = 16;
 
+/// What a slot is to become that gives up what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Becomes {
+    /// Its object is evicted, as the experts of the bitmap wanted.
+    History(u8),
+    /// Its history entry or deletion is cleared away.
+    Empty,
+}
+
 /// An eviction that is under way.
 pub(super) struct Victim {
-    entry: Entry,
-    bitmap: u8,
+    pub entry: Entry,
+    pub becomes: Becomes,
     pub log: Allocation,
     image: [u8; LOG_OBJECT],
 }
@@ -63,18 +72,29 @@ impl Client {
         let now = now_us(&self.fabric);
         while excess.is_over() && victims.len() < MOST_VICTIMS {
             let Some((entry, bitmap)) = cache.sample.next(&mut cache.policy, now) else { break };
-            let log = match self.alloc.allocate(&self.fabric, LOG_OBJECT) {
-                Ok(log) => log,
+            let becomes = Becomes::History(bitmap);
+            match self.make_victim(cache, entry, becomes) {
+                Ok(victim) => victims.push(victim),
                 Err(error) => {
                     victims.into_iter().for_each(|victim| self.alloc.recycle(victim.log));
                     return Err(error);
                 }
-            };
-            let image = self.eviction_image(cache.namespace.id, &entry, &log);
+            }
             excess = excess.minus(footprint(entry.slot));
-            victims.push(Victim { entry, bitmap, log, image });
         }
         Ok(victims)
+    }
+
+    /// A log object for what a slot is to become.
+    pub(super) fn make_victim(
+        &mut self,
+        cache: &Cache,
+        entry: Entry,
+        becomes: Becomes,
+    ) -> Result<Victim> {
+        let log = self.alloc.allocate(&self.fabric, LOG_OBJECT)?;
+        let image = self.eviction_image(cache.namespace.id, &entry, &log);
+        Ok(Victim { entry, becomes, log, image })
     }
 
     fn eviction_image(&self, namespace: u16, entry: &Entry, log: &Allocation) -> [u8; LOG_OBJECT] {
@@ -132,40 +152,47 @@ impl Client {
         let alone = self.fabric.config().replicas == 1;
         for (number, victim) in (first..).zip(victims) {
             let old = victim.entry.slot;
-            let new = Slot::history(old.version().wrapping_add(1), victim.bitmap, victim.log.addr);
+            let (version, object) = (old.next_version(), victim.log.addr);
+            let new = match victim.becomes {
+                Becomes::History(bitmap) => Slot::history(version, bitmap, object),
+                Becomes::Empty => Slot::emptied(version, victim.log.class, object),
+            };
             let log = log_addr(victim.log.addr, victim.log.class);
             let mut round = Round::new(victim.entry.at, old, new, log, victim.log.sequence);
             round.proposed = alone;
-            if cache.history() > 0 {
+            if cache.history() > 0 && new.kind() == tag::HISTORY {
                 round.rider = Some(rider(INSERT, &[layout::history_word(new, number)]));
             }
             rounds.push(round);
         }
     }
 
-    /// Gives up what the rounds of the victims made useless. Returns how many were evicted.
+    /// Gives up what the rounds of the victims made useless. Returns how many took place.
     pub(super) fn finish_evictions(
         &mut self,
         cache: &mut Cache,
         victims: &Victims,
         rounds: &[Round],
     ) -> usize {
-        let mut evicted = 0;
+        let mut done = 0;
         for (victim, round) in victims.iter().zip(rounds) {
             let old = victim.entry.slot;
             if round.won() {
-                self.forget(cache, &victim.entry);
-                cache.counts.evicted(victim.bitmap);
-                evicted += 1;
-                if let Some(class) = old.class() {
+                done += 1;
+                if let Becomes::History(bitmap) = victim.becomes {
+                    self.forget(cache, &victim.entry);
+                    cache.counts.evicted(bitmap);
+                }
+                if let Some(class) = old.logged_class() {
                     self.alloc.free(old.addr(), class);
                 }
-            } else {
+            }
+            if !round.won() || victim.becomes == Becomes::Empty {
                 self.alloc.free(victim.log.addr, victim.log.class);
             }
             self.alloc.complete(victim.log.sequence);
         }
-        evicted
+        done
     }
 
     /// [`Cache::gone`], for an object that made place for another key.
@@ -203,6 +230,11 @@ impl Client {
         self.fabric.batch(&mut verbs)?;
         drop(verbs);
         let victims = self.choose_victims(cache, excess, PoolAddr::NULL)?;
+        self.play_victims(cache, victims)
+    }
+
+    /// Writes the victims' log objects and plays their rounds. Returns how many took place.
+    pub(super) fn play_victims(&mut self, cache: &mut Cache, victims: Victims) -> Result<usize> {
         if victims.is_empty() {
             return Ok(0);
         }

@@ -21,6 +21,7 @@ mod part;
 mod play;
 pub mod policy;
 mod recount;
+mod room;
 mod sample;
 mod stats;
 mod table;
@@ -73,6 +74,8 @@ pub(crate) struct Cache {
     sample: Sample,
     /// Evictions so far, as last seen.
     evictions: u64,
+    /// Puts until the stock of log objects is seen to again.
+    stock_pause: u32,
     counts: Counts,
 }
 

@@ -3,10 +3,11 @@
 use artesian_bus::Verb;
 use smallvec::SmallVec;
 
-use super::layout::{self, Shape, EVICTIONS, NUMBER, PIECES};
+use super::layout::{self, Shape, EVICTIONS, FIXED, NUMBER, PIECES};
 use super::notes::Notes;
 use super::part;
 use super::policy::{CounterCache, Policy, Registry};
+use super::recount;
 use super::sample::Sample;
 use super::stats::Counts;
 use super::table::Table;
@@ -83,6 +84,7 @@ impl Client {
             counters: CounterCache::new(COUNTER_BYTES),
             notes: Notes::default(),
             evictions: 0,
+            stock_pause: 0,
         };
         // A client that opens a cache a second time goes on with what it knows.
         if let Ok(known) = self.caches.take(id) {
@@ -202,8 +204,10 @@ fn make_parts(
         parts.push(part);
         pieces.push(part.addr);
     }
-    let mut content = vec![0; (PIECES - 64) as usize];
+    let mut content = vec![0; (PIECES - FIXED) as usize];
     content[..layout::FIXED_BYTES].copy_from_slice(&shape.encode());
+    let counted = (layout::COUNTED - FIXED) as usize;
+    content[counted..counted + 8].copy_from_slice(&recount::due(fabric)?.to_le_bytes());
     for &piece in &pieces {
         content.extend_from_slice(&layout::place_word(shape.class, piece).to_le_bytes());
     }

@@ -99,7 +99,7 @@ impl Client {
         proposed: bool,
     ) -> Round {
         let (at, old) = (plan.entry.at, plan.entry.slot);
-        let version = old.version().wrapping_add(1);
+        let version = old.next_version();
         let new = if change.puts() {
             Slot::new(key.hash.fingerprint(), version, room.class.0, room.addr)
         } else {

@@ -1,6 +1,7 @@
 //! Counting the use anew: clients that died may not have told of their last changes.
 
 use artesian_bus::Verb;
+use smallvec::SmallVec;
 
 use super::evict::footprint;
 use super::layout::{COUNTED, USED};
@@ -11,36 +12,45 @@ use crate::config::meta;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
 
+/// Tries to count while nobody tells of changes.
+const ATTEMPTS: u32 = 4;
+
+/// What the word at [`COUNTED`] is to say now.
+pub(super) fn due(fabric: &Fabric) -> Result<u64> {
+    let deaths = fabric.read_word(fabric.meta(meta::DEATHS)[0])?;
+    Ok(deaths.wrapping_add(fabric.epoch() << 32))
+}
+
 impl Cache {
     /// Counts the objects and sets the shared word right, unless that has been done since the last
-    /// death of a client and the last change of the view. Others go on meanwhile: what they change
-    /// and have not told yet makes the number wrong by as much.
+    /// death of a client and the last change of the view. Others go on meanwhile: what they have
+    /// changed and not told yet makes the number wrong by as much.
     pub(super) fn recount_if_due(&mut self, fabric: &Fabric) -> Result<()> {
-        let (root, view) = (self.table.root, fabric.epoch());
-        let (mut deaths, mut counted) = ([0; 8], [0; 8]);
-        let counted_at = fabric.primary(root.add(COUNTED))?;
-        let mut verbs = [
-            Verb::read(fabric.meta(meta::DEATHS)[0], &mut deaths),
-            Verb::read(counted_at, &mut counted),
-        ];
-        fabric.batch(&mut verbs)?;
-        let due = u64::from_le_bytes(deaths).wrapping_add(view << 32);
-        let counted = u64::from_le_bytes(counted);
-        if counted == due || fabric.cas(counted_at, counted, due)? != counted {
+        let root = self.table.root;
+        let due = due(fabric)?;
+        let at = fabric.primary(root.add(COUNTED))?;
+        let counted = fabric.read_word(at)?;
+        if counted == due || fabric.cas(at, counted, due)? != counted {
             return Ok(());
         }
         let at = fabric.primary(root.add(USED))?;
-        let before = Amount::of_word(fabric.read_word(at)?);
+        let mut before = fabric.read_word(at)?;
         let mut sum = Amount::default();
-        for_each_entry(fabric, &self.table, |entry| {
-            sum = sum.plus(footprint(entry.slot));
-            Ok(())
-        })?;
-        let wrong = sum.minus(self.usage.untold()).minus(before);
-        let mut verbs: Vec<Verb<'_>> = Vec::new();
-        for copy in fabric.copies(root.add(USED)) {
-            verbs.push(Verb::faa(copy, wrong.word()));
+        for _ in 0..ATTEMPTS {
+            sum = Amount::default();
+            for_each_entry(fabric, &self.table, |entry| {
+                sum = sum.plus(footprint(entry.slot));
+                Ok(())
+            })?;
+            let after = fabric.read_word(at)?;
+            if std::mem::replace(&mut before, after) == after {
+                break;
+            }
         }
+        let wrong = sum.minus(self.usage.untold()).minus(Amount::of_word(before));
+        let copies = fabric.copies(root.add(USED));
+        let mut verbs: SmallVec<[Verb<'_>; 4]> =
+            copies.iter().map(|&copy| Verb::faa(copy, wrong.word())).collect();
         let outcome = fabric.batch(&mut verbs);
         let found = verbs.first().map(Verb::found).filter(|_| outcome.is_ok());
         self.usage.told(Amount::default(), found.map(|found| found.wrapping_add(wrong.word())));

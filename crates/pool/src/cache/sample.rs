@@ -3,7 +3,7 @@
 use artesian_bus::Verb;
 use smallvec::SmallVec;
 
-use super::bucket::candidate_of;
+use super::bucket::{self, candidate_of};
 use super::layout::{BUCKET, BUCKET_HEAD, BUCKET_SLOTS, SLOTS};
 use super::policy::{Candidate, CounterCache, Policy, Random};
 use super::table::{entries, Entry, Table};
@@ -76,19 +76,15 @@ impl Sample {
     pub(super) fn collect(&mut self, spared: PoolAddr, counters: &CounterCache) {
         self.found.clear();
         self.candidates.clear();
-        let mut rest = &self.bytes[..];
-        for &(first, run) in &self.runs {
-            for number in 0..run {
-                let (bytes, behind) = rest.split_at(BUCKET as usize);
-                rest = behind;
-                let slots = &bytes[BUCKET_HEAD as usize..BUCKET_HEAD as usize + BUCKET_SLOTS];
-                let bucket = first.add(number * BUCKET);
-                let objects = entries(bucket, slots)
-                    .filter(|entry| entry.slot.class().is_some() && entry.at != spared);
-                self.found.extend(objects);
+        each_entry(&self.runs, &self.bytes, |entry| {
+            if entry.slot.class().is_some() && entry.at != spared {
+                self.found.push(entry);
             }
+        });
+        match self.found.is_empty() {
+            true => self.widen(),
+            false => self.doubled = 0,
         }
-        self.doubled = if self.found.is_empty() { (self.doubled + 1).min(MOST_DOUBLED) } else { 0 };
         self.candidates.extend(self.found.iter().map(|entry| {
             let mut candidate = candidate_of(entry);
             let uncounted = counters.pending(entry.at.0, entry.slot.0);
@@ -97,10 +93,43 @@ impl Sample {
         }));
     }
 
+    /// What was read that is of least use: deletions, then history by age, the oldest first. At
+    /// most `most` of it.
+    pub(super) fn refuse(&mut self, evictions: u64, most: usize) -> &[Entry] {
+        self.found.clear();
+        let leftover =
+            |entry: &Entry| entry.slot.class().is_none() && entry.slot.logged_class().is_some();
+        each_entry(&self.runs, &self.bytes, |entry| {
+            if leftover(&entry) {
+                self.found.push(entry);
+            }
+        });
+        let age = |entry: &Entry| bucket::depth(entry, evictions, u64::MAX).unwrap_or(u64::MAX);
+        self.found.sort_unstable_by_key(|entry| std::cmp::Reverse(age(entry)));
+        self.found.truncate(most);
+        &self.found
+    }
+
+    /// The next sample is to be larger.
+    pub(super) fn widen(&mut self) {
+        self.doubled = (self.doubled + 1).min(MOST_DOUBLED);
+    }
+
     /// The next victim, and the experts that wanted it gone.
     pub(super) fn next(&mut self, policy: &mut Policy, now: u64) -> Option<(Entry, u8)> {
         let victim = policy.choose(&self.candidates, now)?;
         self.candidates.swap_remove(victim.index);
         Some((self.found.swap_remove(victim.index), victim.bitmap))
+    }
+}
+
+/// Tells `f` every slot that was read.
+fn each_entry(runs: &[Run], bytes: &[u8], mut f: impl FnMut(Entry)) {
+    let mut buckets = bytes.chunks_exact(BUCKET as usize);
+    for &(first, run) in runs {
+        for (number, bytes) in (0..run).zip(&mut buckets) {
+            let slots = &bytes[BUCKET_HEAD as usize..BUCKET_HEAD as usize + BUCKET_SLOTS];
+            entries(first.add(number * BUCKET), slots).for_each(&mut f);
+        }
     }
 }

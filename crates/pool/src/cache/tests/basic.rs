@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{checked_stats, CacheConfig, Random, TestPool};
+use super::{checked_stats, num_objects, CacheConfig, Random, TestPool};
 use crate::client::Client;
 use crate::namespace::{self, Kind, Limits};
 use crate::store::Expiry;
@@ -138,4 +138,21 @@ fn a_cache_is_opened_by_name_and_stays_as_it_was_made() {
     // Opened again, it goes on where it was.
     assert_eq!(one.cache_open("c", &CacheConfig::of_objects(1)).unwrap(), id);
     assert_eq!(one.cache_stats(id).unwrap().puts, 1);
+}
+
+#[test]
+fn a_full_pool_evicts_although_the_cache_is_not_full() {
+    for replicas in [1, 2] {
+        let pool = TestPool::new(if replicas == 1 { 4 } else { 8 } << 20, 2, replicas);
+        let mut client = pool.client(1);
+        let id = client.cache_open("c", &CacheConfig::of_objects(5_000)).unwrap();
+        let mut found = Vec::new();
+        for key in 0..4_000u32 {
+            client.cache_put(id, &key.to_le_bytes(), &[key as u8; 3_000], Expiry::Never).unwrap();
+            assert!(client.cache_get(id, &key.to_le_bytes(), &mut found).unwrap());
+            assert!(found.iter().all(|&byte| byte == key as u8));
+        }
+        let stats = checked_stats(&mut client, id);
+        assert!(stats.evictions > 1_000 && num_objects(&client) > 200, "{stats:?}");
+    }
 }
