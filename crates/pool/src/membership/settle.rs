@@ -59,6 +59,10 @@ pub(super) fn copies(fabric: &Fabric, base: &View, next: &View) -> Result<()> {
 
 /// Decides the rounds that were open in slots which lost a copy.
 pub(super) fn slots(fabric: &Fabric, base: &View) -> Result<()> {
+    if fabric.config().replicas == 1 {
+        // One swap decides a round without copies: none is open.
+        return Ok(());
+    }
     let loss = |addr| {
         let (config, view) = (fabric.config(), fabric.view());
         let (before, now) = (base.placement(config, addr), view.placement(config, addr));

@@ -2,6 +2,7 @@
 
 mod basic;
 mod costs;
+mod nodes;
 mod threads;
 
 use std::sync::Arc;
