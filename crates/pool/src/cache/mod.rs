@@ -34,6 +34,7 @@ pub use config::{CacheConfig, MAX_ALGORITHM_BYTES, MAX_SAMPLE};
 pub use stats::{CacheStats, ExpertStats};
 pub use walk::{
     candidates, for_each_slot, held_locks, is_table_memory, memory, note_death, reconcile_tables,
+    TableParts,
 };
 
 use artesian_bus::Verb;

@@ -6,6 +6,7 @@ use super::layout::{self, bucket_addr, slots_of, BUCKET, BUCKET_HEAD, BUCKET_SLO
 use super::open::ROOT;
 use super::table::{entries, Entry, Table};
 use crate::address::PoolAddr;
+use crate::class::SizeClass;
 use crate::config::meta;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
@@ -34,6 +35,57 @@ fn tables(fabric: &Fabric) -> Result<Vec<(u64, Table)>> {
     let caches = namespace::list(fabric)?.into_iter().filter(|known| known.kind == Kind::Cache);
     let tables = caches.map(|namespace| table_of(fabric, &namespace));
     tables.filter_map(Result::transpose).collect()
+}
+
+/// The parts of a cache's table, for those who look at all of it.
+pub struct TableParts {
+    /// The cache.
+    pub namespace: u16,
+    /// The objects that the table consists of.
+    pub objects: Vec<(PoolAddr, SizeClass)>,
+    table: Table,
+}
+
+impl TableParts {
+    /// All caches'. Tables of which the root was lost are left out.
+    pub fn of_all(fabric: &Fabric) -> Result<Vec<TableParts>> {
+        let mut found = Vec::new();
+        for space in namespace::list(fabric)?.iter().filter(|known| known.kind == Kind::Cache) {
+            let Some((place, table)) = table_of(fabric, space)? else { continue };
+            let mut objects: Vec<_> = layout::place_of(place)?.into_iter().collect();
+            objects.extend(table.pieces.iter().map(|&piece| (piece, table.class())));
+            found.push(TableParts { namespace: space.id, objects, table });
+        }
+        Ok(found)
+    }
+
+    /// Pieces of the table.
+    pub fn num_pieces(&self) -> usize {
+        self.table.pieces.len()
+    }
+
+    /// Where the buckets of a piece begin, and their bytes.
+    pub fn piece(&self, number: usize) -> (PoolAddr, usize) {
+        let len = self.buckets(number).count() * BUCKET as usize;
+        (bucket_addr(self.table.pieces[number], 0), len)
+    }
+
+    /// The buckets of a piece: their lock words.
+    pub fn buckets(&self, number: usize) -> impl Iterator<Item = PoolAddr> {
+        let (per_piece, piece) = (self.table.shape.per_piece, self.table.pieces[number]);
+        let count = self.table.run(number as u64 * per_piece, per_piece);
+        (0..count).map(move |index| bucket_addr(piece, index))
+    }
+
+    /// The slots of a bucket.
+    pub fn slots(bucket: PoolAddr) -> impl Iterator<Item = PoolAddr> {
+        slots_of(bucket)
+    }
+
+    /// The bucket of a key.
+    pub fn bucket_of(&self, hash: KeyHash) -> PoolAddr {
+        self.table.bucket_of(hash)
+    }
 }
 
 /// Tells `f` every slot of a table with its metadata, as the primary has them. Lost pieces are

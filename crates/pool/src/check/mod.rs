@@ -4,6 +4,7 @@
 //! it looks again (`look`). Whoever wants exact numbers, leaks above all, lets it run alone.
 //! Everything that it reads may be garbage: that is a finding, and the check goes on.
 
+mod caches;
 mod clients;
 mod directory;
 mod locks;
@@ -32,6 +33,7 @@ use artesian_bus::NodeId;
 use crate::address::PoolAddr;
 use crate::alloc::table::{BlockState, BlockWord};
 use crate::alloc::Liveness;
+use crate::cache::TableParts;
 use crate::class::SizeClass;
 use crate::client::Client;
 use crate::config::meta;
@@ -62,6 +64,7 @@ pub fn run(
     let mut space = Space::new(&checker.client.fabric);
     checker.blocks(&mut space)?;
     checker.index(&mut space)?;
+    checker.caches(&mut space)?;
     checker.space(&mut space)?;
     checker.namespaces()?;
     checker.locks()?;
@@ -180,6 +183,36 @@ impl Checker<'_> {
             }
         }
         self.twice(space, &directory)
+    }
+
+    /// The tables of caches.
+    fn caches(&mut self, space: &mut Space) -> Result<()> {
+        let mut tables = Vec::new();
+        self.unit(Place::Meta(meta::NAMESPACE_TABLE), |fabric, _| {
+            tables = TableParts::of_all(fabric)?;
+            Ok(())
+        })?;
+        for table in &tables {
+            let place = Place::Namespace(table.namespace);
+            for &(addr, class) in &table.objects {
+                self.refer(space, place, addr, class)?;
+            }
+            for number in 0..table.num_pieces() {
+                let mut seen = caches::Seen::default();
+                self.unit(place, |fabric, found| {
+                    caches::piece(fabric, table, number, &mut seen, found)
+                })?;
+                for (slot, object, class) in seen.refs {
+                    self.refer(space, Place::Slot(slot), object, class)?;
+                }
+                self.report.counts.tombstones += seen.tombstones;
+                let sum = self.report.counts.keys.entry(table.namespace).or_default();
+                sum.keys += seen.keys.keys;
+                sum.bytes += seen.keys.bytes;
+                self.breathe()?;
+            }
+        }
+        Ok(())
     }
 
     /// Something refers to an object; a reference that cannot be is a finding at `place`.

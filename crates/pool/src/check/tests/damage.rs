@@ -36,7 +36,7 @@ fn slot(fabric: &Fabric) -> (PoolAddr, Slot) {
     slots.find(|(_, slot)| slot.fingerprint() == hash.fingerprint() && !slot.is_vacant()).unwrap()
 }
 
-fn write(fabric: &Fabric, copies: &[GlobalAddr], word: u64) {
+pub(super) fn write(fabric: &Fabric, copies: &[GlobalAddr], word: u64) {
     let word = word.to_le_bytes();
     let mut verbs: Vec<Verb<'_>> = copies.iter().map(|&at| Verb::write(at, &word)).collect();
     fabric.batch(&mut verbs).unwrap();

@@ -1,5 +1,6 @@
 //! Checks of pools that are well, that are at work, that are damaged.
 
+mod caches;
 mod clean;
 mod damage;
 mod deaths;
