@@ -26,12 +26,26 @@ use crate::store::{image, Key};
 pub(super) struct Change<'a> {
     /// What others may conclude from it.
     pub op: Op,
-    /// [`Kind::Value`] for a put, [`Kind::Deletion`] for a deletion.
+    /// [`Kind::Value`] or [`Kind::Manifest`] for a put, [`Kind::Deletion`] for a deletion.
     pub kind: Kind,
-    /// The value.
+    /// The value, or the manifest's.
     pub value: &'a [u8],
+    /// Bytes of the pieces that the manifest names.
+    pub pieces: u64,
     /// When it expires; 0 for never.
     pub expires_ms: u64,
+}
+
+/// How a change ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    /// It happened.
+    Changed,
+    /// It counts as done, but its object is in no slot: another put came the moment after, or the
+    /// slot was lost with its node.
+    Vanished,
+    /// There was nothing to delete.
+    Nothing,
 }
 
 impl Change<'_> {
@@ -58,7 +72,7 @@ pub(super) struct Attempt {
 /// Where the change goes.
 enum Look {
     /// The key's object is in this slot.
-    There(Entry),
+    There(Entry, Header),
     /// It has none; the attempt has its bucket's slots. A put holds the bucket's lock.
     Absent,
     /// Look again.
@@ -67,15 +81,15 @@ enum Look {
 
 /// How one try went.
 pub(super) enum Step {
-    Done(bool),
+    Done(Done),
     Again,
 }
 
 /// A slot that is to change, and what goes with it.
 pub(super) struct Plan {
     pub entry: Entry,
-    /// The key had an object there.
-    pub replaces: bool,
+    /// The key's object there, if it had one.
+    pub replaces: Option<Header>,
     /// The object in the slot is of another key, which these experts wanted gone.
     pub evicts: Option<u8>,
     /// The metadata that the slot gets.
@@ -83,13 +97,13 @@ pub(super) struct Plan {
 }
 
 impl Client {
-    /// Carries `change` out on `key`; whether something happened.
+    /// Carries `change` out on `key`.
     pub(super) fn cache_change(
         &mut self,
         cache: &mut Cache,
         key: &Key<'_>,
         change: &Change<'_>,
-    ) -> Result<bool> {
+    ) -> Result<Done> {
         let mut attempt = Attempt::new();
         let mut wait = Wait::new(&self.fabric);
         let outcome = loop {
@@ -160,13 +174,13 @@ impl Client {
         let now = now_us(&self.fabric);
         let plan = match look {
             Look::Again => return Ok(Step::Again),
-            Look::Absent if !change.puts() => return Ok(Step::Done(false)),
-            Look::There(entry) => {
+            Look::Absent if !change.puts() => return Ok(Step::Done(Done::Nothing)),
+            Look::There(entry, header) => {
                 let touched = cache.policy.hit(&cache.known(&entry), now);
-                let metadata = Metadata { bytes: attempt.bytes(), ..touched };
-                Plan { entry, replaces: true, evicts: None, metadata }
+                let metadata = Metadata { bytes: attempt.bytes(change) as u32, ..touched };
+                Plan { entry, replaces: Some(header), evicts: None, metadata }
             }
-            Look::Absent => self.cache_place(cache, key, attempt, now),
+            Look::Absent => self.cache_place(cache, key, change, attempt, now),
         };
         self.cache_play(cache, key, change, attempt, plan)
     }
@@ -176,6 +190,7 @@ impl Client {
         &mut self,
         cache: &mut Cache,
         key: &Key<'_>,
+        change: &Change<'_>,
         attempt: &Attempt,
         now: u64,
     ) -> Plan {
@@ -185,8 +200,9 @@ impl Client {
             bucket::choose(&attempt.slots, key.hash.0, history, is_lost, &mut cache.policy, now);
         let ghost: Option<&Ghost> = choice.ghost.as_ref();
         cache.counts.regrets += u64::from(ghost.is_some());
-        let metadata = cache.policy.admit(key.hash.0, (attempt.bytes(), 1), now, ghost);
-        Plan { entry: choice.entry, replaces: false, evicts: choice.evicts, metadata }
+        let bytes = attempt.bytes(change) as u32;
+        let metadata = cache.policy.admit(key.hash.0, (bytes, 1), now, ghost);
+        Plan { entry: choice.entry, replaces: None, evicts: choice.evicts, metadata }
     }
 
     /// Builds the new object. A slot without copies gets its log entry at once, if it is known.
@@ -206,8 +222,8 @@ impl Client {
                 }
                 let bytes = object_bytes(key.bytes.len(), change.value.len());
                 let limit = cache.usage.most_bytes();
-                if change.puts() && bytes as u64 > limit {
-                    let (size, limit) = (bytes, limit as usize);
+                if change.puts() && bytes as u64 + change.pieces > limit {
+                    let (size, limit) = (bytes + change.pieces as usize, limit as usize);
                     return Err(PoolError::TooLarge { what: "object", size, limit });
                 }
                 self.alloc.allocate(&self.fabric, bytes)?
@@ -261,9 +277,10 @@ impl Client {
         outcome?;
         attempt.written = true;
         let entry = Entry::parse(hint.at, &slot);
-        let same = entry.slot == hint.slot;
-        if same && key.header_in(&self.object[..bytes], entry.slot).is_some() {
-            return Ok(Look::There(entry));
+        if entry.slot == hint.slot {
+            if let Some(header) = key.header_in(&self.object[..bytes], entry.slot) {
+                return Ok(Look::There(entry, header));
+            }
         }
         self.cache.was_wrong(key.hash);
         Ok(Look::Again)
@@ -288,7 +305,7 @@ impl Client {
             return Ok(Look::Again);
         };
         let me = self.fabric.me();
-        let full = cache.usage.excess(Amount::one(u64::from(attempt.bytes()))).is_over();
+        let full = cache.usage.excess(Amount::one(attempt.bytes(change))).is_over();
         let copies = attempt.unwritten(self);
         let mut bytes = [0; BUCKET_SLOTS];
         let mut verbs: SmallVec<[Verb<'_>; 8]> = SmallVec::new();
@@ -321,11 +338,16 @@ impl Client {
         for (into, entry) in attempt.slots.iter_mut().zip(entries(bucket, &bytes)) {
             *into = entry;
         }
-        Ok(self.cache_find(key, &attempt.slots)?.map_or(Look::Absent, Look::There))
+        let found = self.cache_find(key, &attempt.slots)?;
+        Ok(found.map_or(Look::Absent, |(entry, header)| Look::There(entry, header)))
     }
 
     /// The slot among these whose object is the key's, going by header and key of the objects.
-    fn cache_find(&mut self, key: &Key<'_>, slots: &[Entry; SLOTS]) -> Result<Option<Entry>> {
+    fn cache_find(
+        &mut self,
+        key: &Key<'_>,
+        slots: &[Entry; SLOTS],
+    ) -> Result<Option<(Entry, Header)>> {
         let fits = |entry: &&Entry| {
             let same = entry.slot.fingerprint() == key.hash.fingerprint();
             same && wanted(entry.slot.class(), key, false).is_some()
@@ -346,8 +368,7 @@ impl Client {
         self.fabric.batch(&mut verbs)?;
         drop(verbs);
         let mut heads = matches.iter().zip(self.object.chunks_exact(bytes));
-        let found = heads.find(|(entry, head)| key.header_in(head, entry.slot).is_some());
-        Ok(found.map(|(entry, _)| **entry))
+        Ok(heads.find_map(|(entry, head)| Some((**entry, key.header_in(head, entry.slot)?))))
     }
 }
 
@@ -365,8 +386,8 @@ impl Attempt {
         }
     }
 
-    /// Bytes of the new object.
-    pub(super) fn bytes(&self) -> u32 {
-        self.room.map_or(0, |room| room.class.bytes() as u32)
+    /// Bytes of the new object and its pieces.
+    pub(super) fn bytes(&self, change: &Change<'_>) -> u64 {
+        self.room.map_or(0, |room| room.class.bytes() as u64) + change.pieces
     }
 }

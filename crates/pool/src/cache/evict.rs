@@ -21,6 +21,7 @@ use crate::index::KeyHash;
 use crate::object::{log_addr, proposed_bytes, Header, Kind, LogEntry, Op, HEADER_BYTES};
 use crate::slot::{tag, Slot, HISTORY_CLASS};
 use crate::snapshot::{self, Outcome, Rider, Round, RIDER_BYTES};
+use crate::store::large::MAX_VALUE_BYTES;
 
 /// Bytes of a history entry's log object.
 pub(super) const LOG_OBJECT: usize = HISTORY_CLASS.bytes();
@@ -44,18 +45,12 @@ pub(super) struct Victim {
     pub becomes: Becomes,
     pub log: Allocation,
     image: [u8; LOG_OBJECT],
+    /// The header of the object in the slot.
+    head: [u8; HEADER_BYTES],
 }
 
 /// Evictions that go with one batch.
 pub(super) type Victims = SmallVec<[Victim; 2]>;
-
-impl Cache {
-    /// Takes note that the object is no longer in its slot, by this client's doing.
-    pub(super) fn gone(&mut self, entry: &Entry) {
-        self.usage.add(Amount::default().minus(footprint(entry.slot)));
-        self.counters.forget(entry.at.0);
-    }
-}
 
 impl Client {
     /// Chooses victims in the sample that was read until `excess` is gone, and makes their log
@@ -80,7 +75,7 @@ impl Client {
                     return Err(error);
                 }
             }
-            excess = excess.minus(footprint(entry.slot));
+            excess = excess.minus(footprint(&entry));
         }
         Ok(victims)
     }
@@ -94,7 +89,7 @@ impl Client {
     ) -> Result<Victim> {
         let log = self.alloc.allocate(&self.fabric, LOG_OBJECT)?;
         let image = self.eviction_image(cache.namespace.id, &entry, &log);
-        Ok(Victim { entry, becomes, log, image })
+        Ok(Victim { entry, becomes, log, image, head: [0; HEADER_BYTES] })
     }
 
     fn eviction_image(&self, namespace: u16, entry: &Entry, log: &Allocation) -> [u8; LOG_OBJECT] {
@@ -113,12 +108,12 @@ impl Client {
         image
     }
 
-    /// Posts the log objects of the victims, and the verbs of `more` with them; returns the number
-    /// of the first eviction.
+    /// Posts the log objects of the victims, and the verbs of `more` with them, and reads the headers
+    /// of their objects; returns the number of the first eviction.
     pub(super) fn write_logs<'a>(
         &self,
         cache: &mut Cache,
-        victims: &'a Victims,
+        victims: &'a mut Victims,
         more: SmallVec<[Verb<'a>; 4]>,
     ) -> Result<u64> {
         let mut verbs: SmallVec<[Verb<'a>; 8]> = SmallVec::new();
@@ -129,9 +124,11 @@ impl Client {
         };
         let add = victims.len() as u64;
         verbs.extend(counted.iter().map(|&copy| Verb::faa(copy, add)));
-        for victim in victims {
-            let copies = self.fabric.copies(victim.log.addr);
-            verbs.extend(copies.iter().map(|&copy| Verb::write(copy, &victim.image)));
+        for Victim { entry, log, image, head, .. } in victims {
+            let copies = self.fabric.copies(log.addr);
+            verbs.extend(copies.iter().map(|&copy| Verb::write(copy, &*image)));
+            let object = entry.slot.class().and(self.fabric.primary(entry.slot.addr()).ok());
+            verbs.extend(object.map(|at| Verb::read(at, head)));
         }
         verbs.extend(more);
         self.fabric.batch(&mut verbs)?;
@@ -173,32 +170,71 @@ impl Client {
         cache: &mut Cache,
         victims: &Victims,
         rounds: &[Round],
-    ) -> usize {
+    ) -> Result<usize> {
         let mut done = 0;
         for (victim, round) in victims.iter().zip(rounds) {
-            let old = victim.entry.slot;
             if round.won() {
                 done += 1;
                 if let Becomes::History(bitmap) = victim.becomes {
-                    self.forget(cache, &victim.entry);
+                    self.cache.forget(KeyHash(victim.entry.words[metadata::HASH]));
                     cache.counts.evicted(bitmap);
                 }
-                if let Some(class) = old.logged_class() {
-                    self.alloc.free(old.addr(), class);
-                }
+                let class = victim.entry.slot.class().unwrap_or(HISTORY_CLASS);
+                let header = Header::decode(&victim.head, class);
+                self.cache_give_up(cache, &victim.entry, header.ok().map(|header| header.kind))?;
             }
             if !round.won() || victim.becomes == Becomes::Empty {
                 self.alloc.free(victim.log.addr, victim.log.class);
             }
             self.alloc.complete(victim.log.sequence);
         }
-        done
+        Ok(done)
     }
 
-    /// [`Cache::gone`], for an object that made place for another key.
-    pub(super) fn forget(&mut self, cache: &mut Cache, entry: &Entry) {
-        cache.gone(entry);
-        self.cache.forget(KeyHash(entry.words[metadata::HASH]));
+    /// Frees what a slot had named before this client's round, and takes note that it is gone.
+    /// `kind` is the object's, if that has been read.
+    pub(super) fn cache_give_up(
+        &mut self,
+        cache: &mut Cache,
+        entry: &Entry,
+        kind: Option<Kind>,
+    ) -> Result<()> {
+        let old = entry.slot;
+        if let Some(class) = old.class() {
+            // One that was lost with its node has no pieces that anybody could name.
+            let kind = match kind {
+                None => self.kind_of(old)?,
+                kind => kind,
+            };
+            let pieces = match kind {
+                Some(Kind::Manifest) => self.free_pieces(old, &[])?,
+                _ => 0,
+            };
+            let amount = Amount::one(class.bytes() as u64 + pieces);
+            cache.usage.add(Amount::default().minus(amount));
+            cache.counters.forget(entry.at.0);
+        }
+        if let Some(class) = old.logged_class().filter(|_| !old.addr().is_null()) {
+            self.alloc.free(old.addr(), class);
+        }
+        Ok(())
+    }
+
+    /// What the object of a slot is; `None` if it cannot be read.
+    #[cold]
+    fn kind_of(&self, slot: Slot) -> Result<Option<Kind>> {
+        let Some(class) = slot.class() else { return Ok(None) };
+        let mut head = [0; HEADER_BYTES];
+        loop {
+            match self.fabric.read(slot.addr(), &mut head) {
+                Err(PoolError::ViewChanged) => {}
+                Err(PoolError::Lost(_)) => return Ok(None),
+                outcome => {
+                    outcome?;
+                    return Ok(Header::decode(&head, class).ok().map(|header| header.kind));
+                }
+            }
+        }
     }
 
     /// Evicts until the cache is no fuller than it may be with `more`, or for so many samples.
@@ -234,18 +270,22 @@ impl Client {
     }
 
     /// Writes the victims' log objects and plays their rounds. Returns how many took place.
-    pub(super) fn play_victims(&mut self, cache: &mut Cache, victims: Victims) -> Result<usize> {
+    pub(super) fn play_victims(
+        &mut self,
+        cache: &mut Cache,
+        mut victims: Victims,
+    ) -> Result<usize> {
         if victims.is_empty() {
             return Ok(0);
         }
-        let written = self.write_logs(cache, &victims, SmallVec::new());
+        let written = self.write_logs(cache, &mut victims, SmallVec::new());
         let mut rounds = SmallVec::new();
         let played = written.and_then(|first| {
             self.add_rounds(cache, &victims, first, &mut rounds);
             snapshot::write(&self.fabric, &mut rounds)
         });
         match played {
-            Ok(()) => Ok(self.finish_evictions(cache, &victims, &rounds)),
+            Ok(()) => self.finish_evictions(cache, &victims, &rounds),
             Err(error) => {
                 // Nobody has seen an object whose round was not begun.
                 let begun = !rounds.is_empty();
@@ -273,10 +313,14 @@ pub(super) fn is_gone(round: &Round) -> bool {
     matches!(round.outcome(), Some(Outcome::Gone))
 }
 
-/// What the object in a slot adds to the use.
+/// What the object in a slot adds to the use, going by its metadata: pieces of a large value are
+/// not counted exactly if that was lost.
 #[inline]
-pub(super) fn footprint(slot: Slot) -> Amount {
-    slot.class().map_or(Amount::default(), |class| Amount::one(class.bytes() as u64))
+pub(super) fn footprint(entry: &Entry) -> Amount {
+    let Some(class) = entry.slot.class() else { return Amount::default() };
+    let (least, said) = (class.bytes() as u64, entry.words[metadata::FREQ] & u64::from(u32::MAX));
+    let plausible = (least..2 * MAX_VALUE_BYTES as u64).contains(&said);
+    Amount::one(if plausible { said } else { least })
 }
 
 /// Words to be left beside a slot, `offset` bytes from it.

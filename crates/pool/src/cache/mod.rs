@@ -11,6 +11,7 @@ mod change;
 mod config;
 mod evict;
 mod get;
+mod large;
 mod layout;
 mod learn;
 mod lock;
@@ -34,7 +35,7 @@ pub use config::{CacheConfig, MAX_ALGORITHM_BYTES, MAX_SAMPLE};
 pub use stats::{CacheStats, ExpertStats};
 pub use walk::{
     candidates, for_each_slot, held_locks, is_table_memory, memory, note_death, reconcile_tables,
-    TableParts,
+    slots_of_hash, TableParts,
 };
 
 use artesian_bus::Verb;

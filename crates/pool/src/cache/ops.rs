@@ -1,10 +1,11 @@
 //! The cache's operations on one key.
 
-use super::change::Change;
+use super::change::{Change, Done};
+use super::get::Found;
 use super::Cache;
 use crate::client::Client;
-use crate::error::{PoolError, Result};
-use crate::object::{Kind, Op, HEADER_BYTES};
+use crate::error::Result;
+use crate::object::{Kind, Op};
 use crate::store::{Expiry, Key, MAX_INLINE_BYTES};
 
 impl Client {
@@ -38,15 +39,12 @@ impl Client {
         let key = Key::new(namespace, key)?;
         self.in_cache(namespace, |client, cache| {
             let Some(found) = client.cache_read(cache, &key, true)? else { return Ok(None) };
-            let start = HEADER_BYTES + key.bytes.len();
-            let end = start + found.header.value_len as usize;
-            match found.header.kind {
-                Kind::Value => Ok(Some(f(&client.object[start..end]))),
-                kind => {
-                    let text = format!("a key of a cache names an object of kind {kind:?}");
-                    Err(PoolError::Corrupt(text))
-                }
+            if found.header.kind == Kind::Manifest {
+                let mut bytes = Vec::new();
+                let whole = client.cache_get_large(cache, &key, &found, &mut bytes)?;
+                return Ok(whole.then(|| f(&bytes)));
             }
+            Ok(Some(f(client.value_in(&key, &found))))
         })
     }
 
@@ -54,8 +52,15 @@ impl Client {
     /// have it.
     pub fn cache_get(&mut self, namespace: u16, key: &[u8], into: &mut Vec<u8>) -> Result<bool> {
         into.clear();
-        let found = self.cache_get_with(namespace, key, |value| into.extend_from_slice(value))?;
-        Ok(found.is_some())
+        let key = Key::new(namespace, key)?;
+        self.in_cache(namespace, |client, cache| {
+            let Some(found) = client.cache_read(cache, &key, true)? else { return Ok(false) };
+            if found.header.kind == Kind::Manifest {
+                return client.cache_get_large(cache, &key, &found, into);
+            }
+            into.extend_from_slice(client.value_in(&key, &found));
+            Ok(true)
+        })
     }
 
     /// Gives `key` this value, whatever it had. If the cache is full, something else goes.
@@ -70,14 +75,15 @@ impl Client {
         expiry: Expiry,
     ) -> Result<()> {
         let key = Key::new(namespace, key)?;
-        if value.len() > MAX_INLINE_BYTES {
-            let (size, limit) = (value.len(), MAX_INLINE_BYTES);
-            return Err(PoolError::TooLarge { what: "value", size, limit });
-        }
         let expires_ms = self.expires_ms(namespace, expiry)?;
-        let change = Change { op: Op::Put, kind: Kind::Value, value, expires_ms };
         self.in_cache(namespace, |client, cache| {
-            client.cache_change(cache, &key, &change)?;
+            if value.len() > MAX_INLINE_BYTES {
+                client.cache_put_large(cache, &key, value, expires_ms)?;
+            } else {
+                let (op, kind) = (Op::Put, Kind::Value);
+                let change = Change { op, kind, value, pieces: 0, expires_ms };
+                client.cache_change(cache, &key, &change)?;
+            }
             cache.counts.puts += 1;
             Ok(())
         })
@@ -86,9 +92,10 @@ impl Client {
     /// Takes the value of `key` away; false if the cache did not have it.
     pub fn cache_delete(&mut self, namespace: u16, key: &[u8]) -> Result<bool> {
         let key = Key::new(namespace, key)?;
-        let change = Change { op: Op::Delete, kind: Kind::Deletion, value: &[], expires_ms: 0 };
+        let (op, kind) = (Op::Delete, Kind::Deletion);
+        let change = Change { op, kind, value: &[], pieces: 0, expires_ms: 0 };
         self.in_cache(namespace, |client, cache| {
-            let deleted = client.cache_change(cache, &key, &change)?;
+            let deleted = client.cache_change(cache, &key, &change)? != Done::Nothing;
             cache.counts.deletes += u64::from(deleted);
             Ok(deleted)
         })
@@ -100,5 +107,12 @@ impl Client {
         self.in_cache(namespace, |client, cache| {
             Ok(client.cache_read(cache, &key, false)?.is_some())
         })
+    }
+
+    /// The value of the object in the client's buffer.
+    #[inline]
+    fn value_in(&self, key: &Key<'_>, found: &Found) -> &[u8] {
+        let start = key.head_bytes();
+        &self.object[start..start + found.header.value_len as usize]
     }
 }

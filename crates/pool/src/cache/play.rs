@@ -3,7 +3,7 @@
 use artesian_bus::Verb;
 use smallvec::SmallVec;
 
-use super::change::{Attempt, Change, Plan, Step};
+use super::change::{Attempt, Change, Done, Plan, Step};
 use super::evict::{footprint, is_gone, rider, Victims};
 use super::get::seen;
 use super::layout::{LAST, METADATA};
@@ -16,6 +16,7 @@ use crate::address::PoolAddr;
 use crate::alloc::Allocation;
 use crate::client::Client;
 use crate::error::{PoolError, Result};
+use crate::index::KeyHash;
 use crate::object::{log_addr, proposal, proposed_bytes, LogEntry, Op, LOG_BYTES};
 use crate::slot::Slot;
 use crate::snapshot::{self, Outcome, Round};
@@ -31,7 +32,7 @@ impl Client {
         attempt: &mut Attempt,
         plan: Plan,
     ) -> Result<Step> {
-        let victims = self.cache_victims(cache, change, attempt, &plan)?;
+        let mut victims = self.cache_victims(cache, change, attempt, &plan)?;
         let Some(room) = attempt.room else { return Ok(Step::Again) };
         let alone = self.fabric.config().replicas == 1;
         let seen_there = (plan.entry.at, plan.entry.slot);
@@ -44,7 +45,7 @@ impl Client {
             let logs = self.fabric.copies(log_addr(room.addr, room.class));
             let logs = logs.iter().filter(|_| late);
             let more = logs.map(|&copy| Verb::write(copy, &bytes)).collect();
-            match self.write_logs(cache, &victims, more) {
+            match self.write_logs(cache, &mut victims, more) {
                 Ok(number) => first = number,
                 Err(error) => {
                     victims.into_iter().for_each(|victim| self.alloc.recycle(victim.log));
@@ -65,7 +66,7 @@ impl Client {
             victims.iter().for_each(|victim| self.abandon(victim.log, true));
             return Err(error);
         }
-        self.finish_evictions(cache, &victims, &rounds[1..]);
+        self.finish_evictions(cache, &victims, &rounds[1..])?;
         self.cache_finish(cache, key, change, attempt, (plan, room, lock), &rounds[0])
     }
 
@@ -77,13 +78,13 @@ impl Client {
         attempt: &mut Attempt,
         plan: &Plan,
     ) -> Result<Victims> {
-        let mut more = Amount::one(u64::from(attempt.bytes()));
+        let mut more = Amount::one(attempt.bytes(change));
         if plan.evicts.is_some() {
-            more = more.minus(footprint(plan.entry.slot));
+            more = more.minus(footprint(&plan.entry));
         }
         let excess = cache.usage.excess(more);
         let sampled = std::mem::take(&mut attempt.sampled);
-        if !sampled || !change.puts() || plan.replaces || !excess.is_over() {
+        if !sampled || !change.puts() || plan.replaces.is_some() || !excess.is_over() {
             return Ok(Victims::new());
         }
         self.choose_victims(cache, excess, plan.entry.at)
@@ -109,7 +110,7 @@ impl Client {
         round.proposed = proposed;
         round.unlock = lock.map(|bucket| lock::unlock_of(bucket, self.fabric.me()));
         let words = plan.metadata.pack();
-        round.rider = match (change.puts(), plan.replaces) {
+        round.rider = match (change.puts(), plan.replaces.is_some()) {
             (false, _) => None,
             (true, true) => Some(rider(LAST, &words[metadata::LAST..])),
             (true, false) => Some(rider(METADATA, &words)),
@@ -129,27 +130,23 @@ impl Client {
     ) -> Result<Step> {
         let old = plan.entry.slot;
         if round.won() {
-            if plan.replaces {
-                cache.gone(&plan.entry);
-            } else if old.class().is_some() {
-                self.forget(cache, &plan.entry);
-            }
-            if let Some(class) = old.logged_class().filter(|_| !old.addr().is_null()) {
-                self.alloc.free(old.addr(), class);
+            self.cache_give_up(cache, &plan.entry, plan.replaces.map(|header| header.kind))?;
+            if plan.replaces.is_none() && old.class().is_some() {
+                self.cache.forget(KeyHash(plan.entry.words[metadata::HASH]));
             }
             if let Some(bitmap) = plan.evicts {
                 cache.counts.evicted(bitmap);
                 cache.counts.crowded += 1;
             }
             if change.puts() {
-                cache.usage.add(Amount::one(room.class.bytes() as u64));
+                cache.usage.add(Amount::one(room.class.bytes() as u64 + change.pieces));
                 let entry = Entry { slot: round.new, ..plan.entry };
                 self.cache.remember(key.hash, seen(&entry));
             } else {
                 self.cache.forget(key.hash);
             }
             self.alloc.complete(room.sequence);
-            return Ok(Step::Done(true));
+            return Ok(Step::Done(Done::Changed));
         }
         self.alloc.free(room.addr, room.class);
         self.alloc.complete(room.sequence);
@@ -160,11 +157,12 @@ impl Client {
         }
         if is_gone(round) {
             // With the slot, the key is gone, whatever its value was.
-            return Ok(Step::Done(true));
+            return Ok(Step::Done(Done::Vanished));
         }
         let Some(Outcome::Lost { winner, .. }) = round.outcome() else { return Ok(Step::Again) };
-        if change.op == Op::Put && plan.replaces && self.is_put_over(&plan.entry, winner)? {
-            return Ok(Step::Done(true));
+        let put = change.op == Op::Put && plan.replaces.is_some();
+        if put && self.is_put_over(&plan.entry, winner)? {
+            return Ok(Step::Done(Done::Vanished));
         }
         Ok(Step::Again)
     }

@@ -39,7 +39,7 @@ impl Cache {
         for _ in 0..ATTEMPTS {
             sum = Amount::default();
             for_each_entry(fabric, &self.table, |entry| {
-                sum = sum.plus(footprint(entry.slot));
+                sum = sum.plus(footprint(&entry));
                 Ok(())
             })?;
             let after = fabric.read_word(at)?;

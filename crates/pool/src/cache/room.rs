@@ -61,17 +61,23 @@ impl Client {
             return Err(PoolError::Full { bytes });
         }
         attempt.rooms += 1;
+        self.cache_give_way(cache, bytes)?;
+        match self.alloc.make_room(&self.fabric, bytes, &InUse) {
+            Err(PoolError::Full { .. }) if attempt.rooms < ATTEMPTS => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Lets some objects go, or history if there are too few log objects for that. Between tries.
+    #[cold]
+    pub(super) fn cache_give_way(&mut self, cache: &mut Cache, bytes: usize) -> Result<()> {
         let outcome = match self.alloc.stocks(HISTORY_CLASS) {
             true => self.evict_for(cache, bytes),
             false => self.clear_some(cache),
         };
         match outcome {
-            Ok(()) | Err(PoolError::Full { .. } | PoolError::ViewChanged) => {}
-            Err(error) => return Err(error),
-        }
-        match self.alloc.make_room(&self.fabric, bytes, &InUse) {
-            Err(PoolError::Full { .. }) if attempt.rooms < ATTEMPTS => Ok(()),
-            outcome => outcome,
+            Ok(()) | Err(PoolError::Full { .. } | PoolError::ViewChanged) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

@@ -125,11 +125,16 @@ pub fn for_each_slot(
 /// Where the value of a key can be if `namespace` is a cache: its bucket's slots, and the lock of
 /// whoever inserts there. Nowhere if it is none.
 pub fn candidates(fabric: &Fabric, namespace: u16, key: &[u8]) -> Result<Places> {
+    slots_of_hash(fabric, namespace, KeyHash::of(namespace, key))
+}
+
+/// [`candidates`] of any key of that hash.
+pub fn slots_of_hash(fabric: &Fabric, namespace: u16, hash: KeyHash) -> Result<Places> {
     let known = namespace::list(fabric)?;
     let cache = known.iter().find(|known| known.id == namespace && known.kind == Kind::Cache);
     let table = cache.map(|namespace| table_of(fabric, namespace)).transpose()?.flatten();
     let Some((_, table)) = table else { return Ok(Places::default()) };
-    let bucket = table.bucket_of(KeyHash::of(namespace, key));
+    let bucket = table.bucket_of(hash);
     Ok(Places { slots: slots_of(bucket).collect(), locks: vec![bucket] })
 }
 

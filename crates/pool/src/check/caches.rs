@@ -12,6 +12,7 @@ use crate::fabric::Fabric;
 use crate::index::KeyHash;
 use crate::object::{self, word, Header, Kind};
 use crate::slot::{tag, Slot};
+use crate::store::large::{Manifest, Part};
 
 /// What a piece of a table refers to.
 #[derive(Default)]
@@ -96,11 +97,24 @@ fn slot(
             Err(error) => Some(error.to_string()),
         };
         if wrong.is_none() {
+            wrong = pieces(at, &bytes, class, seen).err().map(|error| error.to_string());
             break;
         }
     }
     if let Some(text) = wrong {
         found.push(Finding::error(What::Object, Place::Object(slot.addr()), text));
+    }
+    Ok(())
+}
+
+/// The pieces that the object names, if it is a manifest.
+fn pieces(at: PoolAddr, bytes: &[u8], class: SizeClass, seen: &mut Seen) -> Result<()> {
+    let (header, _, value) = object::parse(bytes, class)?;
+    if header.kind == Kind::Manifest {
+        let manifest = Manifest::decode(value)?;
+        seen.keys.bytes += manifest.parts_bytes();
+        let parts = manifest.parts.iter().filter_map(Part::object);
+        seen.refs.extend(parts.map(|(addr, class)| (at, addr, class)));
     }
     Ok(())
 }

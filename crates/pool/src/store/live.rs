@@ -57,7 +57,7 @@ fn look(fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool> {
             is_named(fabric, header.namespace, &key, addr)
         }
         Kind::Chunk => match Piece::hash_in(&key) {
-            Some(hash) => is_part(fabric, hash, addr),
+            Some(hash) => is_part(fabric, header.namespace, hash, addr),
             None => Ok(false),
         },
         Kind::Table => {
@@ -75,9 +75,12 @@ fn look(fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool> {
 }
 
 /// Whether the value of a key of `hash` has the piece at `addr`.
-fn is_part(fabric: &Fabric, hash: KeyHash, addr: PoolAddr) -> Result<bool> {
-    for at in index::candidates(fabric, hash)? {
-        let slot = Slot(fabric.read_word(fabric.primary(at)?)?);
+fn is_part(fabric: &Fabric, namespace: u16, hash: KeyHash, addr: PoolAddr) -> Result<bool> {
+    let mut slots = index::candidates(fabric, hash)?;
+    slots.extend(cache::slots_of_hash(fabric, namespace, hash)?.slots);
+    for at in slots {
+        let Ok(at) = fabric.primary(at) else { continue };
+        let slot = Slot(fabric.read_word(at)?);
         let slot = slot.thawed().unwrap_or(slot);
         let Some(class) = slot.class().filter(|_| slot.fingerprint() == hash.fingerprint()) else {
             continue;

@@ -27,6 +27,7 @@ pub use get::Version;
 pub(crate) use image::{build, Parts};
 pub(crate) use intend::Expected;
 pub use live::InUse;
+pub(crate) use look::Object;
 pub use ops::Expiry;
 pub use scan::Page;
 pub use stats::Stats;

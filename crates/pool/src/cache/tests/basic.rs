@@ -94,7 +94,7 @@ fn bytes_are_bounded_too() {
         }
         let stats = checked_stats(&mut client, id);
         assert!(stats.bytes > 60_000, "{stats:?}");
-        let error = client.cache_put(id, b"k", &vec![0; 16 << 10 | 1], Expiry::Never);
+        let error = client.cache_put(id, b"k", &vec![0; 100_001], Expiry::Never);
         assert!(error.unwrap_err().to_string().contains("too large"));
     }
 }

@@ -2,6 +2,7 @@
 
 mod basic;
 mod costs;
+mod large;
 mod nodes;
 mod threads;
 

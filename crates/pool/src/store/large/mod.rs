@@ -57,7 +57,7 @@ impl Client {
     }
 
     /// Refuses values whose manifests do not fit an object.
-    fn check_len(&self, key: &Key<'_>, size: usize) -> Result<()> {
+    pub(crate) fn check_len(&self, key: &Key<'_>, size: usize) -> Result<()> {
         let (piece, most) = (self.piece_len(), self.alloc.max_object_bytes());
         let object = |size| object_bytes(key.bytes.len(), Manifest::encoded_bytes(size, piece));
         if size <= MAX_VALUE_BYTES && object(size) <= most {
@@ -174,7 +174,7 @@ impl Client {
 
     /// Puts the value of the manifest in the client's buffer into `into`.
     #[cold]
-    pub(super) fn get_large(
+    pub(crate) fn get_large(
         &mut self,
         key: &Key<'_>,
         object: &Object,

@@ -27,14 +27,14 @@ struct Outgoing<'a> {
 
 impl Client {
     /// Bytes of the value in every piece but the last.
-    pub(super) fn piece_len(&self) -> usize {
+    pub(crate) fn piece_len(&self) -> usize {
         self.alloc.piece_bytes() - PIECE_EXTRA
     }
 
     /// Writes `value` as the pieces from number `parts.len()` on and adds them to `parts`. Nobody
     /// knows of them yet: [`Client::discard`] takes them back. Room is made if need be, but only
     /// if `fresh` says that the operation holds no address that it has read.
-    pub(super) fn write_parts(
+    pub(crate) fn write_parts(
         &mut self,
         key: &Key<'_>,
         value: &[u8],
@@ -115,7 +115,7 @@ impl Client {
     }
 
     /// Takes pieces back that no manifest ever named in a slot.
-    pub(super) fn discard(&mut self, parts: &[Part]) {
+    pub(crate) fn discard(&mut self, parts: &[Part]) {
         for (addr, class) in parts.iter().filter_map(Part::object) {
             self.alloc.put_back_part(addr, class);
         }
