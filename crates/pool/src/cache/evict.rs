@@ -108,8 +108,8 @@ impl Client {
         image
     }
 
-    /// Posts the log objects of the victims, and the verbs of `more` with them, and reads the headers
-    /// of their objects; returns the number of the first eviction.
+    /// Posts the log objects of the victims, and the verbs of `more` with them, and reads the
+    /// headers of their objects; returns the number of the first eviction.
     pub(super) fn write_logs<'a>(
         &self,
         cache: &mut Cache,

@@ -1,7 +1,7 @@
 //! Room in a pool that is full although the cache is not.
 //!
-//! Objects are evicted; but an eviction itself writes a log object, which its history entry keeps. So
-//! when those become few, history is cleared away first: a round puts a value in its slot that
+//! Objects are evicted; but an eviction itself writes a log object, which its history entry keeps.
+//! So when those become few, history is cleared away first: a round puts a value in its slot that
 //! keeps no object, and both log objects, the history's and the round's, are free.
 
 use smallvec::SmallVec;
