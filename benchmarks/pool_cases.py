@@ -5,13 +5,12 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pool_load
 import pool_peers as peers
-from artesian.pool import Pool, PoolNotFoundError
 from machine import ROOT
 from pool_load import LoadError, Report, Shape
 
@@ -155,7 +154,7 @@ def python_case(plan: Plan, stack: ExitStack, measured: Measured) -> Case:
     redis = _peer(plan, stack, measured, "redis-server")
     memcached = _peer(plan, stack, measured, "memcached")
     address = f"shm://{plan.directory.name}"
-    stack.callback(_remove, address)
+    stack.callback(pool_load.call, "remove", plan.directory.name)
     addresses = {"artesian": address, "redis": redis, "memcached": memcached}
 
     def case() -> None:
@@ -173,11 +172,6 @@ def python_case(plan: Plan, stack: ExitStack, measured: Measured) -> Case:
                 measured.add(f"python {kind} {name}", rate)
 
     return case
-
-
-def _remove(address: str) -> None:
-    with suppress(PoolNotFoundError):
-        Pool.remove(address)
 
 
 def _peer(plan: Plan, stack: ExitStack, measured: Measured, program: str) -> Path | None:

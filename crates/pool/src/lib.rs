@@ -29,6 +29,7 @@ pub mod store;
 pub mod tree;
 pub mod txn;
 pub mod view;
+pub mod xxh3;
 
 pub use address::{ClientId, PoolAddr};
 pub use class::SizeClass;

@@ -11,7 +11,7 @@
 //! winner (or its helper) just before the primary slot changes: it says that the operation is
 //! decided, over which old value, in which slot.
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use crate::xxh3::xxh3_64_with_seed;
 
 use crate::address::{ClientId, PoolAddr};
 use crate::class::SizeClass;

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::xxh3::xxh3_64;
 use artesian_bus::{GlobalAddr, NodeId};
 use smallvec::SmallVec;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::address::PoolAddr;
 use crate::config::{NodeLayout, PoolConfig, MAX_NODES, MAX_REPLICAS, META_REPLICAS, VIEW_BYTES};

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::xxh3::xxh3_64;
 use smallvec::SmallVec;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::block::Block;
 use super::geometry::Geometry;

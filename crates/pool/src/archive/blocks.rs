@@ -10,7 +10,7 @@
 
 use std::io::{self, Read, Write};
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use crate::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::VERSION;
 use crate::object::word;

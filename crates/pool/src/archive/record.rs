@@ -10,7 +10,7 @@
 
 use std::io::{self, Read, Write};
 
-use xxhash_rust::xxh3::Xxh3;
+use crate::xxh3::Xxh3;
 
 use super::blocks::{BlockReader, BlockWriter, Fault};
 use super::Summary;

@@ -11,7 +11,7 @@
 //! Slot words are the same on all copies but for open rounds. The lock word and the five words of
 //! metadata count on the primary copy alone: losing them with a node costs nothing but quality.
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use crate::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::config::{CacheConfig, MAX_ALGORITHM_BYTES};
 use super::policy::{metadata, MOST_EXPERTS};

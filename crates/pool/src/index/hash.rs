@@ -1,6 +1,6 @@
 //! A key's hash and what its bits choose.
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use crate::xxh3::xxh3_64_with_seed;
 
 use super::layout::GROUPS;
 

@@ -12,8 +12,8 @@
 //! 5. The directory's entries are published. From here on, nothing needs the locks.
 //! 6. The frozen slots are emptied and the locks given back.
 
+use crate::xxh3::xxh3_64;
 use artesian_bus::Verb;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::directory::{meta_word, read_root, Place};
 use super::format::{lock_offsets, lock_words, new_object, write_headers};

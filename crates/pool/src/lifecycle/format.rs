@@ -1,7 +1,7 @@
 //! Making a pool.
 
+use crate::xxh3::xxh3_64;
 use artesian_bus::{GlobalAddr, NodeId, Verb, Verbs};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::header;
 use crate::config::{meta, NodeLayout, PoolConfig};

@@ -6,8 +6,8 @@
 //! 40 lease ms u32 | 44 0 u32 | 48 0 u64 | 56 checksum u64
 //! ```
 
+use crate::xxh3::xxh3_64;
 use artesian_bus::{GlobalAddr, NodeId, Verb, Verbs};
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::PoolConfig;
 use crate::error::{PoolError, Result};

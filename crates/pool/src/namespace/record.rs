@@ -6,7 +6,7 @@
 //! 64 name (64) | 128 spare words (16)
 //! ```
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use crate::xxh3::xxh3_64_with_seed;
 
 use crate::config::meta;
 use crate::error::{PoolError, Result};

@@ -9,9 +9,9 @@
 //! class 8 | address in granules 40. `reported` is the reclamation epoch that the client had
 //! reported last: it tells recovery whether the frees may have been reclaimed (see `repair`).
 
+use crate::xxh3::xxh3_64;
 use artesian_bus::GlobalAddr;
 use smallvec::SmallVec;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::address::{ClientId, PoolAddr, GRANULE};
 use crate::class::SizeClass;

@@ -360,7 +360,7 @@ proptest! {
         bytes[at * 8..at * 8 + 8].copy_from_slice(&value.to_le_bytes());
         let size = (word(&bytes, 32) >> 32) as usize;
         if (24..=bytes.len()).contains(&size) {
-            let sum = xxhash_rust::xxh3::xxh3_64(&bytes[24..size]);
+            let sum = crate::xxh3::xxh3_64(&bytes[24..size]);
             bytes[16..24].copy_from_slice(&sum.to_le_bytes());
         }
         if let Some(log) = Log::parse(&bytes) {

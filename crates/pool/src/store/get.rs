@@ -1,6 +1,6 @@
 //! Reading.
 
-use xxhash_rust::xxh3::xxh3_64;
+use crate::xxh3::xxh3_64;
 
 use super::find::Key;
 use super::look::Object;

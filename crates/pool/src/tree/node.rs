@@ -15,7 +15,7 @@
 //! The check covers all before it and the node's address. A node that is written and not linked
 //! yet carries the complement: nobody takes it for a part of the tree, whatever led there.
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use crate::xxh3::xxh3_64_with_seed;
 
 use crate::address::{PoolAddr, GRANULE};
 use crate::class::SizeClass;

@@ -9,7 +9,7 @@
 //! key and the piece's number, so that what a dead client has left is known to belong to a value or
 //! to none, and so that a manifest may take over the pieces of another one of the same key.
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use crate::xxh3::xxh3_64_with_seed;
 
 use crate::address::PoolAddr;
 use crate::class::SizeClass;
