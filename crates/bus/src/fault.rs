@@ -3,7 +3,9 @@
 //! Every effect on the pool passes the verbs, so dying after each of them covers every state that a
 //! crash can leave behind. [`Faulty`] goes around any transport; without it nothing is counted.
 
+use std::any::Any;
 use std::cell::Cell;
+use std::sync::Arc;
 
 use crate::{BusError, Fate, GlobalAddr, Identity, NodeId, Tally, Verb, Verbs};
 
@@ -121,6 +123,10 @@ impl<V: Verbs> Verbs for Faulty<V> {
 
     fn map(&self, addr: GlobalAddr, len: usize) -> Option<*const u8> {
         self.verbs.map(addr, len)
+    }
+
+    fn anchor(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.verbs.anchor()
     }
 
     fn nodes(&self) -> Vec<(NodeId, u64)> {

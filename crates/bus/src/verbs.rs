@@ -1,5 +1,8 @@
 //! The interface that every transport implements.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use crate::{BusError, GlobalAddr, NodeId, Tally};
 
 /// One one-sided operation. `found` fields are results.
@@ -169,6 +172,12 @@ pub trait Verbs: Send {
     /// valid as long as the transport lives. Others may write there meanwhile: use it only for
     /// immutable, pinned bytes.
     fn map(&self, addr: GlobalAddr, len: usize) -> Option<*const u8>;
+
+    /// What keeps the memory of [`Verbs::map`] in this address space, even when this connection is
+    /// gone; `None` if nothing can.
+    fn anchor(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
+    }
 
     /// The nodes that can be reached now, with their bytes.
     fn nodes(&self) -> Vec<(NodeId, u64)>;

@@ -1,5 +1,7 @@
 //! A client of the pool: everything it needs for operations, in one place.
 
+use std::sync::Arc;
+
 use artesian_bus::Verbs;
 
 use crate::alloc::Allocator;
@@ -10,8 +12,9 @@ use crate::index::{self, Directory, IndexCache};
 use crate::lifecycle;
 use crate::membership;
 use crate::namespace::Spaces;
+use crate::pin::Pins;
 use crate::rtx::Logs;
-use crate::store::Stats;
+use crate::store::{Releases, Stats};
 use crate::tree::{Trees, TREE_CACHE_BYTES};
 
 /// Bytes of a client's index cache unless it says otherwise.
@@ -29,6 +32,9 @@ pub struct Client {
     pub(crate) stats: Stats,
     pub(crate) trees: Trees,
     pub(crate) caches: Caches,
+    pub(crate) pins: Pins,
+    /// What views of this client let go of.
+    pub(crate) releases: Arc<Releases>,
     /// The object that was read last.
     pub(crate) object: Vec<u8>,
     /// The objects that are written.
@@ -52,6 +58,7 @@ impl Client {
         let spaces = steadily(|| Spaces::new(&fabric))?;
         let (logs, stats) = (Logs::default(), Stats::default());
         let (trees, caches) = (Trees::new(TREE_CACHE_BYTES), Caches::default());
+        let (pins, releases) = (Pins::default(), Arc::default());
         let (object, image) = (Vec::new(), Vec::new());
         Ok(Client {
             fabric,
@@ -63,6 +70,8 @@ impl Client {
             stats,
             trees,
             caches,
+            pins,
+            releases,
             object,
             image,
         })
@@ -96,6 +105,8 @@ impl Client {
     /// [`Client::resume`] comes before its next operation.
     pub fn idle(&mut self) -> Result<()> {
         self.caches.flush(&self.fabric)?;
+        self.spaces.meter().flush(&self.fabric)?;
+        self.release_pins()?;
         self.alloc.idle(&self.fabric)
     }
 
@@ -113,6 +124,9 @@ impl Client {
     /// The end of an operation: a moment at which no address is held.
     #[inline]
     pub(crate) fn settle_down(&mut self) -> Result<()> {
+        if self.releases.any() {
+            self.release_pins()?;
+        }
         let counted = self.spaces.meter().settle(&self.fabric);
         match counted.and_then(|()| self.alloc.quiesce(&self.fabric)) {
             Err(PoolError::ViewChanged) => Ok(()),
@@ -128,8 +142,14 @@ impl Client {
         self.alloc.give_back(&self.fabric)
     }
 
-    /// Leaves the pool.
+    /// Leaves the pool. Refused while views of its memory are held: nobody would know of them any
+    /// more.
     pub fn leave(mut self) -> Result<()> {
+        let held = self.num_pins()?;
+        if held > 0 {
+            let text = format!("{held} views of pool memory are held: release them before leaving");
+            return Err(PoolError::Invalid(text));
+        }
         self.disclose()?;
         lifecycle::leave(self.fabric)
     }

@@ -1,5 +1,6 @@
 //! A client's verbs on shared memory.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
@@ -246,6 +247,11 @@ impl Verbs for ShmVerbs {
     fn map(&self, addr: GlobalAddr, len: usize) -> Option<*const u8> {
         let at = self.living(addr.node())?.at(addr.offset(), len as u64)?;
         Some(at.as_ptr().cast_const())
+    }
+
+    fn anchor(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        let nodes: Arc<ShmNodes> = Arc::clone(&self.nodes);
+        Some(nodes)
     }
 
     fn nodes(&self) -> Vec<(NodeId, u64)> {

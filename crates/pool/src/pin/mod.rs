@@ -12,6 +12,7 @@ use crate::config::{area, meta, record};
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
 use crate::object::word;
+use crate::slot::Slot;
 
 const WORDS: usize = area::NUM_PINS as usize;
 
@@ -38,46 +39,97 @@ impl Pins {
         self.count
     }
 
+    /// Pins that can still be had.
+    pub fn left(&self) -> usize {
+        WORDS - self.count as usize
+    }
+
     /// Keeps the object at `addr` from being reused.
     pub fn pin(&mut self, fabric: &Fabric, addr: PoolAddr) -> Result<Pin> {
-        let place = self.used.iter().position(|&word| word != u64::MAX);
-        let Some(at) = place else {
-            return Err(PoolError::Invalid(format!(
-                "{WORDS} views of pool memory are held by this client, the most there can be: \
-                 release some, or copy the bytes"
-            )));
-        };
-        let slot = at as u16 * 64 + self.used[at].trailing_ones() as u16;
-        write(fabric, slot, addr.0, self.count + 1)?;
-        self.used[at] |= 1 << (slot % 64);
-        self.count += 1;
-        Ok(Pin(slot))
+        let mut pins = self.pin_all(fabric, &[addr], None)?.0;
+        pins.pop().ok_or_else(too_many)
+    }
+
+    /// Keeps the objects from being reused, or none of them on an error. With `slot`, also reads
+    /// what that holds, in the same batch.
+    pub fn pin_all(
+        &mut self,
+        fabric: &Fabric,
+        addrs: &[PoolAddr],
+        slot: Option<PoolAddr>,
+    ) -> Result<(Vec<Pin>, Slot)> {
+        if addrs.len() > self.left() {
+            return Err(too_many());
+        }
+        let mut words = Vec::with_capacity(addrs.len());
+        let mut free = (0..WORDS as u16).filter(|at| !self.is_used(*at));
+        words.extend(addrs.iter().map_while(|addr| Some((free.next()?, addr.0))));
+        let held = write(fabric, &words, self.count + addrs.len() as u64, slot)?;
+        self.count += words.len() as u64;
+        let pins = words.iter().map(|&(at, _)| {
+            self.used[usize::from(at) / 64] |= 1 << (at % 64);
+            Pin(at)
+        });
+        Ok((pins.collect(), held))
+    }
+
+    fn is_used(&self, at: u16) -> bool {
+        self.used[usize::from(at) / 64] >> (at % 64) & 1 == 1
     }
 
     /// Lets go of a pin.
     pub fn unpin(&mut self, fabric: &Fabric, pin: Pin) -> Result<()> {
-        let Pin(slot) = pin;
-        write(fabric, slot, 0, self.count - 1)?;
-        self.used[usize::from(slot) / 64] &= !(1 << (slot % 64));
-        self.count -= 1;
+        self.unpin_all(fabric, vec![pin])
+    }
+
+    /// Lets go of pins.
+    pub fn unpin_all(&mut self, fabric: &Fabric, pins: Vec<Pin>) -> Result<()> {
+        let words: Vec<(u16, u64)> = pins.iter().map(|pin| (pin.0, 0)).collect();
+        write(fabric, &words, self.count - words.len() as u64, None)?;
+        for (at, _) in words {
+            self.used[usize::from(at) / 64] &= !(1 << (at % 64));
+            self.count -= 1;
+        }
         Ok(())
     }
 }
 
-/// Writes the word and the count of all pins of the client, again if the view changed: the copies
-/// of an older view count for nothing.
-fn write(fabric: &Fabric, slot: u16, value: u64, count: u64) -> Result<()> {
+fn too_many() -> PoolError {
+    PoolError::Invalid(format!(
+        "{WORDS} views of pool memory are held by this client, the most there can be: release \
+         some, or copy the bytes"
+    ))
+}
+
+/// Writes the words and the count of all pins of the client, again if the view changed: the copies
+/// of an older view count for nothing. Returns what `slot` holds.
+fn write(
+    fabric: &Fabric,
+    words: &[(u16, u64)],
+    count: u64,
+    slot: Option<PoolAddr>,
+) -> Result<Slot> {
     let me = fabric.me().index;
-    let (value, count) = (value.to_le_bytes(), count.to_le_bytes());
+    let count = count.to_le_bytes();
+    let values: SmallVec<[[u8; 8]; 2]> = words.iter().map(|word| word.1.to_le_bytes()).collect();
     for _ in 0..16 {
-        let words = fabric.client_area(me, area::PINS + u64::from(slot) * 8);
+        let mut held = [0; 8];
         let counts = fabric.client_record(me, record::PINNED);
-        let mut verbs: SmallVec<[Verb<'_>; 6]> = SmallVec::new();
-        verbs.extend(words.iter().map(|&copy| Verb::write(copy, &value)));
+        let mut verbs: SmallVec<[Verb<'_>; 8]> = SmallVec::new();
+        for (&(at, _), value) in words.iter().zip(&values) {
+            let copies = fabric.client_area(me, area::PINS + u64::from(at) * 8);
+            verbs.extend(copies.iter().map(|&copy| Verb::write(copy, value)));
+        }
         verbs.extend(counts.iter().map(|&copy| Verb::write(copy, &count)));
+        if let Some(slot) = slot {
+            verbs.push(Verb::read(fabric.primary(slot)?, &mut held));
+        }
         match fabric.batch(&mut verbs) {
             Err(PoolError::ViewChanged) => {}
-            outcome => return outcome,
+            outcome => {
+                drop(verbs);
+                return outcome.map(|()| Slot(u64::from_le_bytes(held)));
+            }
         }
     }
     Err(PoolError::Timeout { what: "a membership that stays".into(), waited_ms: 0 })

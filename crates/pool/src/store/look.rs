@@ -22,9 +22,21 @@ impl Client {
     /// The object of `key` in the client's buffer, unless it has expired.
     #[inline]
     pub(crate) fn read_live(&mut self, key: &Key<'_>) -> Result<Option<Object>> {
+        self.look_for(key, true)
+    }
+
+    /// The head of the object of `key` in the client's buffer, unless it has expired.
+    #[inline]
+    pub(super) fn read_live_head(&mut self, key: &Key<'_>) -> Result<Option<Object>> {
+        self.look_for(key, false)
+    }
+
+    /// Looks until the answer stands. What is read `whole` is verified.
+    #[inline]
+    fn look_for(&mut self, key: &Key<'_>, whole: bool) -> Result<Option<Object>> {
         let mut wait = Wait::new(&self.fabric);
         let found = loop {
-            match self.read_once(key, &mut wait) {
+            match self.read_once(key, whole, &mut wait) {
                 Ok(Some(found)) => break found,
                 Ok(None) | Err(PoolError::ViewChanged) => {}
                 Err(error) => return Err(error),
@@ -38,21 +50,33 @@ impl Client {
 
     /// One look; `None`: look again.
     #[inline]
-    fn read_once(&mut self, key: &Key<'_>, wait: &mut Wait) -> Result<Option<Option<Object>>> {
+    fn read_once(
+        &mut self,
+        key: &Key<'_>,
+        whole: bool,
+        wait: &mut Wait,
+    ) -> Result<Option<Option<Object>>> {
         self.fabric.pass_gate()?;
         if let Hint::Seen(hint) = self.cache.look(key.hash) {
-            if let Some(object) = self.read_hinted(key, hint)? {
+            if let Some(object) = self.read_hinted(key, whole, hint)? {
                 return Ok(Some(Some(object)));
             }
         }
-        self.read_looked_up(key, wait)
+        self.read_looked_up(key, whole, wait)
     }
 
     /// Slot and object in one batch; `None` if the slot holds something else by now.
     #[inline]
-    fn read_hinted(&mut self, key: &Key<'_>, hint: Candidate) -> Result<Option<Object>> {
-        let Some(class) = hint.slot.class() else { return Ok(None) };
-        let bytes = class.bytes();
+    fn read_hinted(
+        &mut self,
+        key: &Key<'_>,
+        whole: bool,
+        hint: Candidate,
+    ) -> Result<Option<Object>> {
+        if hint.slot.class().is_none() {
+            return Ok(None);
+        }
+        let bytes = wanted(key, whole, hint.slot);
         self.reserve(bytes);
         let mut word = [0; 8];
         let (slot_at, object_at) =
@@ -62,7 +86,7 @@ impl Client {
         let now = Slot(u64::from_le_bytes(word));
         if now == hint.slot {
             if let Some(header) = key.header_in(&self.object[..bytes], now) {
-                let header = self.verified(key, now, header)?;
+                let header = if whole { self.verified(key, now, header)? } else { header };
                 self.stats.hints_right += 1;
                 return Ok(Some(Object { seen: hint, header }));
             }
@@ -73,14 +97,19 @@ impl Client {
         if now.class().is_none() || now.fingerprint() != key.hash.fingerprint() {
             return Ok(None);
         }
-        self.read_object(key, &[Candidate { at: hint.at, slot: now }])
+        self.read_object(key, whole, &[Candidate { at: hint.at, slot: now }])
     }
 
-    fn read_looked_up(&mut self, key: &Key<'_>, wait: &mut Wait) -> Result<Option<Option<Object>>> {
+    fn read_looked_up(
+        &mut self,
+        key: &Key<'_>,
+        whole: bool,
+        wait: &mut Wait,
+    ) -> Result<Option<Option<Object>>> {
         let (place, mut buckets) = buckets_of(&self.directory, key);
         read_buckets(&self.fabric, &mut buckets)?;
         let matches = buckets.matches(key.hash);
-        let found = if matches.is_empty() { None } else { self.read_object(key, &matches)? };
+        let found = if matches.is_empty() { None } else { self.read_object(key, whole, &matches)? };
         let frozen = found.as_ref().is_some_and(|object| object.seen.slot.class().is_none());
         if found.is_none() || frozen {
             let verdict = self.check_place(key, place, buckets.header(), frozen)?;
@@ -100,11 +129,16 @@ impl Client {
         Ok(Some(found))
     }
 
-    /// Reads the candidates' objects whole, all in one batch; the one of `key` lies at the start
-    /// of the buffer afterwards.
-    fn read_object(&mut self, key: &Key<'_>, candidates: &[Candidate]) -> Result<Option<Object>> {
+    /// Reads the candidates' objects or their heads, all in one batch; what is of `key` lies at the
+    /// start of the buffer afterwards.
+    fn read_object(
+        &mut self,
+        key: &Key<'_>,
+        whole: bool,
+        candidates: &[Candidate],
+    ) -> Result<Option<Object>> {
         let object = |candidate: &Candidate| candidate.slot.thawed().unwrap_or(candidate.slot);
-        let bytes = |slot: Slot| slot.class().map_or(0, |class| class.bytes());
+        let bytes = |slot: Slot| wanted(key, whole, slot);
         let total = candidates.iter().map(|candidate| bytes(object(candidate))).sum();
         self.reserve(total);
         let mut verbs: SmallVec<[Verb<'_>; 4]> = SmallVec::new();
@@ -128,7 +162,7 @@ impl Client {
             let end = start + bytes(slot);
             if let Some(header) = key.header_in(&self.object[start..end], slot) {
                 self.object.copy_within(start..end, 0);
-                let header = self.verified(key, slot, header)?;
+                let header = if whole { self.verified(key, slot, header)? } else { header };
                 return Ok(Some(Object { seen: *candidate, header }));
             }
             start = end;
@@ -177,5 +211,15 @@ impl Client {
         if self.object.len() < bytes {
             self.object.resize(bytes, 0);
         }
+    }
+}
+
+/// Bytes to read of the object in a slot: 0 if there is none.
+#[inline]
+fn wanted(key: &Key<'_>, whole: bool, slot: Slot) -> usize {
+    match slot.class() {
+        Some(class) if whole => class.bytes(),
+        Some(class) => class.bytes().min(key.head_bytes()),
+        None => 0,
     }
 }

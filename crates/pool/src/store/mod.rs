@@ -16,6 +16,7 @@ pub mod large;
 mod live;
 mod look;
 mod ops;
+mod pinned;
 mod play;
 mod scan;
 mod spaces;
@@ -29,6 +30,8 @@ pub(crate) use intend::Expected;
 pub use live::InUse;
 pub(crate) use look::Object;
 pub use ops::Expiry;
+pub use pinned::Pinned;
+pub(crate) use pinned::Releases;
 pub use scan::Page;
 pub use stats::Stats;
 

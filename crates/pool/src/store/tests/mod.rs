@@ -5,6 +5,7 @@ mod basic;
 mod batch;
 mod costs;
 mod large;
+mod pinned;
 mod scan;
 mod spaces;
 mod threads;
