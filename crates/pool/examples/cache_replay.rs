@@ -1,9 +1,8 @@
 //! Replays requests for keys against a cache: a miss puts the key. Prints a line of JSON a cache.
 //!
-//! `cache_replay KEYS [--sizes FILE] --objects N[,N..] [--algorithms NAME,NAME..]
-//! [--sample SLOTS] [--learning shadows|regrets] [--fixed]`. KEYS and FILE hold 32-bit
-//! little-endian numbers: the keys of the requests in order, and the bytes of their objects. With
-//! sizes the limit is one of bytes: as many as that number of objects of average size has.
+//! `cache_replay KEYS --objects N[,N..] [--algorithms NAME,NAME..] [--sample SLOTS]
+//! [--learning shadows|regrets]`. The file KEYS holds the keys of the requests in order, as 32-bit
+//! little-endian numbers.
 //!
 //! The pool lies on this process's heap, so that hit ratios are the real protocol's, and times are
 //! of no meaning.
@@ -14,15 +13,14 @@ use artesian_bus::heap::HeapNodes;
 use artesian_pool::cache::policy::{Learning, Registry};
 use artesian_pool::cache::CacheConfig;
 use artesian_pool::client::Client;
-use artesian_pool::store::{Expiry, MAX_INLINE_BYTES};
+use artesian_pool::store::Expiry;
 use artesian_pool::{lifecycle, PoolConfig};
 
-/// Bytes of memory for an object besides its value: header, table, history, slack.
+/// Bytes of memory for an object: header, value, table, history, slack.
 const BYTES_PER_OBJECT: usize = 1024;
 
 struct Args {
     keys: Vec<u32>,
-    sizes: Option<Vec<u32>>,
     objects: Vec<u64>,
     config: CacheConfig,
     learning: Learning,
@@ -43,46 +41,33 @@ fn parse() -> Result<Args, Box<dyn Error>> {
     if let Some(sample) = args.opt_value_from_str("--sample")? {
         config.sample = sample;
     }
-    config.adaptive = !args.contains("--fixed");
     let learning = match args.opt_value_from_str::<_, String>("--learning")?.as_deref() {
         None | Some("shadows") => Learning::Shadows,
         Some("regrets") => Learning::Regrets,
         Some(other) => return Err(format!("no way of learning {other:?}").into()),
     };
-    let sizes = args.opt_value_from_str::<_, String>("--sizes")?;
-    let sizes = sizes.map(|path| numbers(&path)).transpose()?;
     let objects: String = args.value_from_str("--objects")?;
     let objects = list(&objects).iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
     let keys = numbers(&args.free_from_str::<String>()?)?;
-    Ok(Args { keys, sizes, objects, config, learning })
+    Ok(Args { keys, objects, config, learning })
 }
 
 fn replay(args: &Args, objects: u64) -> Result<String, Box<dyn Error>> {
-    let mut config = CacheConfig { objects, ..args.config.clone() };
-    let mut value_bytes = 0;
-    if let Some(sizes) = &args.sizes {
-        let total: u64 = sizes.iter().map(|&size| u64::from(size)).sum();
-        value_bytes = total / sizes.len().max(1) as u64;
-        (config.objects, config.bytes) = (0, objects * value_bytes);
-    }
-    let bytes = (objects as usize + 64 * 1024) * (BYTES_PER_OBJECT + 2 * value_bytes as usize);
+    let config = CacheConfig { objects, ..args.config.clone() };
+    let bytes = (objects as usize + 64 * 1024) * BYTES_PER_OBJECT;
     let memory = HeapNodes::new(1, bytes);
     lifecycle::format(&memory.connect(1), &PoolConfig::for_size(bytes as u64, 1, 1))?;
     let mut client = Client::join(Box::new(memory.connect(2)))?;
     let mut registry = Registry::standard();
     registry.learning = args.learning;
     let id = client.cache_open_with("replay", &config, &registry)?;
-    let value = vec![0; MAX_INLINE_BYTES];
-    let (mut hits, mut hit_bytes, mut all_bytes) = (0u64, 0u64, 0u64);
-    for (at, key) in args.keys.iter().enumerate() {
-        let bytes = args.sizes.as_ref().map_or(8, |sizes| sizes[at] as usize);
-        all_bytes += bytes as u64;
-        if client.cache_touch(id, &key.to_le_bytes())? {
+    let mut hits = 0u64;
+    for key in &args.keys {
+        let key = key.to_le_bytes();
+        if client.cache_touch(id, &key)? {
             hits += 1;
-            hit_bytes += bytes as u64;
         } else {
-            let value = &value[..bytes.min(value.len())];
-            client.cache_put(id, &key.to_le_bytes(), value, Expiry::Never)?;
+            client.cache_put(id, &key, &key, Expiry::Never)?;
         }
     }
     let stats = client.cache_stats(id)?;
@@ -96,7 +81,6 @@ fn replay(args: &Args, objects: u64) -> Result<String, Box<dyn Error>> {
         "objects": objects,
         "requests": requests,
         "hit_ratio": hits as f64 / requests.max(1) as f64,
-        "byte_hit_ratio": hit_bytes as f64 / all_bytes.max(1) as f64,
         "held": stats.objects,
         "evictions": stats.evictions,
         "crowded": stats.crowded,
