@@ -29,6 +29,11 @@ impl Client {
         self.tree_change(namespace, key, Want::Delete)
     }
 
+    /// Bytes of logs that this client's transactions have written so far, on one copy.
+    pub fn tree_log_bytes(&self) -> u64 {
+        self.logs.bytes()
+    }
+
     /// With `off`, this client's transactions write no logs, so that they do not survive it: for
     /// measurements of what logs cost, and for nothing else.
     pub fn tree_logs_off(&self, off: bool) {
