@@ -8,12 +8,16 @@
 //!
 //! 1. WRITE the redo log into its place of the client area, on all copies: **the commit point**;
 //! 2. WRITE the data, on all copies;
-//! 3. mark the log as done, so that nobody replays it over newer data;
+//! 3. mark the log as done on all copies, so that nobody replays it over newer data;
 //! 4. set the free bits of the objects that were given up, and CAS every lock from its own name
 //!    to 0.
 //!
-//! The steps are waited for one by one, unless everything lies on one node: then they are one
-//! batch, whose order does the same. A change of a single word with a single copy needs no log.
+//! The steps are waited for one by one, unless all data and locks lie on one node: then data and
+//! locks are one batch, whose order does the same, and no mark is needed: a lock that is free says
+//! that the data is complete. A change of a single word with a single copy needs no log.
+//!
+//! Whatever others can reach and a transaction writes must be under one of its locks, new objects
+//! included: a repair writes the images again as long as a lock is held.
 //!
 //! A lock word is the **name** of the transaction that holds it: client 32 | number 24 | log
 //! place 8. Whoever meets a lock of a dead client repairs: the log is read from all copies, and if
