@@ -19,6 +19,7 @@ mod slots;
 mod space;
 #[cfg(test)]
 mod tests;
+mod trees;
 
 pub use nodes::nodes;
 pub use report::{
@@ -65,6 +66,7 @@ pub fn run(
     checker.blocks(&mut space)?;
     checker.index(&mut space)?;
     checker.caches(&mut space)?;
+    checker.trees(&mut space)?;
     checker.space(&mut space)?;
     checker.namespaces()?;
     checker.locks()?;
@@ -211,6 +213,28 @@ impl Checker<'_> {
                 sum.bytes += seen.keys.bytes;
                 self.breathe()?;
             }
+        }
+        Ok(())
+    }
+
+    /// The trees of ordered namespaces. Each is looked at as a whole: as long as that takes, no
+    /// memory is reused.
+    fn trees(&mut self, space: &mut Space) -> Result<()> {
+        let mut known = Vec::new();
+        self.unit(Place::Meta(meta::NAMESPACE_TABLE), |fabric, _| {
+            known = trees::namespaces(fabric)?;
+            Ok(())
+        })?;
+        for namespace in known {
+            let (place, mut seen) = (Place::Namespace(namespace), trees::Seen::default());
+            self.unit(place, |fabric, found| trees::tree(fabric, namespace, &mut seen, found))?;
+            for (object, class) in seen.refs {
+                self.refer(space, place, object, class)?;
+            }
+            let sum = self.report.counts.keys.entry(namespace).or_default();
+            sum.keys += seen.keys.keys;
+            sum.bytes += seen.keys.bytes;
+            self.breathe()?;
         }
         Ok(())
     }

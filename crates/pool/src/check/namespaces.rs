@@ -50,7 +50,8 @@ pub(super) fn usage(
     if !is_alone {
         return Ok(wrong);
     }
-    for namespace in known.iter().filter(|known| known.kind == namespace::Kind::Store) {
+    let is_counted = |known: &&Namespace| known.kind != namespace::Kind::Cache;
+    for namespace in known.iter().filter(is_counted) {
         let counted = keys.get(&namespace.id).map_or(0, |keys| keys.bytes);
         let used = namespace::used(fabric, namespace)?;
         if used != counted {

@@ -104,6 +104,8 @@ what! {
     Object = "object",
     /// Copies of an object differ.
     ObjectCopies = "object-copies",
+    /// A node or a value of an ordered namespace.
+    Tree = "tree",
     /// A key in a bucket where nobody looks for it.
     Misplaced = "misplaced",
     /// A key in two slots.

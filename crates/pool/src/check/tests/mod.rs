@@ -5,6 +5,7 @@ mod clean;
 mod damage;
 mod deaths;
 mod hostile;
+mod trees;
 
 use std::sync::Arc;
 
