@@ -112,6 +112,11 @@ impl Fabric {
         &self.watch
     }
 
+    /// Whether this client is the master and all others hold still.
+    pub fn governs(&self) -> bool {
+        self.governs.get()
+    }
+
     /// While `governs`, batches pass the gate: the master works when all others hold still.
     pub fn set_governs(&self, governs: bool) {
         self.governs.set(governs);

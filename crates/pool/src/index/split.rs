@@ -189,8 +189,13 @@ fn carry_out(fabric: &Fabric, plan: &Plan) -> Result<()> {
         return Err(PoolError::Corrupt(format!("{plan:?} in a directory of depth {}", root.depth)));
     }
     if !is_published(fabric, plan, root)? {
+        let view = fabric.epoch();
         take_locks(fabric, plan)?;
         let moved = freeze(fabric, plan)?;
+        // Rounds go on over a change of the view; a split looks whether it is still to be done.
+        if fabric.epoch() != view {
+            return Err(PoolError::ViewChanged);
+        }
         fill(fabric, plan, &moved)?;
         set_headers(fabric, plan, fabric.me())?;
         publish(fabric, plan, root)?;

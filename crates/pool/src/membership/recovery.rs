@@ -24,6 +24,7 @@ pub(super) fn recover(fabric: &Fabric, dead: &Record) -> Result<bool> {
     let state = |state| record::state_word(state, dead.client);
     words::swap(fabric, at, state(record::DEAD), state(record::RECOVERING))?;
     finish(fabric, dead.client)?;
+    index::finish_of_dead(fabric)?;
     let freed = words::swap(fabric, at, state(record::RECOVERING), state(record::FREE))?;
     if freed == state(record::RECOVERING) {
         fabric.watch().count_recovery();
@@ -49,11 +50,11 @@ fn claim(fabric: &Fabric, dead: ClientId) -> Result<bool> {
     Ok(words::swap(fabric, at, found, mine)? == found)
 }
 
-/// Everything that a dead client may have left undone. Can be done again.
+/// Everything that a dead client may have left undone, but for a split: that may have to wait for
+/// others, who may be holding still. Can be done again.
 fn finish(fabric: &Fabric, dead: ClientId) -> Result<()> {
     let (transactions, _) = rtx::repair_all(fabric, dead)?;
     let recovered = recover::recover(fabric, &mut InUse, dead)?;
-    index::finish_of_dead(fabric)?;
     namespace::unlock_of_dead(fabric, dead)?;
     cache::note_death(fabric)?;
     fabric.watch().note_recovery(transactions, recovered);

@@ -1,8 +1,11 @@
 //! The lock of the namespace table: a word that names its owner, so that nobody waits for the
 //! dead.
 
+use artesian_bus::Verb;
+use smallvec::SmallVec;
+
 use crate::address::ClientId;
-use crate::config::meta;
+use crate::config::{meta, META_REPLICAS};
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
 use crate::membership::{standing, Standing};
@@ -49,15 +52,20 @@ fn acquire(fabric: &Fabric) -> Result<()> {
 }
 
 fn release(fabric: &Fabric) -> Result<()> {
-    let at = fabric.meta(meta::NAMESPACE_LOCK)[0];
-    fabric.cas(at, fabric.me().word(), 0)?;
-    Ok(())
+    unlock(fabric, fabric.me())
 }
 
 /// Frees the lock if `dead`, which has been declared so, holds it.
 pub fn unlock_of_dead(fabric: &Fabric, dead: ClientId) -> Result<()> {
-    let at = fabric.meta(meta::NAMESPACE_LOCK)[0];
-    fabric.cas(at, dead.word(), 0).map(drop)
+    unlock(fabric, dead)
+}
+
+/// The first copy alone is the lock; but a change of the view copies it as it is.
+fn unlock(fabric: &Fabric, owner: ClientId) -> Result<()> {
+    let copies = fabric.meta(meta::NAMESPACE_LOCK);
+    let mut verbs: SmallVec<[Verb<'_>; META_REPLICAS]> =
+        copies.iter().rev().map(|&copy| Verb::cas(copy, owner.word(), 0)).collect();
+    fabric.batch(&mut verbs)
 }
 
 /// Whether the owner in a lock word has left or is declared dead: no verb of it is under way.

@@ -35,6 +35,7 @@ const ATTEMPTS: u32 = 32;
 /// Makes a namespace; refused if there is one of that name.
 pub fn create(fabric: &Fabric, name: &str, kind: Kind, limits: Limits) -> Result<Namespace> {
     record::check_name(name)?;
+    record::check_limits(limits)?;
     lock::locked(fabric, || {
         let table = read_table(fabric)?;
         let mut free = Vec::new();
@@ -58,7 +59,9 @@ pub fn create(fabric: &Fabric, name: &str, kind: Kind, limits: Limits) -> Result
         let generation = record::generation(&table[id]).wrapping_add(1);
         let new = Namespace { id: id as u16, generation, name: name.into(), kind, limits };
         let counted = meter::counted(fabric, new.id)?;
-        write(fabric, new.id, &record::encode(&new, counted.wrapping_neg()))?;
+        let bytes = record::encode(&new, counted.wrapping_neg());
+        let (head, rest) = bytes.split_at(record::HEAD);
+        write(fabric, new.id, &[(record::HEAD, rest), (0, head)])?;
         Ok(new)
     })
 }
@@ -106,13 +109,14 @@ pub fn with_spares(fabric: &Fabric, id: u16) -> Result<Option<(Namespace, Spares
 
 /// Changes the limits of a namespace.
 pub fn set_limits(fabric: &Fabric, name: &str, limits: Limits) -> Result<Namespace> {
+    record::check_limits(limits)?;
     lock::locked(fabric, || {
         let (mut known, mut bytes) = find(fabric, name)?;
         refuse_default(&known)?;
         known.limits = limits;
         record::update(&known, &mut bytes);
         // Base and spare words are others' to change.
-        write(fabric, known.id, &bytes[..record::BASE as usize])?;
+        write(fabric, known.id, &[(0, &bytes[..record::BASE as usize])])?;
         Ok(known)
     })
 }
@@ -123,7 +127,9 @@ pub fn drop(fabric: &Fabric, name: &str) -> Result<()> {
         let (known, _) = find(fabric, name)?;
         refuse_default(&known)?;
         let now_ms = fabric.verbs().now_ns() / 1_000_000;
-        write(fabric, known.id, &record::vacant(known.generation, now_ms))
+        let bytes = record::vacant(known.generation, now_ms);
+        let (head, rest) = bytes.split_at(record::HEAD);
+        write(fabric, known.id, &[(0, head), (record::HEAD, rest)])
     })
 }
 
@@ -188,10 +194,11 @@ fn read_table(fabric: &Fabric) -> Result<Vec<Record>> {
     Ok(bytes.chunks_exact(meta::NAMESPACE_RECORD as usize).map(record).collect())
 }
 
-/// Writes the first bytes of a record to all copies.
-fn write(fabric: &Fabric, id: u16, bytes: &[u8]) -> Result<()> {
-    let copies = fabric.meta(record_offset(id));
-    let mut verbs: SmallVec<[Verb<'_>; META_REPLICAS]> =
-        copies.iter().map(|&copy| Verb::write(copy, bytes)).collect();
+/// Writes parts of a record, each with its offset, to all copies: on every copy in their order.
+fn write(fabric: &Fabric, id: u16, parts: &[(usize, &[u8])]) -> Result<()> {
+    let mut verbs: SmallVec<[Verb<'_>; 2 * META_REPLICAS]> = SmallVec::new();
+    for copy in fabric.meta(record_offset(id)) {
+        verbs.extend(parts.iter().map(|(at, bytes)| Verb::write(copy.add(*at as u64), bytes)));
+    }
     fabric.batch(&mut verbs)
 }

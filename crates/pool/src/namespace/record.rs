@@ -2,9 +2,13 @@
 //!
 //! ```text
 //! 0 kind u8 | 1 name bytes u8 | 2 generation u16 | 4 0 u32 | 8 quota | 16 floor | 24 TTL ms
-//! 32 check u64 over 0..32 and the name | 40 base i64 | 48 dropped, ms u64 | 56 0
+//! 32 check u64 over 0..8 and the name | 40 base i64 | 48 dropped, ms u64 | 56 0
 //! 64 name (64) | 128 spare words (16)
 //! ```
+//!
+//! Whoever writes a record may die within the write. So a record is made with its first word last
+//! and dropped with that word first; limits change word by word, each with a check of its own
+//! (`check 16 | limit 48`).
 
 use crate::xxh3::xxh3_64_with_seed;
 
@@ -22,6 +26,8 @@ pub const SPARE_WORDS: u64 = 16;
 pub(super) const SPARE: u64 = 128;
 /// Where the base of the usage lies.
 pub(super) const BASE: u64 = 40;
+/// The first word: the namespace is there if its first byte is not 0.
+pub(super) const HEAD: usize = 8;
 const CHECK: usize = 32;
 const DROPPED: usize = 48;
 const NAME: usize = 64;
@@ -67,6 +73,23 @@ pub struct Namespace {
     pub limits: Limits,
 }
 
+/// The largest limit.
+const MAX_LIMIT: u64 = (1 << 48) - 1;
+
+/// Refuses limits that cannot be stored.
+pub(super) fn check_limits(limits: Limits) -> Result<()> {
+    let largest = limits.quota.max(limits.floor).max(limits.default_ttl_ms);
+    if largest > MAX_LIMIT {
+        return Err(PoolError::Invalid(format!("a limit of {largest}: at most {MAX_LIMIT}")));
+    }
+    Ok(())
+}
+
+fn sealed(limit: u64, id: u16, place: usize) -> u64 {
+    let seed = u64::from(id) << 8 | place as u64;
+    limit | xxh3_64_with_seed(&limit.to_le_bytes(), seed) << 48
+}
+
 /// Refuses names that cannot be stored.
 pub(super) fn check_name(name: &str) -> Result<()> {
     if name.is_empty() || name.len() > MAX_NAME_BYTES {
@@ -79,7 +102,7 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 }
 
 fn check(bytes: &Record, id: u16) -> u64 {
-    let head = xxh3_64_with_seed(&bytes[..CHECK], u64::from(id));
+    let head = xxh3_64_with_seed(&bytes[..HEAD], u64::from(id));
     xxh3_64_with_seed(&bytes[NAME..SPARE as usize], head)
 }
 
@@ -100,7 +123,8 @@ pub(super) fn update(namespace: &Namespace, bytes: &mut Record) {
     bytes[2..4].copy_from_slice(&namespace.generation.to_le_bytes());
     let Limits { quota, floor, default_ttl_ms } = namespace.limits;
     for (at, number) in [quota, floor, default_ttl_ms].into_iter().enumerate() {
-        bytes[8 + at * 8..16 + at * 8].copy_from_slice(&number.to_le_bytes());
+        let word = sealed(number, namespace.id, at);
+        bytes[8 + at * 8..16 + at * 8].copy_from_slice(&word.to_le_bytes());
     }
     let sum = check(bytes, namespace.id);
     bytes[CHECK..CHECK + 8].copy_from_slice(&sum.to_le_bytes());
@@ -151,8 +175,12 @@ pub(super) fn decode(id: u16, bytes: &Record) -> Result<Option<Namespace>> {
     let length = usize::from(bytes[1]);
     let name = bytes[NAME..SPARE as usize].get(..length).ok_or_else(|| corrupt("a long name"))?;
     let name = std::str::from_utf8(name).map_err(|_| corrupt("its name is no text"))?;
-    let limits =
-        Limits { quota: word(bytes, 8), floor: word(bytes, 16), default_ttl_ms: word(bytes, 24) };
+    let limit = |place: usize| {
+        let (found, limit) = (word(bytes, 8 + place * 8), word(bytes, 8 + place * 8) & MAX_LIMIT);
+        let whole = sealed(limit, id, place) == found;
+        whole.then_some(limit).ok_or_else(|| corrupt("the check of a limit differs"))
+    };
+    let limits = Limits { quota: limit(0)?, floor: limit(1)?, default_ttl_ms: limit(2)? };
     let generation = generation(bytes);
     Ok(Some(Namespace { id, generation, name: name.into(), kind, limits }))
 }

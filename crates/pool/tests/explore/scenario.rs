@@ -11,7 +11,7 @@ use artesian_pool::{lifecycle, PoolConfig};
 use super::keys::Keys;
 use super::saboteur::{Moment, Saboteur};
 use super::worker::{Shared, Worker};
-use crate::common::audit::audit;
+use crate::common::audit::{audit, audit_after_losses};
 use crate::common::record::Record;
 
 const NODE_BYTES: u64 = 4 << 20;
@@ -154,7 +154,14 @@ impl Stage {
             Some(_) => self.shared.record.check_cache()?,
         }
         let (world, auditor) = (&self.world, Pid(1));
-        audit(&|| Box::new(world.verbs(auditor)))?;
+        let faults = world.faults();
+        let deaths = faults.kills + faults.torn_kills + faults.fences;
+        let connect = || -> Box<dyn Verbs> { Box::new(world.verbs(auditor)) };
+        if faults.nodes_lost > 0 && deaths > 0 {
+            audit_after_losses(&connect)?;
+        } else {
+            audit(&connect)?;
+        }
         let operations = self.shared.record.len() as u64;
         Ok(Done { seeds: 1, operations, verbs: self.world.total_verbs() })
     }
