@@ -47,8 +47,13 @@ impl Wait {
 /// Tells the master that `node` does not answer and waits for the view without it.
 pub fn report_loss(fabric: &Fabric, node: NodeId) -> Result<()> {
     let view = fabric.view();
-    if view.nodes.get(node.0 as usize).is_none_or(|&state| state == NodeState::Dead) {
-        return Err(PoolError::Lost(format!("memory node {} is not in the pool", node.0)));
+    match view.nodes.get(node.0 as usize) {
+        None => {
+            return Err(PoolError::Lost(format!("memory node {} is not in the pool", node.0)));
+        }
+        // The address was of a view before this one.
+        Some(NodeState::Dead) => return Ok(()),
+        Some(_) => {}
     }
     let mut wait = Wait::new(fabric);
     let mut told = false;

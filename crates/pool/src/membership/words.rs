@@ -17,6 +17,19 @@ pub(crate) fn post(fabric: &Fabric, verbs: &mut [Verb<'_>]) -> Result<bool> {
     }
 }
 
+/// Swaps a word on all its copies, each for itself. For locks that only the first copy gives out:
+/// a change of the view may have copied the holder's name to others.
+pub(crate) fn swap_each(
+    fabric: &Fabric,
+    copies: &[GlobalAddr],
+    expected: u64,
+    desired: u64,
+) -> Result<()> {
+    let mut verbs: SmallVec<[Verb<'_>; META_REPLICAS]> =
+        copies.iter().map(|&copy| Verb::cas(copy, expected, desired)).collect();
+    post(fabric, &mut verbs).map(drop)
+}
+
 fn none_left() -> PoolError {
     PoolError::Lost("all memory nodes that carry the pool's tables are lost".into())
 }

@@ -8,6 +8,7 @@ use crate::alloc::free_once;
 use crate::config::{meta, record, META_REPLICAS, NUM_LOCKS};
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
+use crate::membership::words;
 use crate::membership::EPOCH_JUMP;
 use crate::object::word;
 use crate::rtx::log::{
@@ -74,14 +75,18 @@ fn with_place<T>(
     place: usize,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
+    if fabric.governs() {
+        // Whoever is at it holds still, and begins anew afterwards.
+        return work();
+    }
     let me = fabric.me().word() << 32;
     let mut wait = Wait::new(fabric);
     let mut expected = 0;
-    let at = loop {
-        let at = first(&fabric.client_area(index, place_offset(place) + REPAIRER))?;
-        let found = fabric.cas(at, expected, me)?;
+    let copies = || fabric.client_area(index, place_offset(place) + REPAIRER);
+    loop {
+        let found = fabric.cas(first(&copies())?, expected, me)?;
         if found == expected || found == me {
-            break at;
+            break;
         }
         // Who holds still while the master works looks at everything again.
         if found == 0 || fabric.governs() || is_dead(fabric, Name(found).owner())? {
@@ -90,11 +95,11 @@ fn with_place<T>(
         }
         expected = 0;
         wait.pause(fabric, "another client's repair of a log")?;
-    };
+    }
     let outcome = work();
     // A failure here leaves the word to this client's next repair, or to its own repairer.
-    match (outcome, fabric.cas(at, me, 0)) {
-        (Ok(result), Ok(_)) => Ok(result),
+    match (outcome, words::swap_each(fabric, &copies(), me, 0)) {
+        (Ok(result), Ok(())) => Ok(result),
         (Err(error), _) | (_, Err(error)) => Err(error),
     }
 }
