@@ -122,11 +122,6 @@ impl Fabric {
         self.governs.set(governs);
     }
 
-    /// Whether all others hold still.
-    pub fn governs(&self) -> bool {
-        self.governs.get()
-    }
-
     /// The primary copy of `addr`.
     #[inline]
     pub fn primary(&self, addr: PoolAddr) -> Result<GlobalAddr> {
