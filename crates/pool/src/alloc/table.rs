@@ -85,10 +85,13 @@ pub fn word_addr(config: &PoolConfig, block: PoolAddr) -> PoolAddr {
     PoolAddr(block.0 - within + (within >> config.block_shift) * 8)
 }
 
-/// The blocks of `region` with their words, as the primary has them. Words without meaning are
+/// The blocks of `region` with their words, as the primary has them; none of one that was retired. Words without meaning are
 /// left out: nobody may touch such a block.
 pub fn read_region(fabric: &Fabric, region: usize) -> Result<Vec<(PoolAddr, BlockWord)>> {
     let config = fabric.config();
+    if fabric.view().retired.contains(&(region as u32)) {
+        return Ok(Vec::new());
+    }
     let start = PoolAddr((region as u64) << config.region_shift);
     let mut bytes = vec![0; config.blocks_per_region() as usize * 8];
     fabric.read(start, &mut bytes)?;

@@ -116,6 +116,11 @@ pub(crate) fn copy_tables(fabric: &Fabric, from: NodeId, to: &[NodeId]) -> Resul
             fabric.batch(&mut [Verb::write(GlobalAddr::new(node, start), bytes)])?;
         }
     }
+    // This one is held on the first copy alone, and looked for again after a change of the view.
+    for &node in to.iter().filter(|&&node| node != from) {
+        let lock = GlobalAddr::new(node, layout.meta + meta::NAMESPACE_LOCK);
+        fabric.batch(&mut [Verb::write(lock, &[0; 8])])?;
+    }
     Ok(())
 }
 

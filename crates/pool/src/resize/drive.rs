@@ -13,7 +13,8 @@ use crate::lifecycle;
 use crate::membership;
 use crate::view::{NodeState, View};
 
-/// Bytes copied in one step: a few milliseconds for which clients hold still.
+/// Most bytes copied in one step: a few milliseconds for which clients hold still. In pools of small
+/// regions, half a region.
 const STEP_BYTES: u64 = 8 << 20;
 /// Longest pause between two steps.
 const LONGEST_PAUSE_NS: u64 = 20_000_000;
@@ -161,11 +162,12 @@ fn change(client: &mut Client, work: &mut Work<'_>) -> Result<()> {
 fn drive(client: &mut Client, goal: Goal, progress: &mut dyn FnMut(Progress)) -> Result<Progress> {
     let mut done = Progress::default();
     let mut pinned_since = None;
+    let budget = STEP_BYTES.min(client.fabric.config().region_bytes() / 2);
     loop {
         let (mut step, started) = (Step::default(), client.fabric.verbs().now_ns());
         change(client, &mut |fabric, view| {
             tables::place(fabric, view)?;
-            step = fill::advance(fabric, view, goal, STEP_BYTES)?;
+            step = fill::advance(fabric, view, goal, budget)?;
             Ok(())
         })?;
         done.bytes += step.bytes;

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod keys;
+mod mover;
 mod saboteur;
 mod scenario;
 mod worker;
@@ -119,6 +120,8 @@ troubles! {
     freezes: Freezes, 100, false;
     repairers: Repairers, 100, false;
     nodes: Nodes, 100, false;
+    movers: Movers, 60, false;
+    movers_in_a_cache: Movers, 40, true;
     #[ignore = "not yet: nodes that are lost"]
     masters: Masters, 100, false;
     #[ignore = "not yet: nodes that are lost"]

@@ -9,6 +9,7 @@ use artesian_pool::cache::CacheConfig;
 use artesian_pool::{lifecycle, PoolConfig};
 
 use super::keys::Keys;
+use super::mover::{self, Mover};
 use super::saboteur::{Moment, Saboteur};
 use super::worker::{Shared, Worker};
 use crate::common::audit::{audit, audit_after_losses};
@@ -33,7 +34,9 @@ pub enum Trouble {
     Nodes,
     /// A node is lost, and the master dies while it changes the view.
     Masters,
-    /// All of these.
+    /// Nodes are added and drained, and those who do it die.
+    Movers,
+    /// All of these but the movers.
     Mixed,
 }
 
@@ -110,7 +113,8 @@ impl Stage {
         let fewest = if plan.trouble.loses_nodes() { 2 } else { 1 };
         let replicas = fewest + rng.below(4 - u64::from(fewest)) as u8;
         let nodes = u16::from(replicas) + rng.below(2) as u16;
-        let config = Config::new(seed, nodes, NODE_BYTES as usize);
+        let spare = u16::from(plan.trouble == Trouble::Movers);
+        let config = Config::new(seed, nodes + spare, NODE_BYTES as usize);
         let config = Config { trace, max_steps: 2_000_000, ..config };
         let mut world = World::new(&config);
         let maker = world.process();
@@ -219,6 +223,9 @@ impl Stage {
         if nodes {
             self.lose_nodes();
         }
+        if trouble == Trouble::Movers {
+            self.hire_mover();
+        }
         for (_, moment) in moments.into_iter().filter(|moment| moment.0) {
             self.sabotage(moment);
         }
@@ -235,6 +242,28 @@ impl Stage {
             let node = NodeId(self.rng.below(u64::from(self.pool.num_nodes)) as u16);
             let after = self.some_time() * self.workers.len() as u64;
             self.world.plan(Fault::LoseNode { node, after });
+        }
+    }
+
+    /// One who adds a node and drains another, and may die on the way.
+    fn hire_mover(&mut self) {
+        let pid = self.world.process();
+        let (verbs, rng, spare) =
+            (self.world.verbs(pid), self.rng.fork(), NodeId(self.pool.num_nodes));
+        let late_ns = self.rng.below(2_000_000);
+        let mover = Mover { verbs, rng, spare, late_ns };
+        let (shared, presence) = (Rc::clone(&self.shared), Rc::clone(&self.presence));
+        self.world.spawn(pid, move || {
+            let _presence = presence;
+            shared.watch(50, || mover.work());
+        });
+        if self.rng.once_in(2) {
+            let after = self.rng.below(4_000);
+            self.world.plan(Fault::Kill { process: pid, after, torn: self.rng.once_in(2) });
+        }
+        if self.rng.once_in(3) {
+            let process = self.somebody();
+            self.kill_some_time(process);
         }
     }
 
@@ -267,12 +296,16 @@ impl Stage {
         let pid = self.world.process();
         let verbs = self.world.verbs(pid);
         let (shared, rng) = (Rc::clone(&self.shared), self.rng.fork());
+        let moves = self.plan.trouble == Trouble::Movers;
         self.world.spawn(pid, move || {
             let name = 100;
             shared.watch(name, || {
                 let mut worker = Worker::join(Box::new(verbs), &shared, rng, name)?;
                 worker.work(20)?;
                 worker.outlive()?;
+                if moves {
+                    mover::finish(&mut worker.client)?;
+                }
                 worker.work(20)?;
                 for key in 0..shared.keys.count() {
                     worker.tick_if_due()?;
