@@ -102,6 +102,13 @@ fn not_there(node: NodeId) -> PoolError {
     PoolError::Invalid(format!("there is no memory node {} in the pool", node.0))
 }
 
+/// Bytes of a node that is to come.
+fn reach(fabric: &Fabric, node: NodeId) -> Result<u64> {
+    let found = fabric.verbs().nodes().into_iter().find(|(known, _)| *known == node);
+    let none = || PoolError::Invalid(format!("memory node {} cannot be reached", node.0));
+    found.map(|(_, bytes)| bytes).ok_or_else(none)
+}
+
 /// Formats the node and enters it in the view.
 fn enter(client: &mut Client, node: NodeId) -> Result<()> {
     let (verbs, config) = (client.fabric.verbs(), *client.fabric.config());
@@ -112,21 +119,23 @@ fn enter(client: &mut Client, node: NodeId) -> Result<()> {
             node.0
         )));
     }
-    let size = verbs.nodes().into_iter().find(|(known, _)| *known == node);
-    match size {
-        Some((_, bytes)) if bytes >= config.node_bytes => {}
-        Some((_, bytes)) => {
-            return Err(PoolError::Invalid(format!(
-                "memory node {} has {bytes} bytes; the pool needs {} on each node",
-                node.0, config.node_bytes
-            )));
-        }
-        None => {
-            return Err(PoolError::Invalid(format!("memory node {} cannot be reached", node.0)));
-        }
+    let bytes = reach(&client.fabric, node)?;
+    if bytes < config.node_bytes {
+        return Err(PoolError::Invalid(format!(
+            "memory node {} has {bytes} bytes; the pool needs {} on each node",
+            node.0, config.node_bytes
+        )));
     }
-    lifecycle::format_node(verbs, &config, node)?;
+    match lifecycle::format_node(verbs, &config, node) {
+        // It was lost meanwhile.
+        Err(PoolError::Bus(error)) => {
+            reach(&client.fabric, node)?;
+            return Err(error.into());
+        }
+        outcome => outcome?,
+    }
     change(client, &mut |fabric, view| {
+        reach(fabric, node)?;
         // Somebody else may have been quicker.
         if view.nodes.len() == next {
             view.nodes.push(NodeState::Live);

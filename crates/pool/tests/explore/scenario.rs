@@ -34,7 +34,7 @@ pub enum Trouble {
     Nodes,
     /// A node is lost, and the master dies while it changes the view.
     Masters,
-    /// Nodes are added and drained, and those who do it die.
+    /// Nodes are added and drained, and may be lost; those who do it die.
     Movers,
     /// All of these but the movers.
     Mixed,
@@ -264,6 +264,11 @@ impl Stage {
         if self.rng.once_in(3) {
             let process = self.somebody();
             self.kill_some_time(process);
+        }
+        if self.replicas > 1 && self.rng.once_in(3) {
+            let node = NodeId(self.rng.below(u64::from(self.pool.num_nodes) + 1) as u16);
+            let after = self.some_time() * self.workers.len() as u64;
+            self.world.plan(Fault::LoseNode { node, after });
         }
     }
 
