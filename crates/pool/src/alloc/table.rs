@@ -85,8 +85,8 @@ pub fn word_addr(config: &PoolConfig, block: PoolAddr) -> PoolAddr {
     PoolAddr(block.0 - within + (within >> config.block_shift) * 8)
 }
 
-/// The blocks of `region` with their words, as the primary has them; none of one that was retired. Words without meaning are
-/// left out: nobody may touch such a block.
+/// The blocks of `region` with their words, as the primary has them; none of a retired one. Words
+/// without meaning are left out: nobody may touch such a block.
 pub fn read_region(fabric: &Fabric, region: usize) -> Result<Vec<(PoolAddr, BlockWord)>> {
     let config = fabric.config();
     if fabric.view().retired.contains(&(region as u32)) {

@@ -13,8 +13,8 @@ use crate::lifecycle;
 use crate::membership;
 use crate::view::{NodeState, View};
 
-/// Most bytes copied in one step: a few milliseconds for which clients hold still. In pools of small
-/// regions, half a region.
+/// Most bytes copied in one step: a few milliseconds for which clients hold still. In pools of
+/// small regions, half a region.
 const STEP_BYTES: u64 = 8 << 20;
 /// Longest pause between two steps.
 const LONGEST_PAUSE_NS: u64 = 20_000_000;
