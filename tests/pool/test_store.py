@@ -13,6 +13,7 @@ from artesian.pool import (
     HashStore,
     KeyTooLargeError,
     Pool,
+    PoolFullError,
     PoolUsageError,
     QuotaExceededError,
     ValueTooLargeError,
@@ -241,6 +242,21 @@ def test_a_quota_holds(pool: Pool) -> None:
     pool.store("other").put("k", bytes(1000))
     pool.store("small", quota=0).put("more", bytes(1000))
     assert store.used_bytes() > 100_000
+
+
+def test_a_full_pool(name: str) -> None:
+    with Pool(name, size="8MiB") as pool:
+        store = pool.store()
+        with pytest.raises(PoolFullError, match="no room for") as caught:
+            for number in range(10_000):
+                store.put(str(number), bytes(8000))
+        assert caught.value.size_bytes >= 8000
+        assert isinstance(caught.value, MemoryError)
+        assert store.get("0") == bytes(8000)
+        for number in range(200):
+            store.delete(str(number))
+        for number in range(100):
+            store.put(f"again{number}", bytes(8000))
 
 
 def test_keys_and_counts(pool: Pool) -> None:

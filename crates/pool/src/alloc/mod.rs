@@ -102,17 +102,28 @@ impl Allocator {
         Some(Allocation { addr, class, sequence })
     }
 
-    /// Room for an object of `bytes` bytes in any larger class that this client still has objects
-    /// of: for what makes room when [`Allocator::allocate`] finds none.
+    /// Room for an object of `bytes` bytes for what makes room, when [`Allocator::allocate`] finds
+    /// none: in any larger class that this client still has objects of, or in a block that is kept
+    /// back for this.
     #[cold]
     pub fn allocate_spare(&mut self, fabric: &Fabric, bytes: usize) -> Result<Allocation> {
+        match self.spare_class(bytes)? {
+            Some(class) => self.allocate(fabric, class.bytes()),
+            None => {
+                self.supply.takes_last = true;
+                let outcome = self.allocate(fabric, bytes);
+                self.supply.takes_last = false;
+                outcome
+            }
+        }
+    }
+
+    /// The least class for objects of `bytes` bytes that this client still has objects of.
+    pub fn spare_class(&self, bytes: usize) -> Result<Option<SizeClass>> {
         let least = self.class_for(bytes)?;
         let larger = (least.0..SizeClass::COUNT as u8).map(SizeClass);
-        let spare = larger.take_while(|&class| self.geometry.shape(class).is_some());
-        match spare.into_iter().find(|&class| self.supply.has(class)) {
-            Some(class) => self.allocate(fabric, class.bytes()),
-            None => Err(PoolError::Full { bytes }),
-        }
+        let mut fitting = larger.take_while(|&class| self.geometry.shape(class).is_some());
+        Ok(fitting.find(|&class| self.supply.has(class)))
     }
 
     /// Sees to it, as long as the pool has room, that a few objects of `class` can still be had

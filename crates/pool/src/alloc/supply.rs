@@ -18,6 +18,10 @@ use crate::fabric::Fabric;
 /// Bytes of objects announced at once, so that large ones do not lie about unused.
 const BATCH_BYTES: usize = 64 << 10;
 
+/// In so many regions the last free block is kept back: a pool that is full of values can still
+/// write down that some are deleted.
+const KEPT_BACK: usize = 4;
+
 /// What the client has to hand out.
 pub(super) struct Supply {
     classes: Vec<Class>,
@@ -27,6 +31,8 @@ pub(super) struct Supply {
     /// The region in which the next block is looked for, and a number of this client's own.
     region: u64,
     salt: u64,
+    /// Whether the last free blocks may be taken, which are kept back for what makes room.
+    pub(super) takes_last: bool,
     /// The epoch of the view that lost blocks were last dropped for.
     view: u64,
 }
@@ -50,6 +56,7 @@ impl Supply {
             by_addr: HashMap::new(),
             region: salt,
             salt,
+            takes_last: false,
             view: fabric.view().epoch,
         }
     }
@@ -110,6 +117,11 @@ impl Supply {
         }
     }
 
+    /// How many free blocks of a region are not to be taken now.
+    fn keeps_back(&self, region: usize, regions: usize) -> usize {
+        usize::from(!self.takes_last && region < KEPT_BACK.min(regions.div_ceil(4)))
+    }
+
     /// Whether objects of `class` can be had without another block.
     pub(super) fn has(&self, class: SizeClass) -> bool {
         let class = &self.classes[class.0 as usize];
@@ -153,8 +165,10 @@ impl Supply {
         for &addr in objects {
             let Ok(place) = geometry.place(addr, class) else { continue };
             let Some(id) = self.find(place.block) else { continue };
-            if let Some(block) = self.block(id) {
-                block.put_back(place.index);
+            // In a pool that somebody scribbled on, the block may be of another class by now.
+            match self.block(id).filter(|block| block.class == class) {
+                Some(block) => block.put_back(place.index),
+                None => continue,
             }
             self.offer(id);
         }
@@ -312,13 +326,15 @@ impl Allocator {
                 Err(PoolError::Lost(_)) => continue,
                 blocks => blocks?,
             };
+            let free = blocks.iter().filter(|(_, word)| word.state == BlockState::Free).count();
+            let kept = self.supply.keeps_back(region, regions as usize);
             // Clients start at different blocks, so that they do not all want the same one.
             let start = self.supply.salt as usize % blocks.len().max(1);
             let (before, after) = blocks.split_at(start.min(blocks.len()));
             let (mut taken, mut adopted) = (false, false);
             for &(addr, word) in after.iter().chain(before) {
                 let fits = match word.state {
-                    BlockState::Free => !taken,
+                    BlockState::Free => !taken && free > kept,
                     BlockState::Orphan => !adopted && word.class == class,
                     _ => false,
                 };

@@ -410,7 +410,8 @@ fn blocks_left_behind_by_a_leaver_need_no_index() {
         .flat_map(|region| read_region(&fabric, region).unwrap())
         .map(|(_, word)| word.state as u8)
         .collect();
-    assert_eq!(states, HashSet::from([BlockState::Orphan as u8]));
+    // Some free blocks are kept back.
+    assert_eq!(states, HashSet::from([BlockState::Orphan as u8, BlockState::Free as u8]));
     let mut found = 0;
     while allocator.make_room(&fabric, 1_000, &Never).is_ok() {
         while let Ok(got) = allocator.allocate(&fabric, 1_000) {

@@ -156,21 +156,34 @@ impl Client {
                     // The lock may or may not be mine in the new view.
                     self.unlock(attempt)?;
                 }
-                Err(PoolError::Full { bytes }) => self.make_room(attempt, bytes, change.rule)?,
+                Err(PoolError::Full { bytes }) => self.make_room(attempt, bytes, change)?,
                 Err(error) => return Err(error),
             }
         }
     }
 
     /// Ends the operation so far and reclaims what can be.
-    fn make_room(&mut self, attempt: &mut Attempt, bytes: usize, rule: Rule) -> Result<()> {
+    fn make_room(
+        &mut self,
+        attempt: &mut Attempt,
+        bytes: usize,
+        change: &Change<'_>,
+    ) -> Result<()> {
         self.unlock(attempt)?;
         self.give_up(attempt);
         // What was seen before may be reused from here on.
-        if matches!(rule, Rule::Exactly(_) | Rule::Expired(_)) {
+        if matches!(change.rule, Rule::Exactly(_) | Rule::Expired(_)) {
             return Err(PoolError::Full { bytes });
         }
-        self.alloc.make_room(&self.fabric, bytes, &super::InUse)
+        match self.alloc.make_room(&self.fabric, bytes, &super::InUse) {
+            // Room that became free meanwhile need not be of that class.
+            Err(PoolError::Full { .. })
+                if change.kind == Kind::Deletion && self.alloc.spare_class(bytes)?.is_some() =>
+            {
+                Ok(())
+            }
+            outcome => outcome,
+        }
     }
 
     fn change_once(

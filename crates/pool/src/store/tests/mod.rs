@@ -4,6 +4,7 @@ mod atomic;
 mod basic;
 mod batch;
 mod costs;
+mod full;
 mod large;
 mod pinned;
 mod scan;
