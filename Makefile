@@ -24,7 +24,8 @@ requirements = $(BIN)/python scripts/requirements.py $(1)
 say = @printf '\n==> %s\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve chat test test-all test-python test-rust lint format docs clean
+.PHONY: help install serve chat test test-all test-python test-rust lint format docs clean \
+	bench-pool bench-cache soak-pool
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-zA-Z%-]+:.*## / { sub("%", "NAME", $$1); \
@@ -85,6 +86,8 @@ test-all: $(VENV)/.test-model test-rust $(VENV)/.native $(VENV)/.dev $(VENV)/.mo
 	$(say) "all interleavings of the bus's verbs"
 	@RUSTFLAGS="--cfg loom" cargo test --release --locked --quiet --target-dir target/loom \
 		-p artesian-bus --test loom
+	$(say) "all Rust tests, also slow ones"
+	@cargo test --release --locked --quiet --workspace --exclude artesian-python -- --ignored
 	$(say) "all Python tests"
 	@$(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
 
@@ -116,6 +119,9 @@ bench-cache: $(VENV)/.native $(VENV)/.dev  ## hit ratios of the pool's cache on 
 
 bench-%: $(VENV)/.native $(VENV)/.dev $(VENV)/.model  ## run benchmarks/NAME.py
 	@$(BIN)/python benchmarks/$(subst -,_,$*).py $(ARGS)
+
+soak-pool: $(VENV)/.native $(VENV)/.dev  ## ten minutes of clients that are killed every second
+	@$(BIN)/python benchmarks/pool_soak.py $(ARGS)
 
 docs: $(VENV)/.native  ## write docs/reference from the code
 	@$(BIN)/python scripts/generate_reference.py
