@@ -161,7 +161,8 @@ def work(address: str) -> None:
                     store.put(key, value, ttl=rng.choice((1.0, 5.0, 60.0)))
                 else:
                     store.delete(key)
-                cache.get_or_put(key, lambda value=value: value[:2_000])
+                cache.put(key, value[:2_000])
+                cache.get(key)
                 tree.put(key, value[:200])
                 if rng.random() < 0.3:
                     tree.delete(key)
