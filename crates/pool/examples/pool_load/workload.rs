@@ -11,19 +11,6 @@ pub enum Kind {
     ReadModifyWrite,
 }
 
-impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::Read, Kind::Update, Kind::Insert, Kind::ReadModifyWrite];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Read => "read",
-            Kind::Update => "update",
-            Kind::Insert => "insert",
-            Kind::ReadModifyWrite => "read-modify-write",
-        }
-    }
-}
-
 /// The operations of one client.
 pub struct Workload {
     /// Reads in a thousand operations, and what the others are.

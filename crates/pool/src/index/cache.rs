@@ -35,7 +35,7 @@ const TAG_MASK: u64 = ((1 << TAG_BITS) - 1) << TAG_SHIFT;
 const PLACE_SHIFT: u32 = TAG_SHIFT + TAG_BITS;
 
 /// A use costs one point, a wrong hint brings ten: a hint that is wrong more often than once in ten
-/// uses (FUSEE's threshold) comes to this score, and is bypassed until uses have lowered it.
+/// uses (FUSEE's threshold) comes to this score, and is not relied on until uses have lowered it.
 const BYPASS: u64 = 20 << SCORE_SHIFT;
 const WRONG: u64 = 10 << SCORE_SHIFT;
 
@@ -49,10 +49,12 @@ struct Set([Line; WAYS]);
 /// What the cache advises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// Nothing is known, or the key changes too often for hints.
+    /// Nothing is known.
     None,
     /// The slot was here and held this.
     Seen(Candidate),
+    /// The slot was here, but others change the key so often that it will hold something else.
+    Restless(Candidate),
 }
 
 /// A set-associative table of bounded size.
@@ -111,7 +113,7 @@ impl IndexCache {
         let score = line.rest & SCORE_MASK;
         line.rest = (line.rest - score.min(1 << SCORE_SHIFT)) | REFERENCED;
         if score >= BYPASS {
-            return Hint::None;
+            return Hint::Restless(line.seen());
         }
         Hint::Seen(line.seen())
     }
@@ -213,7 +215,7 @@ mod tests {
             cache.look(hash);
             cache.was_wrong(hash);
         }
-        assert_eq!(cache.look(hash), Hint::None, "bypassed");
+        assert_eq!(cache.look(hash), Hint::Restless(seen(hash, 1)));
         for _ in 0..400 {
             cache.look(hash);
         }

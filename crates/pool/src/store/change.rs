@@ -210,18 +210,19 @@ impl Client {
         wait: &mut Wait,
     ) -> Result<Sought> {
         self.fabric.pass_gate()?;
-        let hint = match self.cache.look(key.hash) {
-            Hint::Seen(hint) if hint.slot.class().is_some() => Some(hint),
-            _ => None,
+        let (hint, restless) = match self.cache.look(key.hash) {
+            Hint::Seen(hint) => (Some(hint), false),
+            Hint::Restless(hint) => (Some(hint), true),
+            Hint::None => (None, false),
         };
         if !attempt.written {
             self.image.clear();
-            self.build(key, change, attempt, hint)?;
+            self.build(key, change, attempt, hint.filter(|_| !restless))?;
         }
         let mut look = Look::Again;
         if let Some(hint) = hint.filter(|_| attempt.lock.is_none()) {
-            if let Some(header) = self.write_with_hint(key, attempt, hint)? {
-                look = Look::There(hint, header);
+            if let Some((seen, header)) = self.write_with_hint(key, attempt, hint, restless)? {
+                look = Look::There(seen, header);
             }
         }
         if matches!(look, Look::Again) {
@@ -288,15 +289,16 @@ impl Client {
         self.finish(key, change, room, seen, replaces, round)
     }
 
-    /// Writes the object and reads the slot and the old object's head in one batch. The header of
-    /// the old one, if the hint was right.
+    /// Writes the object and reads the slot and, unless that is `restless`, the old object's head in
+    /// one batch. The slot with the key's header, if the key is still there.
     #[inline]
     fn write_with_hint(
         &mut self,
         key: &Key<'_>,
         attempt: &mut Attempt,
         hint: Candidate,
-    ) -> Result<Option<Header>> {
+        restless: bool,
+    ) -> Result<Option<(Candidate, Header)>> {
         let bytes = key.head_bytes().min(hint.slot.class().map_or(0, |class| class.bytes()));
         self.reserve(bytes);
         let copies = attempt.unwritten(self);
@@ -304,21 +306,30 @@ impl Client {
         // The reads come first: they need not wait until the object is visible.
         let mut verbs: SmallVec<[Verb<'_>; 8]> = SmallVec::new();
         verbs.push(Verb::read(self.fabric.primary(hint.at)?, &mut word));
-        let object = self.fabric.primary(hint.slot.addr())?;
-        verbs.push(Verb::read(object, &mut self.object[..bytes]));
+        if !restless {
+            let object = self.fabric.primary(hint.slot.addr())?;
+            verbs.push(Verb::read(object, &mut self.object[..bytes]));
+        }
         post_image(&copies, &self.image[attempt.image.clone()], &mut verbs);
         self.fabric.batch(&mut verbs)?;
         drop(verbs);
         attempt.written = true;
-        if Slot(u64::from_le_bytes(word)) == hint.slot {
-            if let Some(header) = key.header_in(&self.object[..bytes], hint.slot) {
-                self.stats.hints_right += 1;
-                return Ok(Some(header));
+        let seen = Candidate { at: hint.at, slot: Slot(u64::from_le_bytes(word)) };
+        if !restless {
+            if seen.slot == hint.slot {
+                if let Some(header) = key.header_in(&self.object[..bytes], hint.slot) {
+                    self.stats.hints_right += 1;
+                    return Ok(Some((seen, header)));
+                }
             }
+            self.stats.hints_wrong += 1;
+            self.cache.was_wrong(key.hash);
         }
-        self.stats.hints_wrong += 1;
-        self.cache.was_wrong(key.hash);
-        Ok(None)
+        // The key may have a new object in the same slot.
+        if seen.slot.class().is_none() || seen.slot.fingerprint() != key.hash.fingerprint() {
+            return Ok(None);
+        }
+        self.read_heads(key, &[seen])
     }
 
     /// Writes the object and reads the buckets, taking the insert lock before if the change may

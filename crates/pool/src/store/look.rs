@@ -57,12 +57,18 @@ impl Client {
         wait: &mut Wait,
     ) -> Result<Option<Option<Object>>> {
         self.fabric.pass_gate()?;
-        if let Hint::Seen(hint) = self.cache.look(key.hash) {
-            if let Some(object) = self.read_hinted(key, whole, hint)? {
-                return Ok(Some(Some(object)));
+        let found = match self.cache.look(key.hash) {
+            Hint::Seen(hint) => self.read_hinted(key, whole, hint)?,
+            Hint::Restless(hint) => {
+                let now = Slot(self.fabric.read_word(self.fabric.primary(hint.at)?)?);
+                self.read_named(key, whole, Candidate { at: hint.at, slot: now })?
             }
+            Hint::None => None,
+        };
+        match found {
+            Some(object) => Ok(Some(Some(object))),
+            None => self.read_looked_up(key, whole, wait),
         }
-        self.read_looked_up(key, whole, wait)
     }
 
     /// Slot and object in one batch; `None` if the slot holds something else by now.
@@ -93,11 +99,24 @@ impl Client {
         }
         self.stats.hints_wrong += 1;
         self.cache.was_wrong(key.hash);
-        // The key may have a new object in the same slot.
-        if now.class().is_none() || now.fingerprint() != key.hash.fingerprint() {
+        self.read_named(key, whole, Candidate { at: hint.at, slot: now })
+    }
+
+    /// The object that a slot names in which the key was before; `None` if it is not the key's.
+    fn read_named(
+        &mut self,
+        key: &Key<'_>,
+        whole: bool,
+        seen: Candidate,
+    ) -> Result<Option<Object>> {
+        if seen.slot.class().is_none() || seen.slot.fingerprint() != key.hash.fingerprint() {
             return Ok(None);
         }
-        self.read_object(key, whole, &[Candidate { at: hint.at, slot: now }])
+        let found = self.read_object(key, whole, &[seen])?;
+        if found.is_some() {
+            self.cache.remember(key.hash, seen);
+        }
+        Ok(found)
     }
 
     fn read_looked_up(
