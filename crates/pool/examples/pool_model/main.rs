@@ -7,8 +7,8 @@
 //! pool_model transactions                            round trips of transactions
 //! ```
 //!
-//! In `run` clients are threads in virtual time: a batch of verbs takes a round trip, a request to a
-//! server a round trip and the time that the server's one core is busy with it and with those that
+//! In `run` clients are threads in virtual time: a batch of verbs takes a round trip, a request to
+//! a server a round trip and the time that its one core is busy with it and with those that
 //! came before. Nothing else takes time: neither the clients' work nor the network's bandwidth.
 
 mod clock;

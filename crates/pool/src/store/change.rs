@@ -289,8 +289,8 @@ impl Client {
         self.finish(key, change, room, seen, replaces, round)
     }
 
-    /// Writes the object and reads the slot and, unless that is `restless`, the old object's head in
-    /// one batch. The slot with the key's header, if the key is still there.
+    /// Writes the object and reads the slot and, unless that is `restless`, the old object's head
+    /// in one batch. The slot with the key's header, if the key is still there.
     #[inline]
     fn write_with_hint(
         &mut self,
