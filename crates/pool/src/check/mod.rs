@@ -13,6 +13,7 @@ mod namespaces;
 mod nodes;
 mod objects;
 mod people;
+mod pieces;
 mod repair;
 mod report;
 mod slots;

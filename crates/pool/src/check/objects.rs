@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use artesian_bus::Verb;
 
+use super::people::People;
+use super::pieces;
 use super::report::{Finding, Place, What};
 use super::slots::{Seen, Table};
 use crate::address::PoolAddr;
@@ -37,6 +39,7 @@ type Keys = HashMap<u64, Vec<(PoolAddr, u16, Vec<u8>)>>;
 /// Checks the objects that the slots of `table` name.
 pub(super) fn check(
     fabric: &Fabric,
+    people: &People,
     table: Table,
     geometry: &Geometry,
     named: &[Named],
@@ -76,23 +79,38 @@ pub(super) fn check(
         fabric.batch(&mut verbs)?;
         drop(verbs);
         for (name, _, buffers) in &reads {
-            compare(name, buffers, found);
+            compare(name.value.addr(), name.class, buffers, found);
             // Readers take any copy that verifies.
             let whole = buffers.iter().find(|bytes| object::parse(bytes, name.class).is_ok());
-            examine(table, name, whole.unwrap_or(&buffers[0]), seen, &mut keys, found);
+            let bytes = whole.unwrap_or(&buffers[0]);
+            examine(table, name, bytes, seen, &mut keys, found);
+            let Ok((header, _, value)) = object::parse(bytes, name.class) else { continue };
+            match header.kind {
+                Kind::Manifest => {
+                    let more = pieces::of_value(fabric, geometry, name, value, seen, found)?;
+                    seen.keys.entry(header.namespace).or_default().bytes += more;
+                }
+                Kind::Intent => pieces::of_intent(fabric, people, name, bytes, seen, found)?,
+                _ => {}
+            }
         }
     }
     Ok(())
 }
 
 /// Copies of an object: its body never changes, its log entry does before its slot does.
-fn compare(name: &Named, copies: &[Vec<u8>], found: &mut Vec<Finding>) {
-    let log = name.class.bytes() - LOG_BYTES;
-    let end = match object::parse(&copies[0], name.class) {
+pub(super) fn compare(
+    addr: PoolAddr,
+    class: SizeClass,
+    copies: &[Vec<u8>],
+    found: &mut Vec<Finding>,
+) {
+    let log = class.bytes() - LOG_BYTES;
+    let end = match object::parse(&copies[0], class) {
         Ok((_, key, value)) => HEADER_BYTES + key.len() + value.len(),
         Err(_) => log,
     };
-    let place = Place::Object(name.value.addr());
+    let place = Place::Object(addr);
     for (number, copy) in copies.iter().enumerate().skip(1) {
         if copy[..end] != copies[0][..end] {
             let text = format!("copy {number} differs from the first one");

@@ -24,10 +24,10 @@ use crate::index::{self, slots_of, KeyHash};
 use crate::membership::{self, standing, Standing};
 use crate::object::{self, HEADER_BYTES};
 use crate::rtx::{release_dead, Name};
-use crate::slot::Slot;
+use crate::slot::{tag, Slot};
 use crate::snapshot::Round;
 use crate::store::InUse;
-use crate::{lifecycle, namespace, snapshot};
+use crate::{lifecycle, namespace, snapshot, txn};
 
 /// Steps that freeing what the dead left takes at most; most are of a millisecond or less.
 const TURNS: usize = 20_000;
@@ -72,6 +72,7 @@ pub(super) fn mend(client: &mut Client, finding: &Finding, alone: bool) -> Resul
             index::finish_of_dead(&client.fabric).map(|()| Some("carried out"))
         }
         (What::SplitLeft, Place::Slot(at)) => frozen_slot(&client.fabric, at),
+        (What::Transaction, Place::Slot(at)) => intent(&client.fabric, at),
         (What::SlotCopies, Place::Slot(at)) => slot_copies(&client.fabric, at, alone),
         (What::BucketLock, Place::Slot(at)) => bucket_lock(&client.fabric, at),
         (What::BlockWord, Place::Block(at)) => orphaned(&client.fabric, at),
@@ -151,6 +152,15 @@ fn frozen_slot(fabric: &Fabric, at: PoolAddr) -> Done {
     let new = if places.contains(&at) { thawed } else { frozen.cleared() };
     snapshot::write(fabric, &mut [Round::new(at, frozen, new, PoolAddr::NULL, 0)])?;
     Ok(Some("ended"))
+}
+
+/// An intent of a transaction whose client is gone: the transaction is ended.
+fn intent(fabric: &Fabric, at: PoolAddr) -> Done {
+    let held = Slot(fabric.read_word(fabric.primary(at)?)?);
+    if held.kind() != tag::INTENT {
+        return Ok(Some("ended meanwhile"));
+    }
+    Ok(txn::resolve(fabric, at, held, false)?.then_some("ended"))
 }
 
 /// Makes all copies of some words like the first one.

@@ -76,7 +76,7 @@ pub(super) fn table(
             }
         }
     }
-    objects::check(fabric, table, geometry, &named, seen, found)
+    objects::check(fabric, &people, table, geometry, &named, seen, found)
 }
 
 enum Meaning {

@@ -73,6 +73,11 @@ impl Intent {
     }
 }
 
+/// The object of class 0 in which the status word of the intent's transaction lies.
+pub(crate) const fn status_object(intent: &Intent) -> PoolAddr {
+    PoolAddr(intent.status.0.saturating_sub(STATUS_AT))
+}
+
 /// What becomes of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {

@@ -26,5 +26,5 @@ mod transaction;
 pub use transaction::{Draft, Transaction, MAX_WRITES};
 
 pub(crate) use commit::Placed;
-pub(crate) use format::Intent;
+pub(crate) use format::{status_object, Intent};
 pub(crate) use resolve::{as_read, read_intent, reconcile_status, resolve};

@@ -2,6 +2,7 @@
 
 mod caches;
 mod clean;
+mod contents;
 mod damage;
 mod deaths;
 mod hostile;
