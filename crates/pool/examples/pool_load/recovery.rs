@@ -25,7 +25,9 @@ pub fn recovery(pool: &str, mut args: Arguments) -> Result<Value, Error> {
     let [before, after] = run_victim(pool, &flags, None)?.verbs;
     let mut client = join(pool, 0, 16)?;
     client.idle()?;
-    let dead = run_victim(pool, &flags, Some(before.midpoint(after)))?.client;
+    // Late, so that nearly all are unfinished.
+    let late = after - (after - before) / 32;
+    let dead = run_victim(pool, &flags, Some(late))?.client;
     client.resume()?;
     let fabric = client.fabric();
     let now = || fabric.verbs().now_ns();
@@ -97,9 +99,10 @@ pub fn victim(pool: &str, mut args: Arguments) -> Result<Value, Error> {
     let posted = |client: &Client| client.fabric().verbs().tally().verbs();
     println!("{} {} {}", me.index, me.incarnation, posted(&client));
     let value = vec![9; value_bytes];
-    for number in 0..updates {
-        client.put(0, &key(number), &value, Expiry::Never)?;
-    }
+    let keys: Vec<_> = (0..updates).map(key).collect();
+    let items: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (&key[..], &value[..])).collect();
+    // Not one of them is finished before so many are under way: frees are put off.
+    client.put_many(0, &items, Expiry::Never).into_iter().collect::<Result<Vec<()>, _>>()?;
     let after = posted(&client);
     client.leave()?;
     Ok(json!(after))
