@@ -226,7 +226,13 @@ impl Client {
                     let (size, limit) = (bytes + change.pieces as usize, limit as usize);
                     return Err(PoolError::TooLarge { what: "object", size, limit });
                 }
-                self.alloc.allocate(&self.fabric, bytes)?
+                match self.alloc.allocate(&self.fabric, bytes) {
+                    // Blocks seldom become free as a whole: room in another class will do.
+                    Err(PoolError::Full { .. }) if attempt.rooms > 1 => {
+                        self.alloc.allocate_spare(&self.fabric, bytes)?
+                    }
+                    room => room?,
+                }
             }
         };
         attempt.room = Some(room);

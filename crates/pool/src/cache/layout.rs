@@ -61,8 +61,10 @@ pub(super) const PIECES: u64 = 512;
 
 const MAGIC: u64 = 0x3163_6163_7472_6100;
 /// A key's slot is found by its bucket alone, so a bucket must seldom be full: of eight slots this
-/// many are used by objects and history entries.
+/// many are used by objects and history entries,
 const USED_SLOTS: u64 = 5;
+/// and no more than this many by objects, which are given up less gladly.
+const OBJECT_SLOTS: u64 = 3;
 /// Fewest buckets.
 const FEWEST: u64 = 4;
 /// Most buckets of a table.
@@ -84,8 +86,9 @@ pub(super) struct Shape {
 impl Shape {
     /// The table for `config` in pieces of at most `most` bytes.
     pub(super) fn of(config: &CacheConfig, most: usize) -> Option<Shape> {
-        let slots = config.expected() + config.remembered();
-        let buckets = slots.div_ceil(USED_SLOTS).max(FEWEST);
+        let objects = config.expected();
+        let buckets = (objects + config.remembered()).div_ceil(USED_SLOTS);
+        let buckets = buckets.max(objects.div_ceil(OBJECT_SLOTS)).max(FEWEST);
         let whole = PIECE_HEAD + buckets * BUCKET + LOG_BYTES as u64;
         let bytes = whole.min(most as u64);
         let fits = |class: &SizeClass| class.bytes() <= most && per_piece(*class) > 0;

@@ -18,6 +18,8 @@ use crate::store::InUse;
 
 /// How often a put makes room before it gives up.
 const ATTEMPTS: u32 = 8;
+/// This part of a cache may go at once.
+const LITTLE: i64 = 32;
 /// Puts between two searches for a block of log objects in a full pool.
 pub(super) const SEARCH_PAUSE: u32 = 256;
 
@@ -81,9 +83,12 @@ impl Client {
         }
     }
 
-    /// Evicts what takes about twice as much as is wanted.
+    /// Evicts more than is wanted, as what was evicted can only be used after the grace period:
+    /// but not much of the cache.
     fn evict_for(&mut self, cache: &mut Cache, bytes: usize) -> Result<()> {
-        let granules = (2 * bytes as u64).div_ceil(GRANULE) as i64;
+        let wanted = (bytes as u64).div_ceil(GRANULE) as i64;
+        let little = cache.usage.total().granules / LITTLE;
+        let granules = (wanted * MOST_VICTIMS as i64).min(little).max(2 * wanted);
         for _ in 0..MOST_SAMPLES {
             if self.evict_some(cache, Amount { objects: 0, granules })? > 0 {
                 break;

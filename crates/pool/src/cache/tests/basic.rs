@@ -47,7 +47,7 @@ fn a_cache_is_a_map_that_forgets() {
             for key in 0..120 {
                 client.cache_delete(id, format!("key {key}").as_bytes()).unwrap();
             }
-            for round in 0..3_000 {
+            for round in 0..2_000 {
                 step(&mut client, id, &mut model, &mut random, 120);
                 if round % 100 == 0 {
                     let stats = checked_stats(&mut client, id);
@@ -147,12 +147,12 @@ fn a_full_pool_evicts_although_the_cache_is_not_full() {
         let mut client = pool.client(1);
         let id = client.cache_open("c", &CacheConfig::of_objects(5_000)).unwrap();
         let mut found = Vec::new();
-        for key in 0..4_000u32 {
+        for key in 0..2_500u32 {
             client.cache_put(id, &key.to_le_bytes(), &[key as u8; 3_000], Expiry::Never).unwrap();
             assert!(client.cache_get(id, &key.to_le_bytes(), &mut found).unwrap());
             assert!(found.iter().all(|&byte| byte == key as u8));
         }
         let stats = checked_stats(&mut client, id);
-        assert!(stats.evictions > 1_000 && num_objects(&client) > 200, "{stats:?}");
+        assert!(stats.evictions > 500 && num_objects(&client) > 200, "{stats:?}");
     }
 }

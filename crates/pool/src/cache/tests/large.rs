@@ -78,11 +78,11 @@ fn large_values_find_room_in_a_full_pool() {
     let id = client.cache_open("c", &CacheConfig::of_objects(500)).unwrap();
     let mut random = Random(8);
     let mut found = Vec::new();
-    for round in 0..400u32 {
+    for round in 0..200u32 {
         let key = random.below(300).to_le_bytes();
         let value = vec![round as u8; 50_000 + random.below(60_000) as usize];
         client.cache_put(id, &key, &value, Never).unwrap();
         assert!(client.cache_get(id, &key, &mut found).unwrap() && found == value, "{round}");
     }
-    assert!(client.cache_stats(id).unwrap().evictions > 100);
+    assert!(client.cache_stats(id).unwrap().evictions > 60);
 }

@@ -4,6 +4,7 @@ mod basic;
 mod costs;
 mod large;
 mod nodes;
+mod policies;
 mod threads;
 
 use std::sync::Arc;

@@ -65,9 +65,9 @@ fn assert_no_duplicates(client: &Client) {
 
 #[test]
 fn clients_share_a_cache() {
-    hammer(1, 6_000, 300);
-    hammer(2, 4_000, 300);
-    hammer(2, 2_000, 12);
+    hammer(1, 4_000, 300);
+    hammer(2, 3_000, 300);
+    hammer(2, 1_500, 12);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn no_key_gets_two_slots() {
         let config = CacheConfig::of_objects(64);
         let mut observer = pool.client(9);
         let id = observer.cache_open("c", &config).unwrap();
-        for round in 0..60u32 {
+        for round in 0..30u32 {
             thread::scope(|scope| {
                 for pid in 1..4 {
                     let mut client = pool.client(10 + pid);

@@ -78,7 +78,14 @@ impl Client {
             match self.alloc.take_part(&self.fabric, bytes) {
                 Err(PoolError::ViewChanged) => {}
                 Err(PoolError::Full { .. }) if fresh => {
-                    self.alloc.make_room(&self.fabric, bytes, &InUse)?;
+                    match self.alloc.make_room(&self.fabric, bytes, &InUse) {
+                        // The last piece fits where a whole one does.
+                        Err(PoolError::Full { .. }) if bytes < self.alloc.piece_bytes() => {
+                            let whole = self.alloc.piece_bytes();
+                            return self.alloc.take_part(&self.fabric, whole);
+                        }
+                        outcome => outcome?,
+                    }
                 }
                 outcome => return outcome,
             }
