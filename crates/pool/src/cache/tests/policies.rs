@@ -94,7 +94,7 @@ fn exactly(algorithm: &str, replicas: u8, rank: fn(&Known) -> (u64, u64)) {
 
 /// Few keys at first, so that some are used often.
 fn random_key_limit(step: u64) -> u64 {
-    if step % 3 == 0 {
+    if step.is_multiple_of(3) {
         KEYS
     } else {
         KEYS / 3
