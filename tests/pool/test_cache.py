@@ -24,7 +24,7 @@ def test_a_cache_keeps_its_limit(cache: Cache) -> None:
     # Other clients may keep back what they know of their use; there are none.
     assert abs(found - stats.num_keys) < 50
     assert sum(expert.weight for expert in stats.experts) == pytest.approx(1)
-    assert [expert.name for expert in stats.experts] == ["lru", "lfu"]
+    assert [expert.name for expert in stats.experts] == ["quick-demotion", "lru"]
 
 
 def test_what_is_used_stays(pool: Pool) -> None:
@@ -92,7 +92,7 @@ def test_processes_share_it(pool: Pool, cache: Cache, spawn: Spawn) -> None:
     assert cache.stats().used_bytes <= 1.2 * (1 << 20)
 
 
-ALL = "lru mru fifo lfu lfuda gds gdsf size lru-2 lrfu lirs hyperbolic"
+ALL = "quick-demotion lru mru fifo lfu lfuda gds gdsf size lru-2 lrfu lirs hyperbolic"
 
 
 @pytest.mark.parametrize("algorithm", ALL.split())

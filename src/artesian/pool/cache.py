@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from artesian.pool.base import Bytes
     from artesian.pool.pool import Pool
 
-ALGORITHMS = ("lru", "lfu")
+ALGORITHMS = ("quick-demotion", "lru")
 """The eviction algorithms of a cache that is made without naming any."""
 
 
@@ -58,8 +58,8 @@ class Cache(NativeCache):
     """Keys and values of one namespace, of which those go that are least worth keeping.
 
     The processes that use it evict together, after Ditto: each looks at a few keys and takes the
-    one that an eviction algorithm likes least. With several algorithms, misses teach which of them
-    to follow. Keys and values are those of a `HashStore`. Made by `Pool.cache`.
+    one that an eviction algorithm likes least. With several algorithms, it learns which of them to
+    follow. Keys and values are those of a `HashStore`. Made by `Pool.cache`.
 
     Args:
         pool: the pool.
@@ -67,8 +67,8 @@ class Cache(NativeCache):
         max_bytes: most bytes of objects, headers and padding included; 0 for no limit.
         max_keys: most keys; 0 for no limit. One of the two is needed.
         algorithms: names of the eviction algorithms.
-        adaptive: whether misses teach which one to follow.
-        sample: slots that are looked at for one victim.
+        adaptive: whether it learns which one to follow; the first one until it knows.
+        sample: slots that are looked at for one victim; about a third of them hold keys.
         history: evictions that are remembered, to learn from them; 0 for as many as keys.
         ttl: seconds after which a value is gone if its writer says nothing; as it was if None.
     """
@@ -86,7 +86,7 @@ class Cache(NativeCache):
         max_keys: int = 0,
         algorithms: Sequence[str] = ALGORITHMS,
         adaptive: bool = True,
-        sample: int = 32,
+        sample: int = 96,
         history: int = 0,
         ttl: float | None = None,
     ) -> Cache:

@@ -132,7 +132,7 @@ class Pool:
         max_keys: int = 0,
         algorithms: Sequence[str] = ALGORITHMS,
         adaptive: bool = True,
-        sample: int = 32,
+        sample: int = 96,
         history: int = 0,
         ttl: float | None = None,
     ) -> Cache:
@@ -143,10 +143,10 @@ class Pool:
             capacity: most bytes of objects, headers and padding included, such as `"1GiB"`. One
                 that exists stays as it was made.
             max_keys: most keys; 0 for no limit. One of the two limits is needed.
-            algorithms: among which eviction algorithms it chooses: lru, mru, fifo, lfu, lfuda, gds,
-                gdsf, size, lru-2, lrfu, lirs, hyperbolic.
-            adaptive: whether misses teach which of them to follow.
-            sample: slots that are looked at for one victim.
+            algorithms: among which eviction algorithms it chooses: quick-demotion, lru, mru, fifo,
+                lfu, lfuda, gds, gdsf, size, lru-2, lrfu, lirs, hyperbolic.
+            adaptive: whether it learns which of them to follow; the first one until it knows.
+            sample: slots that are looked at for one victim; about a third of them hold keys.
             history: evictions that are remembered, to learn from them; 0 for as many as keys.
             ttl: seconds after which a value is gone if its writer says nothing, infinite for never;
                 as it was if None.
