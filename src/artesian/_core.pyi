@@ -1,5 +1,6 @@
 """The Rust kernels. Only `artesian.ops.native` and thin wrappers import this module."""
 
+from collections.abc import Iterable, Mapping
 from types import NotImplementedType
 from typing import Any, Self, TypeAlias, TypeVar, overload
 
@@ -285,6 +286,40 @@ class Store:
         """Deletes all keys; how many there were. Keys that others write meanwhile may stay."""
     def used_bytes(self) -> int:
         """Bytes of the objects in one copy, as far as the clients have told."""
+    def get_many(self, keys: Iterable[bytes | str]) -> list[bytes | None]:
+        """The values of many keys, in their order; None for those that have none.
+
+        Much faster than one by one. Each value is whole, but not all are of the same moment. If
+        something goes wrong with some keys, the others are still read, then the first error is
+        raised.
+        """
+    def put_many(
+        self,
+        items: Mapping[bytes, Bytes] | Mapping[str, Bytes] | Iterable[tuple[bytes | str, Bytes]],
+        *,
+        ttl: float | None = None,
+    ) -> None:
+        """Gives many keys their values, whatever they had; much faster than one by one.
+
+        Others may see some before the rest. If a key comes more than once, its last value stays. If
+        something goes wrong with some keys, the others still get their values, then the first error
+        is raised; but nothing is written if an item is no key and value. `ttl` as in `put`.
+        """
+    def delete_many(self, keys: Iterable[bytes | str]) -> list[bool]:
+        """Takes the values of many keys away; for each, in order, whether there was one.
+
+        If something goes wrong with some keys, the others are still deleted, then the first error
+        is raised.
+        """
+    def get_view(self, key: bytes | str) -> memoryview | None:
+        """The value of `key` where it lies in the pool, not copied; None if it has none.
+
+        The view is read-only, and its bytes stay as they are however the key changes, until it is
+        released or nobody has it any more. Memory that is seen is not reused, and the pool cannot
+        be closed by its user meanwhile: do not keep views without need. A value of more than 16 KiB
+        lies in pieces and is copied after all if these are several; so is one if this client has
+        too many views already.
+        """
     def __contains__(self, key: bytes | str) -> bool: ...
 
 class Tree:

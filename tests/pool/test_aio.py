@@ -39,6 +39,15 @@ async def test_operations(aio: AsyncPool) -> None:
     assert "space" in repr(store)
 
 
+async def test_many_at_once(aio: AsyncPool) -> None:
+    store = await aio.store()
+    await store.put_many({"a": b"1", "b": b"2"}, ttl=60)
+    assert await store.ttl("a") is not None
+    assert await store.get_many(["b", "c", "a"]) == [b"2", None, b"1"]
+    assert await store.delete_many(["c", "a"]) == [False, True]
+    assert not await store.contains("a")
+
+
 async def test_conditions_and_numbers(aio: AsyncPool) -> None:
     store = await aio.store()
     state = await store.compare_and_set("k", None, b"1")

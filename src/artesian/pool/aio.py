@@ -8,7 +8,7 @@ operation) goes to a thread, so that the event loop goes on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
@@ -111,6 +111,23 @@ class AsyncStore:
     async def delete(self, key: Key) -> bool:
         """Takes the value of `key` away; whether there was one."""
         return await self._do(0, self.store.delete, key)
+
+    async def get_many(self, keys: Iterable[Key]) -> list[bytes | None]:
+        """The values of many keys, in their order; see `HashStore.get_many`."""
+        return await asyncio.to_thread(self.store.get_many, keys)
+
+    async def put_many(
+        self,
+        items: Mapping[bytes, Bytes] | Mapping[str, Bytes] | Iterable[tuple[Key, Bytes]],
+        *,
+        ttl: float | None = None,
+    ) -> None:
+        """Gives many keys their values, whatever they had; see `HashStore.put_many`."""
+        await asyncio.to_thread(self.store.put_many, items, ttl=ttl)
+
+    async def delete_many(self, keys: Iterable[Key]) -> list[bool]:
+        """Takes the values of many keys away; for each whether there was one."""
+        return await asyncio.to_thread(self.store.delete_many, keys)
 
     async def contains(self, key: Key) -> bool:
         """Whether `key` has a value."""

@@ -1,5 +1,6 @@
 """A pool of shared memory that processes open together."""
 
+import contextlib
 import os
 import weakref
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from artesian.pool.aio import AsyncPool
 from artesian.pool.base import parse_address, parse_bytes
 from artesian.pool.cache import ALGORITHMS, Cache
 from artesian.pool.check import CheckReport, check
-from artesian.pool.errors import PoolNotFoundError
+from artesian.pool.errors import PoolNotFoundError, PoolUsageError
 from artesian.pool.native import PoolHandle, remove_pool
 from artesian.pool.snapshot import Snapshot, load, save
 from artesian.pool.stats import NodeInfo, PoolStats, pool_stats
@@ -19,6 +20,12 @@ from artesian.pool.transaction import Transaction, transact
 from artesian.pool.tree import TreeStore
 
 R = TypeVar("R")
+
+
+def _leave(handle: PoolHandle) -> None:
+    """Leaves a pool that nobody has any more; if views of values are held, the last one does."""
+    with contextlib.suppress(PoolUsageError):
+        handle.close()
 
 
 class Pool:
@@ -70,7 +77,7 @@ class Pool:
             create=create,
         )
         # Also runs when the interpreter ends, so that the others need not find out.
-        self._leave = weakref.finalize(self, self.handle.close)
+        self._leave = weakref.finalize(self, _leave, self.handle)
 
     @property
     def address(self) -> str:
@@ -239,6 +246,9 @@ class Pool:
         """Leaves the pool; what is in it stays. Does nothing the second time.
 
         Waits for operations of other threads.
+
+        Raises:
+            PoolUsageError: views of values are held (`HashStore.get_view`): the pool stays open.
         """
         self.handle.close()
 

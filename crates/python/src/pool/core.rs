@@ -90,7 +90,9 @@ impl Core {
     /// Makes the client ready for an operation.
     #[inline]
     fn enter<'a>(&self, place: &'a mut Option<Client>) -> Outcome<&'a mut Client> {
-        let Some(client) = place else { return Err(self.closed()) };
+        let Some(client) = place.as_mut().filter(|_| !self.is_closed()) else {
+            return Err(self.closed());
+        };
         if client.is_idle() {
             client.resume()?;
             self.wake();
@@ -154,9 +156,23 @@ impl Core {
         self.client.lock().as_mut().map(work)
     }
 
-    /// From now on every use is refused; returns whether it was open.
-    pub fn close(&self) -> bool {
-        !self.closing.swap(true, Ordering::AcqRel)
+    /// From now on every use is refused. An error, and nothing changes, if views of values are
+    /// held: what they show is theirs only as long as the client is there.
+    pub fn close(&self) -> Outcome<()> {
+        let mut guard = self.client.lock();
+        if let Some(client) = guard.as_mut() {
+            if client.is_idle() {
+                let _ = client.resume();
+            }
+            // Whoever cannot say has lost the pool.
+            let held = client.num_pins().unwrap_or(0);
+            if held > 0 {
+                let text = format!("{held} views of values are held: release them first");
+                return Err(PoolError::Invalid(text).into());
+            }
+        }
+        self.closing.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Leaves the pool. Whoever was declared dead has left already.
@@ -173,6 +189,7 @@ impl Core {
 
     /// Forgets the client without a word to the pool: it belongs to the parent process.
     pub fn forget(&self) {
+        self.closing.store(true, Ordering::Release);
         if let Some(mut guard) = self.client.try_lock() {
             std::mem::forget(guard.take());
         }

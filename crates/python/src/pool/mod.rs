@@ -1,5 +1,6 @@
 //! The memory pool: one client per handle, its operations, and the thread that keeps it alive.
 
+mod batch;
 mod bytes;
 mod cache;
 mod care;
@@ -14,6 +15,7 @@ mod store;
 mod ticker;
 mod transaction;
 mod tree;
+mod view;
 
 use pyo3::prelude::*;
 

@@ -7,14 +7,16 @@ use artesian_pool::namespace::Kind;
 use artesian_pool::store::{Expiry, Version};
 use artesian_pool::PoolError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyNotImplemented};
+use pyo3::types::{PyBytes, PyList, PyMemoryView, PyNotImplemented};
 
+use super::batch;
 use super::bytes::{self, Buffer, Value};
 use super::core::Core;
 use super::errors::Fault;
 use super::handle::PoolHandle;
 use super::names;
 use super::ticker::Owner;
+use super::view::View;
 
 /// From so many bytes on, Python's lock is given up for the time of the copy.
 const LARGE: usize = 64 << 10;
@@ -337,6 +339,31 @@ impl Store {
     fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let (py, namespace, key) = (key.py(), self.namespace, bytes::key(key)?);
         Ok(self.core().run(py, |client| client.delete(namespace, key))?)
+    }
+
+    /// The values of the keys in their order, `None` for those that have none.
+    fn get_many<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+        batch::get(self.core(), self.namespace, keys)
+    }
+
+    /// Gives each key its value, whatever it had.
+    #[pyo3(signature = (items, *, ttl=None))]
+    fn put_many(&self, items: &Bound<'_, PyAny>, ttl: Option<f64>) -> PyResult<()> {
+        batch::put(self.core(), self.namespace, items, expiry(ttl)?)
+    }
+
+    /// Takes the values of the keys away; for each whether there was one.
+    fn delete_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<Vec<bool>> {
+        batch::delete(self.core(), self.namespace, keys)
+    }
+
+    /// The value of `key` where it lies in the pool, to be read only; `None` if it has none.
+    fn get_view<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
+        let (py, namespace, key) = (key.py(), self.namespace, bytes::key(key)?);
+        let found = self.core().run_detached(py, |client| client.get_pinned(namespace, key))?;
+        let Some(pinned) = found else { return Ok(None) };
+        let view = Bound::new(py, View::new(pinned, Arc::clone(&self.owner)))?;
+        PyMemoryView::from(view.as_any()).map(Some)
     }
 
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -43,11 +43,10 @@ impl Owner {
             if let Some(mut ticker) = self.ticker.try_lock() {
                 std::mem::forget(ticker.take());
             }
-            self.core.close();
             self.core.forget();
             return Ok(());
         }
-        self.core.close();
+        self.core.close()?;
         self.core.wake();
         if let Some(ticker) = self.ticker.lock().take() {
             let _ = ticker.join();
