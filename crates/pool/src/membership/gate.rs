@@ -7,6 +7,7 @@ use super::{change, table, tick, views, watch, words};
 use crate::config::record;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
+use crate::rtx::Patience;
 use crate::view::NodeState;
 
 /// How long a client waits for a change before it gives up, in leases: the time to find that the
@@ -17,19 +18,19 @@ const LONGEST_PAUSE_NS: u64 = 5_000_000;
 
 /// A bounded wait for the master, who is replaced if he dies.
 struct Wait {
-    started: u64,
+    patience: Patience,
     pause: u64,
 }
 
 impl Wait {
     fn new(fabric: &Fabric) -> Wait {
-        Wait { started: fabric.verbs().now_ns(), pause: FIRST_PAUSE_NS }
+        Wait { patience: Patience::new(fabric), pause: FIRST_PAUSE_NS }
     }
 
     /// The next pause's length, while the own lease is kept up.
     fn next(&mut self, fabric: &Fabric, what: &str) -> Result<u64> {
         tick::renew_lease(fabric)?;
-        let waited = fabric.verbs().now_ns().saturating_sub(self.started);
+        let waited = self.patience.waited_ns(fabric);
         if waited > watch::lease_ns(fabric) * PATIENCE_LEASES {
             return Err(PoolError::Timeout { what: what.into(), waited_ms: waited / 1_000_000 });
         }

@@ -44,13 +44,14 @@ pub(crate) fn read(fabric: &Fabric, offset: u64, into: &mut [u8]) -> Result<()> 
     Err(none_left())
 }
 
-/// The copies of a word that can be reached, with their values; at least one.
+/// The copies of a word that can be reached, with their values; at least one. The first one is
+/// read last: what the others held was so while that one decided.
 pub(crate) fn values(
     fabric: &Fabric,
     offset: u64,
 ) -> Result<SmallVec<[(GlobalAddr, u64); META_REPLICAS]>> {
     let mut found = SmallVec::new();
-    for at in fabric.meta(offset) {
+    for at in fabric.meta(offset).into_iter().rev() {
         let mut bytes = [0; 8];
         if post(fabric, &mut [Verb::read(at, &mut bytes)])? {
             found.push((at, u64::from_le_bytes(bytes)));
@@ -59,6 +60,7 @@ pub(crate) fn values(
     if found.is_empty() {
         return Err(none_left());
     }
+    found.reverse();
     Ok(found)
 }
 
@@ -89,14 +91,31 @@ pub(crate) fn swap(fabric: &Fabric, offset: u64, expected: u64, desired: u64) ->
             continue; // lost just now: the next copy decides
         }
         let found = first[0].found();
-        if found == expected {
-            let mut others: SmallVec<[Verb<'_>; META_REPLICAS]> =
-                copies[1..].iter().map(|&(at, _)| Verb::cas(at, expected, desired)).collect();
-            if !others.is_empty() {
-                post(fabric, &mut others)?;
-            }
+        if found != expected || follow(fabric, &copies[1..], expected, desired)? {
+            return Ok(found);
         }
-        return Ok(found);
+        // Others have gone on without the copy that was swapped: it must be lost.
+        match values(fabric, offset)?[0].1 {
+            now if now == desired => return Ok(expected),
+            now if now == expected => {}
+            now => return Ok(now),
+        }
     }
     Err(none_left())
+}
+
+/// Swaps the other copies after the first; false if somebody else has changed them meanwhile.
+fn follow(
+    fabric: &Fabric,
+    others: &[(GlobalAddr, u64)],
+    expected: u64,
+    desired: u64,
+) -> Result<bool> {
+    if others.is_empty() {
+        return Ok(true);
+    }
+    let swap = |other: &(GlobalAddr, u64)| Verb::cas(other.0, expected, desired);
+    let mut verbs: SmallVec<[Verb<'_>; META_REPLICAS]> = others.iter().map(swap).collect();
+    let all = post(fabric, &mut verbs)?;
+    Ok(all && verbs.iter().all(|verb| verb.found() == expected || verb.found() == desired))
 }

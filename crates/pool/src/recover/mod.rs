@@ -84,7 +84,7 @@ pub fn recover(fabric: &Fabric, index: &mut dyn Index, dead: ClientId) -> Result
 
 fn recover_once(fabric: &Fabric, index: &mut dyn Index, dead: ClientId) -> Result<Recovered> {
     let now = || fabric.verbs().now_ns();
-    let started = now();
+    let (started, view) = (now(), fabric.epoch());
     let announced = announced(fabric, dead)?;
     let mut done = Recovered { announced: announced.objects.len(), ..Recovered::default() };
     let mut operations = evidence::read(fabric, dead, &announced)?;
@@ -99,6 +99,10 @@ fn recover_once(fabric: &Fabric, index: &mut dyn Index, dead: ClientId) -> Resul
         evidence::settle(fabric, &mut operations)?;
     }
     evidence::judge(fabric, &mut operations)?;
+    // Rounds go on over a change of the view, after which everything lies elsewhere.
+    if fabric.epoch() != view {
+        return Err(PoolError::ViewChanged);
+    }
     done.locks = evidence::release(fabric, &locks)?;
     let settled = now();
     let replaced = operations.iter().filter_map(|operation| match operation.fate {

@@ -44,6 +44,7 @@ mod tests;
 mod transaction;
 
 pub use log::{Name, LOG_AREA, MAX_FREES, MAX_LOCKS, NUM_PLACES, PLACE_BYTES};
+pub(crate) use owner::Patience;
 pub use owner::Wait;
 pub use repair::{release_dead, release_if_dead, repair_all, replay_committed};
 pub use target::Target;

@@ -10,9 +10,30 @@ pub fn is_dead(fabric: &Fabric, client: ClientId) -> Result<bool> {
     Ok(standing(fabric, client)? != Standing::Live)
 }
 
+/// How long somebody has waited. Who was suspended meanwhile has not waited: the others had no
+/// chance to be seen.
+pub(crate) struct Patience {
+    waited: u64,
+    last: u64,
+}
+
+impl Patience {
+    pub(crate) fn new(fabric: &Fabric) -> Patience {
+        Patience { waited: 0, last: fabric.verbs().now_ns() }
+    }
+
+    /// Nanoseconds so far; asked between short pauses.
+    pub(crate) fn waited_ns(&mut self, fabric: &Fabric) -> u64 {
+        let now = fabric.verbs().now_ns();
+        let since = now.saturating_sub(std::mem::replace(&mut self.last, now));
+        self.waited += since.min(u64::from(fabric.config().lease_ms) * 1_000_000 / 4);
+        self.waited
+    }
+}
+
 /// A bounded wait with growing pauses.
 pub struct Wait {
-    started: u64,
+    patience: Patience,
     rounds: u32,
 }
 
@@ -24,7 +45,7 @@ const PATIENCE_LEASES: u64 = 6;
 impl Wait {
     /// Starts to wait.
     pub fn new(fabric: &Fabric) -> Wait {
-        Wait { started: fabric.verbs().now_ns(), rounds: 0 }
+        Wait { patience: Patience::new(fabric), rounds: 0 }
     }
 
     /// Pauses so far.
@@ -39,7 +60,7 @@ impl Wait {
 
     /// One pause; an error when waiting makes no sense any more.
     pub fn pause(&mut self, fabric: &Fabric, what: &str) -> Result<()> {
-        let waited_ms = (fabric.verbs().now_ns() - self.started) / 1_000_000;
+        let waited_ms = self.patience.waited_ns(fabric) / 1_000_000;
         if waited_ms > u64::from(fabric.config().lease_ms) * PATIENCE_LEASES {
             return Err(PoolError::Timeout { what: what.into(), waited_ms });
         }

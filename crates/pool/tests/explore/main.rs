@@ -122,16 +122,12 @@ troubles! {
     nodes: Nodes, 100, false;
     movers: Movers, 60, false;
     movers_in_a_cache: Movers, 40, true;
-    #[ignore = "not yet: nodes that are lost"]
     masters: Masters, 100, false;
-    #[ignore = "not yet: nodes that are lost"]
     mixed: Mixed, 100, false;
     calm_cache: Calm, 60, true;
     deaths_in_a_cache: Deaths, 150, true;
     freezes_in_a_cache: Freezes, 60, true;
     repairers_in_a_cache: Repairers, 60, true;
-    #[ignore = "not yet: nodes that are lost"]
     nodes_of_a_cache: Nodes, 100, true;
-    #[ignore = "not yet: nodes that are lost"]
     mixed_in_a_cache: Mixed, 100, true;
 }
