@@ -42,10 +42,11 @@ pub const MAX_INLINE_BYTES: usize = 16 << 10;
 /// the same time.
 pub const GROUP: usize = 64;
 
-/// Milliseconds of the clock by which values expire.
+/// Milliseconds of the clock by which values expire. It begins at 1: what expires at once has
+/// expired in a young clock's first millisecond too.
 #[inline]
 pub(crate) fn now_ms(fabric: &crate::Fabric) -> u64 {
-    fabric.verbs().now_ns() / 1_000_000
+    1 + fabric.verbs().now_ns() / 1_000_000
 }
 
 #[cfg(test)]

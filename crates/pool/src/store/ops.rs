@@ -90,6 +90,6 @@ impl Client {
             Expiry::Default => space.limits.default_ttl_ms,
             Expiry::In(ms) => ms,
         };
-        Ok(now_ms(&self.fabric).saturating_add(ms).max(1))
+        Ok(now_ms(&self.fabric).saturating_add(ms))
     }
 }
