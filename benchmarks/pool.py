@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pool_load
+import pool_tree
 import report
 from machine import describe
 from pool_cases import SIZES, WORKLOADS, Measured, Plan, large_case, python_case, small_case
@@ -21,7 +22,7 @@ from pool_failures import failure_rows
 from pool_rows import cost_rows, large_rows, latency_rows, python_rows, small_rows
 from report import Row
 
-SECTIONS = ("small", "large", "python", "costs", "failures")
+SECTIONS = ("small", "large", "python", "costs", "tree", "failures")
 console = report.make_console()
 
 
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of every load (default 1)")
     parser.add_argument("--sections", nargs="+", default=SECTIONS, choices=SECTIONS)
     options = parser.parse_args()
-    if advice := pool_load.missing():
+    if advice := pool_load.missing() or pool_tree.missing():
         parser.error(f"the load generator is not built: {advice}")
     machine = describe()
     console.print(f"{machine.cpu}, {machine.num_cpus} CPUs, load {machine.load_average}")
@@ -47,6 +48,11 @@ def main() -> None:
         if "costs" in options.sections:
             some = cost_rows(measured)
             show("round trips and verbs of an operation", some, ["r = 1", "r = 2", "paper"])
+            rows += some
+        if "tree" in options.sections:
+            some = pool_tree.tree_rows(plan)
+            columns = ["Artesian", "without logs", "round trips", "rTX, at most"]
+            show("ordered index, one client, operations per CPU second", some, columns)
             rows += some
         if "failures" in options.sections:
             some = failure_rows(plan)

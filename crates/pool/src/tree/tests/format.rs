@@ -35,6 +35,9 @@ fn nodes_come_back_and_any_flipped_bit_is_noticed() {
     assert_eq!(node.find(b"key g").unwrap(), Err(2));
     assert_eq!(node.key(2).unwrap(), b"key x");
     assert_eq!(Node::open(&bytes, ADDR.add(64), TREE).err(), Some(Flaw::Torn));
+    let mut unlinked = bytes;
+    unlinked[CHECK..CHECK + 8].iter_mut().for_each(|byte| *byte = !*byte);
+    assert_eq!(Node::open(&unlinked, ADDR, TREE).err(), Some(Flaw::Unlinked));
     for bit in 4 * 8..(CHECK + 8) * 8 {
         bytes[bit / 8] ^= 1 << (bit % 8);
         assert!(Node::open(&bytes, ADDR, TREE).is_err(), "bit {bit}");

@@ -3,6 +3,7 @@
 mod costs;
 mod format;
 mod model;
+mod stale;
 mod threads;
 
 use std::sync::Arc;
