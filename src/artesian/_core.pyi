@@ -1,6 +1,6 @@
 """The Rust kernels. Only `artesian.ops.native` and thin wrappers import this module."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import NotImplementedType
 from typing import Any, Self, TypeAlias, TypeVar, overload
 
@@ -426,6 +426,16 @@ def load_pool(handle: PoolHandle, path: str) -> dict[str, Any]:
 
 def verify_snapshot(path: str) -> dict[str, Any]:
     """Reads a whole file and checks everything in it: the fields of `artesian.pool.Snapshot`."""
+
+def add_node(
+    handle: PoolHandle, number: int | None, told: Callable[[int, int], object] | None
+) -> dict[str, int]:
+    """Makes a memory node and gives it its share; see `artesian.pool.Pool.add_node`."""
+
+def drain_node(
+    handle: PoolHandle, number: int, told: Callable[[int, int], object] | None
+) -> dict[str, int]:
+    """Moves everything off a memory node; see `artesian.pool.Pool.drain_node`."""
 
 def check_pool(handle: PoolHandle, repair: bool) -> dict[str, Any]:
     """Checks a pool: the fields of `artesian.pool.CheckReport`."""

@@ -5,6 +5,7 @@ from cyclopts import App
 from artesian.cli.pool_check import check
 from artesian.cli.pool_data import delete, get, put, scan
 from artesian.cli.pool_look import list_names, stat, top
+from artesian.cli.pool_nodes import add_node, drain_node
 from artesian.cli.pool_serve import remove, serve
 from artesian.cli.pool_snapshot import restore, snapshot
 
@@ -27,6 +28,8 @@ app.command(get)
 app.command(put)
 app.command(delete)
 app.command(scan)
+app.command(add_node)
+app.command(drain_node)
 app.command(check)
 app.command(snapshot)
 app.command(restore)

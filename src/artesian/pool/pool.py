@@ -13,6 +13,7 @@ from artesian.pool.cache import ALGORITHMS, Cache
 from artesian.pool.check import CheckReport, check
 from artesian.pool.errors import PoolNotFoundError, PoolUsageError
 from artesian.pool.native import PoolHandle, remove_pool
+from artesian.pool.resize import Resize, Told, add_node, drain_node
 from artesian.pool.snapshot import Snapshot, load, save
 from artesian.pool.stats import NodeInfo, PoolStats, pool_stats
 from artesian.pool.store import HashStore
@@ -205,6 +206,39 @@ class Pool:
     def nodes(self) -> tuple[NodeInfo, ...]:
         """All memory nodes that ever were, by number."""
         return self.stats().nodes
+
+    def add_node(self, number: int | None = None, *, told: Told | None = None) -> Resize:
+        """Makes the pool larger by a memory node, while others use it; returns when that is done.
+
+        The node has as many bytes as the others; what is stored is spread anew.
+
+        Args:
+            number: the node, if its addition was begun before and not ended; a new one if None.
+            told: called now and then with the bytes moved so far and the copies still to be made.
+                What it raises is raised at the end: a resize is not interrupted.
+
+        Raises:
+            PoolUsageError: the pool cannot have more nodes, or had this one before.
+            PoolSystemError: the system refused; `/dev/shm` has no room, for example.
+            PoolTimeoutError: views of values (`HashStore.get_view`) keep a copy from moving.
+        """
+        return add_node(self, number, told)
+
+    def drain_node(self, number: int, *, told: Told | None = None) -> Resize:
+        """Moves everything off a memory node while others use the pool; then it is given back.
+
+        Its number is not used again. If this fails in the middle, it can be called again, or
+        `add_node` with the number takes it back.
+
+        Args:
+            number: the node.
+            told: as for `add_node`.
+
+        Raises:
+            PoolUsageError: there is no such node, or the others have no room for what is on it.
+            PoolTimeoutError: views of values (`HashStore.get_view`) keep a copy from moving.
+        """
+        return drain_node(self, number, told)
 
     def check(self, *, repair: bool = False) -> CheckReport:
         """Looks at everything in the pool for what should not be; others may work meanwhile.

@@ -10,6 +10,7 @@ mod fork;
 mod handle;
 mod names;
 mod open;
+mod resize;
 mod stats;
 mod store;
 mod ticker;
@@ -30,6 +31,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(care::load_pool, module)?)?;
     module.add_function(wrap_pyfunction!(care::verify_snapshot, module)?)?;
     module.add_function(wrap_pyfunction!(care::check_pool, module)?)?;
+    module.add_function(wrap_pyfunction!(resize::add_node, module)?)?;
+    module.add_function(wrap_pyfunction!(resize::drain_node, module)?)?;
     module.add_function(wrap_pyfunction!(handle::list_pools, module)?)?;
     module.add_function(wrap_pyfunction!(handle::remove_pool, module)?)?;
     module.add_function(wrap_pyfunction!(stats::look_at_pool, module)?)?;
