@@ -109,7 +109,8 @@ bench-engine bench-setup-peers: $(VENV)/.test-model
 
 bench-pool: $(VENV)/.native $(VENV)/.dev  ## the memory pool beside redis and memcached
 	@$(call requirements,bench) | $(BIN)/pip install --quiet -r /dev/stdin
-	@cargo build --release --locked --quiet -p artesian-pool --example pool_load --example tree_load
+	@cargo build --release --locked --quiet -p artesian-pool \
+		--example pool_load --example tree_load --example pool_model
 	@$(BIN)/python benchmarks/pool.py $(ARGS)
 
 bench-cache: $(VENV)/.native $(VENV)/.dev  ## hit ratios of the pool's cache on traces

@@ -14,15 +14,33 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pool_load
+import pool_model
 import pool_tree
 import report
 from machine import describe
-from pool_cases import SIZES, WORKLOADS, Measured, Plan, large_case, python_case, small_case
+from pool_cases import (
+    SIZES,
+    WORKLOADS,
+    Measured,
+    Plan,
+    large_case,
+    python_case,
+    small_case,
+    tree_case,
+)
 from pool_failures import failure_rows
-from pool_rows import cost_rows, large_rows, latency_rows, python_rows, small_rows
+from pool_rows import (
+    batch_rows,
+    cost_rows,
+    large_rows,
+    latency_rows,
+    ordered_rows,
+    python_rows,
+    small_rows,
+)
 from report import Row
 
-SECTIONS = ("small", "large", "python", "costs", "tree", "failures")
+SECTIONS = ("small", "large", "python", "costs", "tree", "model", "failures")
 console = report.make_console()
 
 
@@ -32,7 +50,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of every load (default 1)")
     parser.add_argument("--sections", nargs="+", default=SECTIONS, choices=SECTIONS)
     options = parser.parse_args()
-    if advice := pool_load.missing() or pool_tree.missing():
+    if advice := pool_load.missing() or pool_tree.missing() or pool_model.missing():
         parser.error(f"the load generator is not built: {advice}")
     machine = describe()
     console.print(f"{machine.cpu}, {machine.num_cpus} CPUs, load {machine.load_average}")
@@ -54,6 +72,14 @@ def main() -> None:
             columns = ["Artesian", "without logs", "round trips", "rTX, at most"]
             show("ordered index, one client, operations per CPU second", some, columns)
             rows += some
+        if "model" in options.sections:
+            some = pool_model.model_rows()
+            columns = ["Artesian", "other", "times", "paper"]
+            show("modelled round trip of 5 us, r = 2, 1 KiB, operations/s", some, columns)
+            rows += some
+            some = pool_model.transaction_rows()
+            show("transactions", some, ["repairable", "two-phase"])
+            rows += some
         if "failures" in options.sections:
             some = failure_rows(plan)
             show("failures", some, ["Artesian", "target"])
@@ -72,6 +98,8 @@ def measure(plan: Plan, sections: list[str]) -> Measured:
             cases.append(small_case(plan, stack, measured))
         if "large" in sections:
             cases += [large_case(plan, size, stack, measured) for size in SIZES]
+        if "tree" in sections:
+            cases.append(tree_case(plan, stack, measured))
         if "python" in sections:
             cases.append(python_case(plan, stack, measured))
         for number in range(plan.rounds):
@@ -93,10 +121,15 @@ def tables(measured: Measured, sections: list[str]) -> list[tuple[str, list[Row]
         found.append((title, some["one"], ["Artesian", *peers]))
         title = "100-byte values, all clients, same host, operations/s"
         found.append((title, some["all"], ["1 client", "2 clients", "4 clients", "redis -P 16"]))
+        title = "100-byte values, one client, many keys a call, operations/s"
+        found.append((title, batch_rows(measured), ["Artesian", "single", "redis -P 16"]))
         found.append(("latency, one client", latency_rows(measured), ["Artesian", "redis"]))
     if "large" in sections:
         title = "larger values, one client, same host, GB/s"
         found.append((title, large_rows(measured), ["Artesian", "redis", "memcpy"]))
+    if "tree" in sections:
+        columns = ["1 client", "2 clients", "4 clients", "redis"]
+        found.append(("ordered index, 100-byte values, same host", ordered_rows(measured), columns))
     if "python" in sections:
         columns = ["Artesian", "redis-py", "pymemcache", "redis-benchmark"]
         found.append(("from Python, 100-byte values, operations/s", python_rows(measured), columns))

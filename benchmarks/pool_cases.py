@@ -18,6 +18,9 @@ WORKLOADS = ("a", "b", "c", "d", "f")
 CLIENTS = (1, 2, 4)
 SMALL = Shape(keys=100_000, value_bytes=100)
 REPLICATED = Shape(keys=100_000, value_bytes=100, replicas=2, nodes=2)
+ORDERED = Shape(keys=100_000, value_bytes=100, tree=True)
+BATCH = 64
+BATCHED = ("a", "c")
 PYTHON_KEYS = 100_000
 PYTHON_PEERS = ("artesian", "redis", "memcached")
 
@@ -97,6 +100,9 @@ def small_case(plan: Plan, stack: ExitStack, measured: Measured) -> Case:
             for clients in CLIENTS:
                 load(f"{workload} x{clients}", pool, SMALL, workload, clients)
             load(f"{workload} r2", other, REPLICATED, workload, 1)
+        for workload in BATCHED:
+            reports = pool_load.run(pool, SMALL, workload, 1, plan.seconds, batch=BATCH)
+            measured.add(f"{workload} batch", pool_load.ops_per_s(reports))
         if redis:
             _redis_case(plan, redis, measured)
         if memcached:
@@ -119,6 +125,27 @@ def _redis_case(plan: Plan, path: Path, measured: Measured) -> None:
         rates = peers.redis_rates(path, keys, size, requests, clients, peers.PIPELINE)
         for name in ("set", "get"):
             measured.add(f"redis -P 16 x{clients} {name}", rates[name])
+
+
+def tree_case(plan: Plan, stack: ExitStack, measured: Measured) -> Case:
+    """YCSB-E on the ordered index, beside a sorted set of redis."""
+    pool = stack.enter_context(pool_load.filled_pool(ORDERED))
+    redis = _peer(plan, stack, measured, "redis-server")
+    if redis:
+        peers.redis_fill_sorted(redis, ORDERED.keys, ORDERED.value_bytes)
+
+    def case() -> None:
+        for clients in CLIENTS:
+            reports = pool_load.run(pool, ORDERED, "e", clients, plan.seconds)
+            measured.add(f"e x{clients}", pool_load.ops_per_s(reports))
+            measured.reports.setdefault(f"e x{clients}", []).extend(reports)
+        if redis:
+            requests = plan.requests(5_000)
+            rates = peers.redis_sorted_rates(redis, ORDERED.keys, ORDERED.value_bytes, requests)
+            for name, rate in rates.items():
+                measured.add(f"redis sorted {name}", rate)
+
+    return case
 
 
 def large_case(plan: Plan, size: Size, stack: ExitStack, measured: Measured) -> Case:

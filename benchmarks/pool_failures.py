@@ -8,7 +8,8 @@ from pool_cases import Plan
 from pool_load import Report, Shape
 from report import Row
 
-IN_FLIGHT = 1_000
+UPDATES = 2_000
+"""Of one call; more than 1,000 of them are in flight when the client dies."""
 RECOVERY_TARGET_MS = 20.0
 FUSEE_RECOVERY_MS = 177.0 - 163.1
 """FUSEE's after 1,000 updates, without the set-up of connections."""
@@ -31,7 +32,7 @@ def _recovery_rows(plan: Plan) -> list[Row]:
         for _ in range(plan.rounds):
             with pool_load.filled_pool(shape) as pool:
                 sizes = {"value-bytes": shape.value_bytes}
-                reports.append(pool_load.call("recovery", pool, updates=IN_FLIGHT, **sizes))
+                reports.append(pool_load.call("recovery", pool, updates=UPDATES, **sizes))
         title = f"recovery of a killed client, r = {shape.replicas}"
         total = [report["recover_ns"] + report["declare_ns"] for report in reports]
         used = statistics.median(report["used"] for report in reports)

@@ -31,6 +31,7 @@ class Shape:
 
     Attributes:
         delay_us: modelled delay of every batch of verbs, in microseconds.
+        tree: whether the keys are in the ordered index.
     """
 
     keys: int
@@ -38,6 +39,7 @@ class Shape:
     replicas: int = 1
     nodes: int = 1
     delay_us: int = 0
+    tree: bool = False
 
     @property
     def node_mib(self) -> int:
@@ -59,7 +61,8 @@ def filled_pool(shape: Shape, empty: bool = False) -> Iterator[str]:
     call("create", pool, **sizes)
     try:
         if not empty:
-            call("fill", pool, keys=shape.keys, **{"value-bytes": shape.value_bytes})
+            sizes = {"keys": shape.keys, "value-bytes": shape.value_bytes}
+            call("fill", pool, tree=shape.tree, **sizes)
         yield pool
     finally:
         call("remove", pool)
@@ -103,7 +106,12 @@ def missing() -> str | None:
 
 
 def _start(command: str, pool: str, options: dict[str, Any]) -> subprocess.Popen[str]:
-    flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    flags = []
+    for name, value in options.items():
+        if isinstance(value, bool):
+            flags += [f"--{name}"] * value
+        else:
+            flags += [f"--{name}", str(value)]
     return subprocess.Popen(
         [PROGRAM, command, "--pool", pool, *flags],
         stdout=subprocess.PIPE,

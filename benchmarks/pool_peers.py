@@ -80,6 +80,40 @@ def redis_rates(
     return found
 
 
+MEMBER = "key:__rand_int__"
+"""What `redis-benchmark` writes a random number of 12 digits into."""
+MEAN_SCAN = 50
+
+
+def redis_fill_sorted(path: Path, keys: int, value_bytes: int) -> None:
+    """Puts about so many members, that hold their values, into one sorted set."""
+    _redis_command(path, 3 * keys, 3 * keys, PIPELINE, _zadd(value_bytes))
+
+
+def redis_sorted_rates(path: Path, keys: int, value_bytes: int, requests: int) -> dict[str, float]:
+    """Operations per second of one client that does not pipeline: "scan" of as many members as
+    YCSB-E reads on average, and "insert".
+    """
+    scan = ["zrangebylex", "ordered", f"[{MEMBER}", "+", "limit", "0", str(MEAN_SCAN)]
+    return {
+        "scan": _redis_command(path, 3 * keys, requests, 1, scan),
+        "insert": _redis_command(path, 3 * keys, requests, 1, _zadd(value_bytes)),
+    }
+
+
+def _zadd(value_bytes: int) -> list[str]:
+    return ["zadd", "ordered", "0", MEMBER + "v" * value_bytes]
+
+
+def _redis_command(
+    path: Path, keys: int, requests: int, pipeline: int, command: list[str]
+) -> float:
+    """Operations per second of one client."""
+    sizes = ["-n", str(requests), "-c", "1", "-P", str(pipeline), "-r", str(keys)]
+    output = _output(["redis-benchmark", "-s", str(path), "--csv", *sizes, *command])
+    return float(next(csv.DictReader(io.StringIO(output)))["rps"])
+
+
 def memcached_rates(path: Path, requests: int) -> dict[str, float]:
     """Operations per second of `memcslap` with one client, for "set" and "get"; its values have a
     size of their own, see [`memcached_value_bytes`].

@@ -4,7 +4,7 @@ import statistics
 from typing import Any
 
 import pool_peers as peers
-from pool_cases import CLIENTS, SIZES, Measured
+from pool_cases import BATCH, BATCHED, CLIENTS, SIZES, Measured
 from report import Row, best
 
 PER_CLIENT_TARGET = 100
@@ -56,6 +56,75 @@ def small_rows(measured: Measured, workloads: tuple[str, ...]) -> dict[str, list
                 spread=measured.spread(**ours),
             )
         )
+    return rows
+
+
+def batch_rows(measured: Measured) -> list[Row]:
+    """One client that asks for many keys in one call, beside one pipeline of redis."""
+    rows = []
+    for workload in BATCHED:
+        values = _known(measured, {"Artesian": f"{workload} batch", "single": f"{workload} x1"})
+        piped = _known_mixes(measured, {"redis -P 16": "redis -P 16 x1"}, workload)
+        rows.append(
+            Row(
+                subject="100 B, one client",
+                metric=f"YCSB-{workload.upper()}, {BATCH} keys a call",
+                value=values.get("Artesian"),
+                unit="",
+                baseline="redis -P 16" if piped else None,
+                baseline_value=piped.get("redis -P 16"),
+                values={**values, **piped},
+                spread=measured.spread(Artesian=f"{workload} batch"),
+            )
+        )
+    return rows
+
+
+def ordered_rows(measured: Measured) -> list[Row]:
+    """YCSB-E: 95% scans of 1 to 100 values, 5% inserts."""
+    values = _known(measured, {f"{n} client{'s'[: n - 1]}": f"e x{n}" for n in CLIENTS})
+    names = {"get": "redis sorted scan", "set": "redis sorted insert"}
+    rates = _known(measured, names)
+    redis = {"redis": peers.mix(rates, 0.95, 0.05)} if len(rates) == 2 else {}
+    rows = [
+        Row(
+            subject="ordered index, 100 B",
+            metric="YCSB-E, operations",
+            value=values.get("1 client"),
+            unit="1/s",
+            baseline="redis" if redis else None,
+            baseline_value=redis.get("redis"),
+            values={**values, **redis},
+            spread=measured.spread(**{"1 client": "e x1"}),
+        )
+    ]
+    for kind in ("scan", "insert"):
+        for metric, key, scale in (("p50, us", "p50_ns", 1e-3), ("p99, us", "p99_ns", 1e-3)):
+            cost = {f"{n} client{'s'[: n - 1]}": f"e x{n}" for n in CLIENTS}
+            found = {name: _costs(measured, run, kind, key, scale) for name, run in cost.items()}
+            known = {name: value for name, value in found.items() if value is not None}
+            rows.append(
+                Row(
+                    subject="ordered index, 100 B",
+                    metric=f"{kind}, {metric}",
+                    value=known.get("1 client"),
+                    unit="",
+                    better="less",
+                    values=known,
+                )
+            )
+        trips = _costs(measured, "e x1", kind, "round_trips")
+        if trips is not None:
+            rows.append(
+                Row(
+                    subject="ordered index, 100 B",
+                    metric=f"{kind}, round trips, mean",
+                    value=trips,
+                    unit="",
+                    better="less",
+                    values={"1 client": trips},
+                )
+            )
     return rows
 
 

@@ -3,8 +3,9 @@
 //!
 //! ```text
 //! pool_load create --pool NAME [--nodes 1] [--replicas 1] [--node-mib 512]
-//! pool_load fill   --pool NAME --keys N --value-bytes N
+//! pool_load fill   --pool NAME --keys N --value-bytes N [--tree]
 //! pool_load run    --pool NAME --workload a..f --keys N --value-bytes N --start NS --seconds S
+//!                  [--batch N]
 //! pool_load kill     --pool NAME --node N
 //! pool_load recovery --pool NAME --updates N --value-bytes N
 //! pool_load memcpy   --pool - --keys N --value-bytes N --seconds S
@@ -12,6 +13,7 @@
 //! ```
 
 mod bandwidth;
+mod batches;
 mod costs;
 mod recovery;
 mod run;

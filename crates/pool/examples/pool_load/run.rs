@@ -1,5 +1,7 @@
 //! One client's part of a workload.
 
+use std::ops::Bound;
+
 use artesian_pool::client::Client;
 use artesian_pool::store::Expiry;
 use pico_args::Arguments;
@@ -7,31 +9,38 @@ use rustix::time::{clock_gettime, ClockId};
 use serde_json::{json, Map, Value};
 
 use crate::costs::Costs;
-use crate::setup::join;
+use crate::setup::{join, scattered, tree};
 use crate::workload::{key, Kind, Workload};
+use crate::zipf::Random;
 use crate::Error;
 
 /// One operation of so many is timed and its verbs counted; of large values every one. Not a
 /// power of two, which would always or never meet what is done once in so many operations.
 const EVERY: u64 = 17;
 const LARGE: usize = 16 << 10;
+/// Values of one scan at most; every number is as likely.
+const MOST_SCANNED: u64 = 100;
 /// How often the lease is looked after.
 const TICK_NS: u64 = 200_000_000;
 
-const KINDS: [(Kind, &str); 4] = [
+const KINDS: [(Kind, &str); 5] = [
     (Kind::Read, "read"),
     (Kind::Update, "update"),
     (Kind::Insert, "insert"),
     (Kind::ReadModifyWrite, "read-modify-write"),
+    (Kind::Scan, "scan"),
 ];
 
-struct Runner {
-    client: Client,
-    workload: Workload,
-    value: Vec<u8>,
+pub struct Runner {
+    pub client: Client,
+    pub workload: Workload,
+    pub value: Vec<u8>,
     into: Vec<u8>,
     misses: u64,
     every: u64,
+    /// The ordered index, of workload E.
+    tree: Option<u16>,
+    lengths: Random,
 }
 
 /// Works from now on, and counts from `--start` (nanoseconds of the monotonic clock) on for
@@ -48,13 +57,21 @@ pub fn run(pool: &str, mut args: Arguments) -> Result<Value, Error> {
     let cache_mib: usize = args.opt_value_from_str("--cache-mib")?.unwrap_or(16);
     let every = if value_bytes >= LARGE { 1 } else { EVERY };
     let every: u64 = args.opt_value_from_str("--every")?.unwrap_or(every);
+    let batch: Option<usize> = args.opt_value_from_str("--batch")?;
     let workload = Workload::new(&letter, keys, me, clients).ok_or("workloads are a to f")?;
-    let client = join(pool, delay_ns, cache_mib)?;
+    let mut client = join(pool, delay_ns, cache_mib)?;
+    let tree = if letter == "e" { Some(tree(&mut client)?) } else { None };
     let start = start.unwrap_or_else(|| client.fabric().verbs().now_ns() + 500_000_000);
     let value = (0..value_bytes).map(|at| at as u8).collect();
-    let mut runner = Runner { client, workload, value, into: Vec::new(), misses: 0, every };
+    let lengths = Random(me);
+    let mut runner =
+        Runner { client, workload, value, into: Vec::new(), misses: 0, every, tree, lengths };
     runner.work(start)?;
-    let counted = runner.count(start, (seconds * 1e9) as u64)?;
+    let ns = (seconds * 1e9) as u64;
+    let counted = match batch {
+        Some(batch) => runner.count_batches(start, ns, batch)?,
+        None => runner.count(start, ns)?,
+    };
     runner.client.leave()?;
     Ok(counted)
 }
@@ -118,15 +135,20 @@ impl Runner {
         }))
     }
 
-    fn now(&self) -> u64 {
+    pub fn now(&self) -> u64 {
         self.client.fabric().verbs().now_ns()
     }
 
     #[inline]
     fn step(&mut self) -> Result<Kind, Error> {
         let (kind, number) = self.workload.next();
+        if let Some(tree) = self.tree {
+            self.ordered(tree, kind, &scattered(number))?;
+            return Ok(kind);
+        }
         let key = key(number);
         match kind {
+            Kind::Scan => return Err("only the ordered index scans".into()),
             Kind::Read => self.read(&key)?,
             Kind::Update => self.write(&key, number)?,
             Kind::Insert => {
@@ -139,6 +161,23 @@ impl Runner {
             }
         }
         Ok(kind)
+    }
+
+    /// A step of workload E.
+    fn ordered(&mut self, tree: u16, kind: Kind, key: &[u8]) -> Result<(), Error> {
+        if kind == Kind::Insert {
+            self.client.tree_insert(tree, key, &self.value)?;
+            return Ok(());
+        }
+        let length = self.lengths.below(MOST_SCANNED) as usize + 1;
+        let (into, from) = (&mut self.into, Bound::Included(key));
+        into.clear();
+        let found = self.client.tree_scan(tree, from, Bound::Unbounded, length, |_, value| {
+            into.extend_from_slice(value);
+            true
+        })?;
+        self.misses += u64::from(found == 0);
+        Ok(())
     }
 
     fn read(&mut self, key: &[u8]) -> Result<(), Error> {

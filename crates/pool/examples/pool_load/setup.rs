@@ -3,6 +3,7 @@
 use artesian_bus::shm::ShmNodes;
 use artesian_bus::{NodeId, Verbs};
 use artesian_pool::client::Client;
+use artesian_pool::namespace::{Kind, Limits};
 use artesian_pool::store::Expiry;
 use artesian_pool::{lifecycle, PoolConfig};
 use pico_args::Arguments;
@@ -46,15 +47,31 @@ pub fn join(pool: &str, delay_ns: u64, cache_mib: usize) -> Result<Client, Error
     Ok(Client::with_cache(Box::new(verbs), cache_mib << 20)?)
 }
 
-/// Gives keys 0 to `--keys` a value.
+/// The pool's ordered index, made by whoever is first.
+pub fn tree(client: &mut Client) -> Result<u16, Error> {
+    Ok(client.namespace("tree", Kind::Tree, Limits::default())?)
+}
+
+/// Key `number` of the ordered index: what is inserted one after the other lies far apart.
+#[inline]
+pub fn scattered(number: u64) -> [u8; 16] {
+    // Odd and no multiple of 5: no two numbers below the modulus become one.
+    key((u128::from(number) * 618_033_988_749 % 1_000_000_000_000) as u64)
+}
+
+/// Gives keys 0 to `--keys` a value, in the ordered index with `--tree`.
 pub fn fill(pool: &str, mut args: Arguments) -> Result<Value, Error> {
     let keys: u64 = args.value_from_str("--keys")?;
     let value_bytes: usize = args.value_from_str("--value-bytes")?;
     let mut client = join(pool, 0, 16)?;
+    let tree = if args.contains("--tree") { Some(tree(&mut client)?) } else { None };
     let value = vec![7; value_bytes];
     let started = client.fabric().verbs().now_ns();
     for number in 0..keys {
-        client.put(0, &key(number), &value, Expiry::Never)?;
+        match tree {
+            Some(tree) => client.tree_put(tree, &scattered(number), &value)?,
+            None => client.put(0, &key(number), &value, Expiry::Never)?,
+        }
         if number % 1024 == 0 {
             client.tick()?;
         }

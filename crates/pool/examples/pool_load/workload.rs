@@ -9,12 +9,15 @@ pub enum Kind {
     Update,
     Insert,
     ReadModifyWrite,
+    /// The values of some keys from one on, in order.
+    Scan,
 }
 
 /// The operations of one client.
 pub struct Workload {
-    /// Reads in a thousand operations, and what the others are.
+    /// Reads in a thousand operations, what they are, and what the others are.
     reads: u64,
+    read: Kind,
     other: Kind,
     keys: u64,
     zipf: Zipf,
@@ -28,30 +31,31 @@ pub struct Workload {
 impl Workload {
     /// `letter` is that of YCSB; `client` of `clients` tells the clients apart.
     pub fn new(letter: &str, keys: u64, client: u64, clients: u64) -> Option<Workload> {
-        let (reads, other) = match letter {
-            "a" => (500, Kind::Update),
-            "b" => (950, Kind::Update),
-            "c" => (1000, Kind::Update),
-            "d" => (950, Kind::Insert),
-            "f" => (500, Kind::ReadModifyWrite),
+        let (reads, read, other) = match letter {
+            "a" => (500, Kind::Read, Kind::Update),
+            "b" => (950, Kind::Read, Kind::Update),
+            "c" => (1000, Kind::Read, Kind::Update),
+            "d" => (950, Kind::Read, Kind::Insert),
+            "e" => (950, Kind::Scan, Kind::Insert),
+            "f" => (500, Kind::Read, Kind::ReadModifyWrite),
             _ => return None,
         };
         let random = Random(client.wrapping_mul(0x1234_5678_9abc_def1) ^ keys);
         let zipf = Zipf::new(keys);
-        Some(Workload { reads, other, keys, zipf, random, inserted: 0, client, clients })
+        Some(Workload { reads, read, other, keys, zipf, random, inserted: 0, client, clients })
     }
 
     /// The next operation and the number of its key.
     #[inline]
     pub fn next(&mut self) -> (Kind, u64) {
-        let kind = if self.random.below(1000) < self.reads { Kind::Read } else { self.other };
+        let kind = if self.random.below(1000) < self.reads { self.read } else { self.other };
         let number = match (kind, self.other) {
             (Kind::Insert, _) => {
                 self.inserted += 1;
                 self.own(self.inserted - 1)
             }
             // Workload D reads what was inserted last.
-            (_, Kind::Insert) => match self.zipf.rank(&mut self.random) {
+            (Kind::Read, Kind::Insert) => match self.zipf.rank(&mut self.random) {
                 rank if rank < self.inserted => self.own(self.inserted - 1 - rank),
                 rank => self.keys - 1 - (rank - self.inserted),
             },

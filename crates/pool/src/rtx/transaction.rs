@@ -87,6 +87,8 @@ pub struct Rtx<'a> {
     bits: SmallVec<[(PoolAddr, u64); MAX_FREES]>,
     /// They have been set.
     freed: Cell<bool>,
+    /// All data is written, and no mark in the log is needed to say so.
+    written: Cell<bool>,
     reported: u64,
 }
 
@@ -112,6 +114,7 @@ impl<'a> Rtx<'a> {
             frees: SmallVec::new(),
             bits: SmallVec::new(),
             freed: Cell::new(false),
+            written: Cell::new(false),
             reported: 0,
         })
     }
@@ -278,13 +281,27 @@ impl<'a> Rtx<'a> {
         let mut batch = Batch::new();
         self.data_verbs(&mut batch);
         self.fabric.batch(&mut batch)?;
-        if needs_log {
-            batch.clear();
+        batch.clear();
+        if needs_log && self.locks_go_with_data() {
+            self.written.set(true);
+        } else if needs_log {
             self.done_verbs(&mut batch);
             self.fabric.batch(&mut batch)?;
+            batch.clear();
         }
-        batch.clear();
         self.end(batch)
+    }
+
+    /// Whether all that is written lies in one copy beside a lock that is held. A lost node takes
+    /// both then: a free lock on one that is left tells that all is done, and while none is free,
+    /// nobody else has changed what is left. With more copies a lock may have been freed, taken
+    /// again and lost, and only a mark in the log tells repairers to keep off the other copies.
+    fn locks_go_with_data(&self) -> bool {
+        self.draft.writes().all(|(target, _)| {
+            let Ok(lock) = target.lock_word(self.fabric) else { return false };
+            let copies = target.copies(self.fabric);
+            self.locks.contains(&lock) && copies.len() == 1 && copies[0].node() == lock.node()
+        })
     }
 
     /// Sets the free bits and gives the locks back, behind what the batch holds already. Bits take
@@ -308,7 +325,8 @@ impl<'a> Rtx<'a> {
     /// The view changed while the transaction committed: the log tells what became of it.
     fn resume(&mut self) -> Result<()> {
         for _ in 0..MOST_VIEWS {
-            let outcome = match self.look_up() {
+            let is_written = if self.written.get() { Ok(Some(true)) } else { self.look_up() };
+            let outcome = match is_written {
                 Ok(Some(true)) => self.end(Batch::new()),
                 Ok(Some(false)) => self.finish(true),
                 Ok(None) => return Err(PoolError::ViewChanged),
