@@ -59,7 +59,8 @@ def progress(what: str) -> Iterator[Told | None]:
         def told(moved_bytes: int, left: int) -> None:
             nonlocal most
             most = max(most, left)
-            done = {"total": most, "completed": most - left} if most else {}
-            shown.update(task, moved=format_bytes(moved_bytes), **done)
+            # Without a total the bar only shows that something goes on.
+            total = most or None
+            shown.update(task, total=total, completed=most - left, moved=format_bytes(moved_bytes))
 
         yield told
