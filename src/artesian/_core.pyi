@@ -275,6 +275,13 @@ class Store:
         """Puts bytes behind the value of `key`; how long it is then."""
     def ttl(self, key: bytes | str) -> float | None:
         """Seconds until the value of `key` expires; None if it never does or there is none."""
+    def expire(self, key: bytes | str, ttl: float) -> bool:
+        """Lets the value of `key` expire after `ttl` seconds; whether there is one.
+
+        The value stays as it is, but its state gets another name. Never if `ttl` is infinite.
+        """
+    def persist(self, key: bytes | str) -> bool:
+        """Lets the value of `key` never expire; whether there is one."""
     def scan(self, cursor: int, limit: int) -> tuple[list[bytes], int]:
         """Some keys, `limit` or somewhat more, and the cursor to go on with.
 

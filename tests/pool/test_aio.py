@@ -30,6 +30,10 @@ async def test_operations(aio: AsyncPool) -> None:
     await store.put("l", bytearray(b"2"))
     assert await store.contains("l")
     assert await store.ttl("l") is not None
+    assert await store.persist("l")
+    assert await store.ttl("l") is None
+    assert await store.expire("l", 60)
+    assert await store.ttl("l") is not None
     assert {key async for key in store} == {b"k", b"l"}
     assert [key async for key in store.keys("l")] == [b"l"]
     assert await store.count() == 2

@@ -215,6 +215,28 @@ def test_values_expire(store: HashStore) -> None:
     assert store.get("long") == b"2"
 
 
+@pytest.mark.parametrize("value", [b"small", bytes(1 << 17)])
+def test_times_to_live_can_be_changed(store: HashStore, value: bytes) -> None:
+    store.put("k", value, ttl=60)
+    assert store.persist("k")
+    assert store.ttl("k") is None
+    assert store.expire("k", 30)
+    left = store.ttl("k")
+    assert left is not None
+    assert 25 < left <= 30
+    assert store.get("k") == value
+    assert store.expire("k", math.inf)
+    assert store.ttl("k") is None
+    assert store.expire("k", 0.02)
+    time.sleep(0.03)
+    assert "k" not in store
+    assert store.used_bytes() == 0
+    assert not store.persist("k")
+    assert not store.expire("k", 60)
+    with pytest.raises(PoolUsageError, match="ttl is 0"):
+        store.expire("k", 0)
+
+
 def test_a_namespace_has_a_ttl_of_its_own(pool: Pool) -> None:
     store = pool.store("short", ttl=0.02)
     store.put("a", b"1")

@@ -14,7 +14,7 @@ use crate::membership;
 use crate::namespace::Spaces;
 use crate::pin::Pins;
 use crate::rtx::Logs;
-use crate::store::{Releases, Stats};
+use crate::store::{Releases, Stats, Sweeper};
 use crate::tree::{Trees, TREE_CACHE_BYTES};
 
 /// Bytes of a client's index cache unless it says otherwise.
@@ -32,6 +32,7 @@ pub struct Client {
     pub(crate) stats: Stats,
     pub(crate) trees: Trees,
     pub(crate) caches: Caches,
+    pub(crate) sweeper: Sweeper,
     pub(crate) pins: Pins,
     /// What views of this client let go of.
     pub(crate) releases: Arc<Releases>,
@@ -70,6 +71,7 @@ impl Client {
             stats,
             trees,
             caches,
+            sweeper: Sweeper::default(),
             pins,
             releases,
             object,
@@ -96,8 +98,16 @@ impl Client {
         }
         let told = self.caches.tick(&self.fabric);
         match told.and_then(|()| self.spaces.tick(&self.fabric)) {
-            Ok(()) | Err(PoolError::ViewChanged) => self.settle_down(),
-            Err(error) => Err(error),
+            Ok(()) | Err(PoolError::ViewChanged) => {}
+            Err(error) => return Err(error),
+        }
+        if !self.is_idle() {
+            self.sweep_if_due()?;
+        }
+        self.settle_down()?;
+        match self.alloc.pulse(&self.fabric) {
+            Err(PoolError::ViewChanged) => Ok(()),
+            outcome => outcome,
         }
     }
 

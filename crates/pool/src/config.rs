@@ -169,6 +169,8 @@ pub mod meta {
     pub const INDEX_SPLIT: u64 = 64;
     /// Word: the client that wants to be master, as [`crate::ClientId::word`].
     pub const WANTED: u64 = 96;
+    /// Word: when the use of a namespace was last counted anew, in milliseconds of the bus's clock.
+    pub const RECOUNT: u64 = 104;
     /// Client table: `max_clients` records of [`CLIENT_RECORD`] bytes.
     pub const CLIENT_TABLE: u64 = 4096;
     /// Bytes of a client record.

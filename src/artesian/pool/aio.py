@@ -137,6 +137,14 @@ class AsyncStore:
         """Seconds until the value of `key` expires; None if it never does or there is none."""
         return await self._do(0, self.store.ttl, key)
 
+    async def expire(self, key: Key, ttl: float) -> bool:
+        """Lets the value of `key` expire after `ttl` seconds; whether there is one."""
+        return await self._do(0, self.store.expire, key, ttl)
+
+    async def persist(self, key: Key) -> bool:
+        """Lets the value of `key` never expire; whether there is one."""
+        return await self._do(0, self.store.persist, key)
+
     async def keys(self, prefix: Key = b"") -> AsyncIterator[bytes]:
         """All keys that begin with `prefix`, in no order; see `HashStore.keys`."""
         start = prefix.encode() if isinstance(prefix, str) else prefix

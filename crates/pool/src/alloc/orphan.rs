@@ -34,7 +34,7 @@ pub(super) struct Inspection {
     /// Objects that are in use, by word of the bitmap.
     live: Vec<u64>,
     /// The epoch after the last look.
-    epoch: u64,
+    pub(super) epoch: u64,
 }
 
 /// Declares all blocks of `dead` wrecks and returns how many there were: the last step of its

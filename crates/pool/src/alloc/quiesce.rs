@@ -32,8 +32,11 @@ const MOST_OWED: u64 = 4 << 20;
 /// Blocks and bytes of bitmaps looked at in one turn.
 const BLOCKS: usize = 32;
 const BITMAPS: usize = 8 << 10;
-/// Waits for the grace period in [`Allocator::make_room`]; most are of about a millisecond.
+/// Waits in [`Allocator::make_room`]; most are of about a millisecond.
 const WAITS: u32 = 48;
+/// How much longer it waits if only the grace period is in the way: for clients that have not been
+/// given any time, or are dead and about to be recovered.
+const PATIENCE_NS: u64 = 1_000_000_000;
 /// How often a report is written anew because the epoch has moved on meanwhile.
 const ATTEMPTS: u32 = 16;
 
@@ -105,6 +108,14 @@ impl Allocator {
         self.turn(fabric, None)
     }
 
+    /// [`Allocator::quiesce`] for those who come seldom: the work is done unless it just was.
+    pub fn pulse(&mut self, fabric: &Fabric) -> Result<()> {
+        if fabric.verbs().now_ns().saturating_sub(self.pace.since) < NANOSECONDS {
+            return Ok(());
+        }
+        self.turn(fabric, None)
+    }
+
     /// [`Allocator::quiesce`] without delay: after long operations, as others wait for the report.
     pub fn settle(&mut self, fabric: &Fabric) -> Result<()> {
         self.turn(fabric, None)
@@ -156,8 +167,9 @@ impl Allocator {
         live: &dyn super::Liveness,
     ) -> Result<()> {
         let class = self.class_for(bytes)?;
-        let mut waits = 0;
-        while waits < WAITS {
+        let (mut waits, started) = (0, fabric.verbs().now_ns());
+        let waited = || fabric.verbs().now_ns().saturating_sub(started);
+        while waits < WAITS || (self.awaits_grace() && waited() < PATIENCE_NS) {
             self.turn(fabric, Some(class))?;
             let before = self.supply.num_blocks();
             if self.supply.has(class) || steadily(|| self.take_block(fabric, class))? {
@@ -175,6 +187,18 @@ impl Allocator {
             waits += 1;
         }
         Err(PoolError::Full { bytes })
+    }
+
+    /// Whether something would come back if the epoch moved on.
+    fn awaits_grace(&mut self) -> bool {
+        let Allocator { supply, pace, .. } = self;
+        let ripens = |id: &u32| {
+            supply
+                .block(*id)
+                .is_some_and(|block| block.is_waiting() && !block.is_ripe(pace.reported))
+        };
+        pace.waiting.iter().any(ripens)
+            || pace.inspection.as_ref().is_some_and(|now| pace.reported < now.epoch + 2)
     }
 
     /// One turn of the work; with `urgent`, over all blocks, and every block that is all free is

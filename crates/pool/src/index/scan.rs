@@ -65,6 +65,8 @@ impl Cursor {
 pub struct Piece {
     /// Its slots that hold something.
     pub slots: Vec<Candidate>,
+    /// Its vacant slots that still name a deletion's object.
+    pub deleted: Vec<Candidate>,
     /// The subtable's depth: one in 2^depth of all keys belongs there.
     pub depth: u8,
     /// Whether it was the subtable's last piece.
@@ -96,17 +98,20 @@ pub fn piece(fabric: &Fabric, directory: &mut Directory, cursor: Cursor) -> Resu
             fabric.verbs().relax(200 << attempt.min(10));
             continue;
         }
-        let slots = (0..count * SLOTS).filter_map(|number| {
+        let all = (0..count * SLOTS).map(|number| {
             let within = number / SLOTS * BUCKET + 8 + number % SLOTS * 8;
-            let slot = Slot(word(&bytes, within as usize));
-            (!slot.is_vacant()).then_some(Candidate { at: start.add(within), slot })
+            Candidate { at: start.add(within), slot: Slot(word(&bytes, within as usize)) }
         });
+        let (vacant, slots): (Vec<Candidate>, Vec<Candidate>) =
+            all.filter(|seen| seen.slot != Slot::EMPTY).partition(|seen| seen.slot.is_vacant());
+        let named = |seen: &Candidate| seen.slot.names().is_some_and(|addr| !addr.is_null());
+        let deleted = vacant.into_iter().filter(named).collect();
         let is_last = first + count == BUCKETS;
         let next = match is_last {
             true => cursor.behind(place),
             false => Some(Cursor { bucket: first + count, ..cursor }),
         };
-        return Ok(Piece { slots: slots.collect(), depth: place.depth, is_last, next });
+        return Ok(Piece { slots, deleted, depth: place.depth, is_last, next });
     }
     let what = "a subtable of the hash index that stays".into();
     Err(PoolError::Timeout { what, waited_ms: 0 })

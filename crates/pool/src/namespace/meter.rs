@@ -11,8 +11,13 @@ use crate::fabric::{steadily, Fabric};
 use crate::object::word;
 
 const COUNT: usize = meta::NUM_NAMESPACES as usize;
-/// Changes of a counter that are kept back, in bytes.
+/// Changes of a counter that are kept back, in bytes: up to this; under a quota up to a part of it,
+/// if that is not very little.
 const LAZY: u64 = 1 << 20;
+const LAZY_SHARE: u64 = 256;
+const LEAST_LAZY: u64 = 4 << 10;
+/// Milliseconds between two counts of any namespace because of a quota.
+const RECOUNT_PAUSE_MS: u64 = 2_000;
 
 /// One client's counters. What it adds is written to the pool now and then; near a quota, where
 /// it counts, at once.
@@ -28,6 +33,8 @@ struct Counter {
     written: i64,
     /// Added since.
     pending: i64,
+    /// Changes up to this are kept back.
+    lazy: u64,
     /// Bytes that may be added before the sum over all clients must be looked at.
     budget: u64,
 }
@@ -55,6 +62,7 @@ impl Meter {
         }
         if counter.pending == 0 && !self.dirty.contains(&namespace.id) {
             self.dirty.push(namespace.id);
+            counter.lazy = lazy(namespace.limits.quota);
         }
         counter.pending += bytes;
     }
@@ -93,8 +101,11 @@ impl Meter {
     /// Writes large changes, between operations; costs nothing while they are small.
     #[inline]
     pub fn settle(&mut self, fabric: &Fabric) -> Result<()> {
-        let large = |id: &u16| self.counters[*id as usize].pending.unsigned_abs() >= LAZY;
-        if self.dirty.iter().any(large) {
+        let is_large = |id: &u16| {
+            let counter = &self.counters[*id as usize];
+            counter.pending.unsigned_abs() >= counter.lazy
+        };
+        if self.dirty.iter().any(is_large) {
             self.flush(fabric)
         } else {
             Ok(())
@@ -121,6 +132,14 @@ impl Meter {
     }
 }
 
+/// Changes of a namespace with that quota that are kept back.
+fn lazy(quota: u64) -> u64 {
+    match quota {
+        0 => LAZY,
+        quota => (quota / LAZY_SHARE).clamp(LEAST_LAZY, LAZY),
+    }
+}
+
 /// Bytes that the namespace uses, as far as the clients have told.
 pub fn used(fabric: &Fabric, namespace: &Namespace) -> Result<u64> {
     let base = steadily(|| {
@@ -132,15 +151,67 @@ pub fn used(fabric: &Fabric, namespace: &Namespace) -> Result<u64> {
     Ok(sum.max(0) as u64)
 }
 
+/// A count of a namespace's objects, while others may change them.
+///
+/// What they tell during the count concerns objects that were counted before the change or after
+/// it, about half of them each: so the count stands for the middle between what all had told
+/// before and after. Exact if nobody changes anything. Else wrong by a part of what changes
+/// meanwhile, and by what clients have kept back until now.
+pub struct Recount {
+    before: i64,
+    deaths: u64,
+}
+
+impl Recount {
+    /// Begins a count.
+    pub fn begin(fabric: &Fabric, namespace: &Namespace) -> Result<Recount> {
+        steadily(|| {
+            let deaths = fabric.read_word(fabric.meta(meta::DEATHS)[0])?;
+            Ok(Recount { before: counted(fabric, namespace.id)?, deaths })
+        })
+    }
+
+    /// [`Recount::begin`] if clients have died since the last count, who may not have told of
+    /// their last changes, and nobody in the pool has begun a count in the last seconds.
+    pub fn begin_if_due(fabric: &Fabric, namespace: &Namespace) -> Result<Option<Recount>> {
+        let now_ms = fabric.verbs().now_ns() / 1_000_000;
+        let is_mine = steadily(|| {
+            let (at, last) = (fabric.meta(meta::DEATHS)[0], fabric.meta(meta::RECOUNT)[0]);
+            let noted = fabric.meta(record_offset(namespace.id) + record::COUNTED)[0];
+            let last_ms = fabric.read_word(last)?;
+            if fabric.read_word(at)? == fabric.read_word(noted)?
+                || (last_ms != 0 && now_ms.abs_diff(last_ms) < RECOUNT_PAUSE_MS)
+            {
+                return Ok(false);
+            }
+            Ok(fabric.cas(last, last_ms, now_ms.max(1))? == last_ms)
+        })?;
+        if !is_mine {
+            return Ok(None);
+        }
+        Recount::begin(fabric, namespace).map(Some)
+    }
+
+    /// Puts the namespace's number right: its objects have `bytes` bytes.
+    pub fn end(self, fabric: &Fabric, namespace: &Namespace, bytes: u64) -> Result<()> {
+        let deaths = self.deaths.to_le_bytes();
+        steadily(|| {
+            let after = counted(fabric, namespace.id)?;
+            let told = self.before.wrapping_add(after.wrapping_sub(self.before) / 2);
+            let base = (bytes as i64).wrapping_sub(told).to_le_bytes();
+            let mut verbs: SmallVec<[Verb<'_>; 6]> = SmallVec::new();
+            for copy in fabric.meta(record_offset(namespace.id)) {
+                verbs.push(Verb::write(copy.add(record::BASE), &base));
+                verbs.push(Verb::write(copy.add(record::COUNTED), &deaths));
+            }
+            fabric.batch(&mut verbs)
+        })
+    }
+}
+
 /// Puts a namespace's number right, after its objects have been counted while nobody changed it.
 pub fn recount(fabric: &Fabric, namespace: &Namespace, bytes: u64) -> Result<()> {
-    steadily(|| {
-        let base = (bytes as i64).wrapping_sub(counted(fabric, namespace.id)?).to_le_bytes();
-        let copies = fabric.meta(record_offset(namespace.id) + record::BASE);
-        let mut verbs: SmallVec<[Verb<'_>; 3]> =
-            copies.iter().map(|&copy| Verb::write(copy, &base)).collect();
-        fabric.batch(&mut verbs)
-    })
+    Recount::begin(fabric, namespace)?.end(fabric, namespace, bytes)
 }
 
 /// The sum of all places' counters.

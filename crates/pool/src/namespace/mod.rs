@@ -15,7 +15,7 @@ mod spaces;
 mod tests;
 
 pub use lock::unlock_of_dead;
-pub use meter::{recount, used, Meter};
+pub use meter::{recount, used, Meter, Recount};
 pub use record::{Kind, Limits, Namespace, DEFAULT, MAX_NAME_BYTES, SPARE_WORDS};
 pub use spaces::Spaces;
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0 kind u8 | 1 name bytes u8 | 2 generation u16 | 4 0 u32 | 8 quota | 16 floor | 24 TTL ms
-//! 32 check u64 over 0..8 and the name | 40 base i64 | 48 dropped, ms u64 | 56 0
+//! 32 check u64 over 0..8 and the name | 40 base i64 | 48 dropped, ms u64 | 56 counted u64
 //! 64 name (64) | 128 spare words (16)
 //! ```
 //!
@@ -26,6 +26,8 @@ pub const SPARE_WORDS: u64 = 16;
 pub(super) const SPARE: u64 = 128;
 /// Where the base of the usage lies.
 pub(super) const BASE: u64 = 40;
+/// How many clients had died when the usage was last counted.
+pub(super) const COUNTED: u64 = 56;
 /// The first word: the namespace is there if its first byte is not 0.
 pub(super) const HEAD: usize = 8;
 const CHECK: usize = 32;

@@ -10,7 +10,7 @@ use super::find::Key;
 use super::get::Version;
 use super::look::Object;
 use super::ops::Expiry;
-use super::{InUse, MAX_INLINE_BYTES};
+use super::MAX_INLINE_BYTES;
 use crate::client::Client;
 use crate::error::{PoolError, Result};
 use crate::object::{Kind, LogEntry, Op};
@@ -196,7 +196,7 @@ impl Client {
             Err(PoolError::Full { bytes }) => {
                 // The operation begins anew: what it has read does not count any more.
                 self.settle_down()?;
-                self.alloc.make_room(&self.fabric, bytes, &InUse)?;
+                self.reclaim_room(bytes)?;
                 Ok(None)
             }
             Err(error) => Err(error),

@@ -14,6 +14,9 @@ use crate::rtx::Wait;
 use crate::slot::Slot;
 use crate::snapshot;
 
+/// Sweeps for the room of one object, each of a part of the index.
+const MOST_SWEEPS: u32 = 16;
+
 /// What must be there for a change to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -34,6 +37,12 @@ impl Rule {
     #[inline]
     pub(super) fn creates(self) -> bool {
         matches!(self, Rule::Any | Rule::Absent)
+    }
+
+    /// Whether it rests on what the operation has read.
+    #[inline]
+    pub(super) fn holds(self) -> bool {
+        matches!(self, Rule::Exactly(_) | Rule::Expired(_))
     }
 
     /// Whether it admits that the slot holds `seen`, a live object of the key or an expired one.
@@ -146,7 +155,7 @@ impl Client {
         change: &Change<'_>,
         attempt: &mut Attempt,
     ) -> Result<Done> {
-        let mut wait = Wait::new(&self.fabric);
+        let (mut wait, mut searched) = (Wait::new(&self.fabric), false);
         loop {
             match self.change_once(key, change, attempt, &mut wait) {
                 Ok(Step::Done(done)) => return Ok(done),
@@ -157,6 +166,19 @@ impl Client {
                     self.unlock(attempt)?;
                 }
                 Err(PoolError::Full { bytes }) => self.make_room(attempt, bytes, change)?,
+                Err(error @ PoolError::QuotaExceeded { .. }) => {
+                    // Only ends what has read nothing yet that counts.
+                    if searched || change.rule.holds() {
+                        return Err(error);
+                    }
+                    searched = true;
+                    self.unlock(attempt)?;
+                    self.give_up(attempt);
+                    if !self.search_quota(key.namespace)? {
+                        return Err(error);
+                    }
+                    self.image.clear();
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -172,10 +194,10 @@ impl Client {
         self.unlock(attempt)?;
         self.give_up(attempt);
         // What was seen before may be reused from here on.
-        if matches!(change.rule, Rule::Exactly(_) | Rule::Expired(_)) {
+        if change.rule.holds() {
             return Err(PoolError::Full { bytes });
         }
-        match self.alloc.make_room(&self.fabric, bytes, &super::InUse) {
+        match self.reclaim_room(bytes) {
             // Room that became free meanwhile need not be of that class.
             Err(PoolError::Full { .. })
                 if change.kind == Kind::Deletion && self.alloc.spare_class(bytes)?.is_some() =>
@@ -184,6 +206,21 @@ impl Client {
             }
             outcome => outcome,
         }
+    }
+
+    /// Reclaims all that can be for an object of `bytes` bytes, as long as sweeps find something.
+    /// Between operations.
+    #[cold]
+    pub(super) fn reclaim_room(&mut self, bytes: usize) -> Result<()> {
+        let mut outcome = Err(PoolError::Full { bytes });
+        for _ in 0..MOST_SWEEPS {
+            let swept = self.sweep_for_room()?;
+            outcome = self.alloc.make_room(&self.fabric, bytes, &super::InUse);
+            if !swept || !matches!(outcome, Err(PoolError::Full { .. })) {
+                break;
+            }
+        }
+        outcome
     }
 
     fn change_once(

@@ -164,7 +164,7 @@ impl Client {
     pub fn contains(&mut self, namespace: u16, key: &[u8]) -> Result<bool> {
         let key = Key::new(namespace, key)?;
         self.stats.reads += 1;
-        let found = self.read_live_head(&key);
+        let found = self.read_or_reclaim(&key, false);
         self.settle_down()?;
         let found = found?.is_some();
         self.stats.reads_found += u64::from(found);
@@ -227,7 +227,7 @@ impl Client {
         mut read: impl FnMut(&mut Client, &Key<'_>, &Object) -> Result<R>,
     ) -> Result<Option<R>> {
         loop {
-            let Some(object) = self.read_live(key)? else { return Ok(None) };
+            let Some(object) = self.read_or_reclaim(key, true)? else { return Ok(None) };
             match read(self, key, &object) {
                 Err(PoolError::ViewChanged) => {}
                 outcome => {

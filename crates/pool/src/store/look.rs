@@ -22,30 +22,38 @@ impl Client {
     /// The object of `key` in the client's buffer, unless it has expired.
     #[inline]
     pub(crate) fn read_live(&mut self, key: &Key<'_>) -> Result<Option<Object>> {
-        self.look_for(key, true)
+        let found = self.look_for(key, true)?;
+        Ok(found.filter(|object| !self.has_expired(object)))
     }
 
-    /// The head of the object of `key` in the client's buffer, unless it has expired.
+    /// [`Client::read_live`], taking an expired object away. Without `whole`, only the head is
+    /// read and nothing verified.
     #[inline]
-    pub(super) fn read_live_head(&mut self, key: &Key<'_>) -> Result<Option<Object>> {
-        self.look_for(key, false)
+    pub(super) fn read_or_reclaim(&mut self, key: &Key<'_>, whole: bool) -> Result<Option<Object>> {
+        let found = self.look_for(key, whole)?;
+        if let Some(object) = found.as_ref().filter(|object| self.has_expired(object)) {
+            self.reclaim(key, object);
+            return Ok(None);
+        }
+        Ok(found)
+    }
+
+    #[inline]
+    fn has_expired(&self, object: &Object) -> bool {
+        object.header.expires_ms != 0 && object.header.is_expired(now_ms(&self.fabric))
     }
 
     /// Looks until the answer stands. What is read `whole` is verified.
     #[inline]
     fn look_for(&mut self, key: &Key<'_>, whole: bool) -> Result<Option<Object>> {
         let mut wait = Wait::new(&self.fabric);
-        let found = loop {
+        loop {
             match self.read_once(key, whole, &mut wait) {
-                Ok(Some(found)) => break found,
+                Ok(Some(found)) => return Ok(found),
                 Ok(None) | Err(PoolError::ViewChanged) => {}
                 Err(error) => return Err(error),
             }
-        };
-        Ok(found.filter(|object| {
-            let expires = object.header.expires_ms;
-            expires == 0 || expires > now_ms(&self.fabric)
-        }))
+        }
     }
 
     /// One look; `None`: look again.

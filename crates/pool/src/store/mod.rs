@@ -8,6 +8,7 @@ mod atomic;
 mod attempt;
 mod batch;
 mod change;
+mod expire;
 mod find;
 mod get;
 pub(crate) mod image;
@@ -18,9 +19,11 @@ mod look;
 mod ops;
 mod pinned;
 mod play;
+mod quota;
 mod scan;
 mod spaces;
 mod stats;
+mod sweep;
 
 pub use change::{Change, Done, Rule};
 pub(crate) use find::Key;
@@ -34,6 +37,7 @@ pub use pinned::Pinned;
 pub(crate) use pinned::Releases;
 pub use scan::Page;
 pub use stats::Stats;
+pub(crate) use sweep::Sweeper;
 
 /// Values up to this many bytes lie in one object with their key.
 pub const MAX_INLINE_BYTES: usize = 16 << 10;

@@ -189,7 +189,8 @@ impl Client {
         let anchor = self.fabric.verbs().anchor();
         for _ in 0..ATTEMPTS {
             let Some(anchor) = anchor.clone().filter(|_| self.pins.left() > 0) else { break };
-            let Some(object) = self.read_live_head(key)? else { return Ok(None) };
+            let found = self.read_or_reclaim(key, false)?;
+            let Some(object) = found else { return Ok(None) };
             let slot = object.slot();
             let pinned = self.pins.pin_all(&self.fabric, &[slot.addr()], Some(object.seen.at));
             let (pins, held) = match pinned {

@@ -111,34 +111,6 @@ impl Client {
         self.clear(known.id).map(drop)
     }
 
-    /// Counts the bytes of the namespace's objects and puts its usage right. Dead clients may have
-    /// left it wrong by what they kept back, at most a mebibyte each. For times when nobody changes
-    /// the namespace.
-    pub fn recount(&mut self, namespace: u16) -> Result<u64> {
-        let (mut bytes, mut cursor) = (0, Some(Cursor::START));
-        while let Some(at) = cursor {
-            let mut manifests = Vec::new();
-            let count = |candidate: Candidate, header: &Header, _: &[u8]| {
-                if header.namespace == namespace {
-                    let object = object_of(candidate.slot);
-                    bytes += object.class().map_or(0, |class| class.bytes() as u64);
-                    manifests.extend((header.kind == Kind::Manifest).then_some(object));
-                }
-            };
-            cursor = self.scan_piece(at, false, count)?.next;
-            for object in manifests {
-                let manifest = self.read_manifest(object)?;
-                bytes += manifest.map_or(0, |manifest| manifest.parts_bytes());
-            }
-            self.settle_down()?;
-        }
-        self.spaces.meter().flush(&self.fabric)?;
-        let unknown = || PoolError::Invalid(format!("there is no namespace number {namespace}"));
-        let space = self.spaces.get(namespace).ok_or_else(unknown)?;
-        namespace::recount(&self.fabric, space, bytes)?;
-        Ok(bytes)
-    }
-
     /// Calls `f` for every key of a piece of the index; with `live`, not for expired ones.
     pub(super) fn scan_piece(
         &mut self,
@@ -215,7 +187,7 @@ impl Client {
 }
 
 /// The value of a slot that names an object, frozen by a split or not.
-fn object_of(slot: Slot) -> Slot {
+pub(super) fn object_of(slot: Slot) -> Slot {
     slot.thawed().unwrap_or(slot)
 }
 

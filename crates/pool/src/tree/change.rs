@@ -90,7 +90,7 @@ impl Client {
             _ => self.stats.writes += 1,
         }
         self.trees.begin();
-        let (mut stored, mut wait) = (None, Wait::new(&self.fabric));
+        let (mut stored, mut wait, mut searched) = (None, Wait::new(&self.fabric), false);
         let outcome = loop {
             let again = match self.tree_change_once(namespace, key, want, &mut stored) {
                 Ok(Some(done)) => break Ok(done),
@@ -106,6 +106,11 @@ impl Client {
                 Err(PoolError::Full { bytes }) => {
                     self.unstore(&mut stored);
                     self.alloc.make_room(&self.fabric, bytes, &InUse)
+                }
+                Err(PoolError::QuotaExceeded { .. }) if !searched => {
+                    self.unstore(&mut stored);
+                    searched = true;
+                    self.search_quota(namespace).map(drop)
                 }
                 Err(error) => Err(error),
             };

@@ -7,7 +7,7 @@ mod audit;
 mod stage;
 
 use artesian_pool::client::Client;
-use artesian_pool::store::Expiry::Never;
+use artesian_pool::store::Expiry::{self, Never};
 use artesian_pool::Result;
 use stage::{at_every_verb, Case};
 
@@ -121,6 +121,36 @@ const DELETE_MANY: Case = Case {
 #[test]
 fn of_many_keys() {
     for case in [PUT_MANY, DELETE_MANY] {
+        at_every_verb(&case);
+    }
+}
+
+/// The pieces go on in another manifest.
+const EXPIRE: Case = Case {
+    name: "expire",
+    work: |client, namespace| client.expire(namespace, b"key", Expiry::In(1 << 30)).map(drop),
+    new: PUT.old,
+    ..PUT
+};
+
+/// The first one takes it away, and tells nobody if it fails.
+fn get_twice(client: &mut Client, namespace: u16) -> Result<()> {
+    client.get(namespace, b"key", &mut Vec::new())?;
+    client.get(namespace, b"key", &mut Vec::new()).map(drop)
+}
+
+/// Reads take away what has expired.
+const RECLAIM: Case = Case {
+    name: "get of what has expired",
+    work: get_twice,
+    before: |client, namespace| client.put(namespace, b"key", &large(1), Expiry::In(0)),
+    old: INSERT.old,
+    new: INSERT.old,
+};
+
+#[test]
+fn of_times_to_live() {
+    for case in [EXPIRE, RECLAIM] {
         at_every_verb(&case);
     }
 }

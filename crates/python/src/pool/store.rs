@@ -378,6 +378,19 @@ impl Store {
         Ok(found.flatten().map(|ms| ms as f64 / 1e3))
     }
 
+    /// Lets the value of `key` expire after so many seconds; whether there is one.
+    fn expire(&self, key: &Bound<'_, PyAny>, ttl: f64) -> PyResult<bool> {
+        let (py, namespace) = (key.py(), self.namespace);
+        let (expiry, key) = (expiry(Some(ttl))?, bytes::key(key)?);
+        Ok(self.core().run(py, |client| client.expire(namespace, key, expiry))?)
+    }
+
+    /// Lets the value of `key` never expire; whether there is one.
+    fn persist(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let (py, namespace, key) = (key.py(), self.namespace, bytes::key(key)?);
+        Ok(self.core().run(py, |client| client.persist(namespace, key))?)
+    }
+
     /// Some keys, at least `limit` unless there are no more, and the cursor to go on with; begin
     /// with 0, which is also the end.
     fn scan<'py>(

@@ -15,7 +15,7 @@ use super::{GROUP, MAX_INLINE_BYTES};
 use crate::client::Client;
 use crate::error::Result;
 use crate::object::{Kind, Op};
-use sweep::Task;
+pub(super) use sweep::Task;
 
 /// Bytes of objects in one batch, about.
 const BATCH_BYTES: usize = 1 << 20;
@@ -106,6 +106,15 @@ impl Client {
     }
 
     fn change_group(&mut self, tasks: &mut [Task<'_>]) {
+        self.change_together(tasks);
+        if let Err(error) = self.settle_down() {
+            // Whatever happened has happened; but the caller must hear of it.
+            tasks.iter_mut().for_each(|task| task.spoil(&error));
+        }
+    }
+
+    /// Carries the changes out, of different keys, at most [`GROUP`]; the operation goes on.
+    pub(super) fn change_together(&mut self, tasks: &mut [Task<'_>]) {
         self.sweep_all(tasks);
         for task in tasks.iter_mut().filter(|task| task.is_open()) {
             task.attempt.written = false;
@@ -116,10 +125,6 @@ impl Client {
                 self.change_alone(&key, &change, &mut task.attempt)
             };
             task.end(outcome);
-        }
-        if let Err(error) = self.settle_down() {
-            // Whatever happened has happened; but the caller must hear of it.
-            tasks.iter_mut().for_each(|task| task.spoil(&error));
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::store::{GROUP, MAX_INLINE_BYTES};
 const SWEEPS: u32 = 6;
 
 /// One key's change.
-pub(super) struct Task<'a> {
+pub(in crate::store) struct Task<'a> {
     pub key: Option<Key<'a>>,
     pub change: Change<'a>,
     pub attempt: Attempt,
@@ -252,6 +252,11 @@ impl Client {
             let grown = match admitted {
                 Ok(grown) => grown as i64,
                 Err(PoolError::ViewChanged) => continue,
+                // Alone, it looks for room.
+                Err(PoolError::QuotaExceeded { .. }) if !task.change.rule.holds() => {
+                    task.alone = true;
+                    continue;
+                }
                 Err(error) => {
                     task.end(Err(error));
                     continue;

@@ -49,7 +49,7 @@ impl Client {
         if refuses {
             return Ok(Done::Refused);
         }
-        let fresh = !matches!(rule, Rule::Exactly(_) | Rule::Expired(_));
+        let fresh = !rule.holds();
         let mut manifest = Manifest { bytes: value.len(), piece, parts: Vec::new() };
         self.write_parts(key, value, fresh, &mut manifest.parts)?;
         let change = Change { rule, op, kind: Kind::Manifest, value: &[], expires_ms };
@@ -99,6 +99,22 @@ impl Client {
         let change = Change { rule, op, kind, value: &[], expires_ms };
         let outcome = self.link(key, &manifest, full, &change);
         Ok(self.exchanged(outcome, wait)?.map(|_| len))
+    }
+
+    /// Puts a new manifest of the same pieces in place, for [`Client::depending`].
+    #[cold]
+    pub(super) fn relink(
+        &mut self,
+        key: &Key<'_>,
+        object: &Object,
+        expires_ms: u64,
+        wait: &mut Wait,
+    ) -> Result<Option<u64>> {
+        let manifest = self.manifest_of(key, object)?;
+        let (rule, op, kind) = (Rule::Exactly(object.slot()), Op::Conditional, Kind::Manifest);
+        let change = Change { rule, op, kind, value: &[], expires_ms };
+        let outcome = self.link(key, &manifest, manifest.parts.len(), &change);
+        self.exchanged(outcome, wait)
     }
 
     /// Puts a manifest in place, whose pieces from `first` on are new.

@@ -153,8 +153,8 @@ fn keys_share_their_round_trips() {
             assert!(other.get_many(0, &keys).iter().all(|found| matches!(found, Ok(Some(_)))));
         });
         // 16 groups: reads take one batch each, or two; updates four; inserts some more for shared
-        // locks. The rest is reports and announcements.
-        assert!(reads <= 24 && blind <= 48, "{reads} {blind}");
+        // locks. The rest is announcements, and reports, which come by time.
+        assert!(reads <= 48 && blind <= 64, "{reads} {blind}");
         assert!(updates <= 160, "{updates}");
         assert!(inserts <= 1_024 / 2, "{inserts}");
     }

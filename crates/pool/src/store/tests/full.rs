@@ -48,3 +48,46 @@ fn others_can_delete_what_has_filled_a_pool() {
     }
     assert!(fill(&mut writer, 3_000) > count / 2);
 }
+
+#[test]
+fn a_full_pool_takes_values_of_any_size_again_after_some_deletions() {
+    for (len, bytes) in [(20, 4 << 20), (900, 8 << 20), (15_000, 16 << 20), (100_000, 16 << 20)] {
+        let pool = TestPool::new(bytes, 1, 1);
+        let mut client = pool.client(1);
+        let count = fill(&mut client, len);
+        for number in 0..count.min(300) {
+            assert!(client.delete(0, &number.to_le_bytes()).unwrap(), "{len}: {number} of {count}");
+        }
+        client.put(0, b"again", &vec![5; len], Never).unwrap();
+    }
+}
+
+#[test]
+fn a_pool_that_was_emptied_takes_as_much_again() {
+    let cases = [(20, 20, 2), (900, 20, 1), (700, 15_000, 2)];
+    for (first, second, deleted_by) in cases {
+        let pool = TestPool::new(8 << 20, 1, 1);
+        let mut client = pool.client(1);
+        let count = fill(&mut client, first);
+        let mut other = pool.client(2);
+        for number in 0..count {
+            let deleter = if deleted_by == 1 { &mut client } else { &mut other };
+            let outcome = deleter.delete(0, &number.to_le_bytes());
+            assert_eq!(outcome, Ok(true), "{first}: {number} of {count}, by {deleted_by}");
+            if number.is_multiple_of(8) {
+                client.tick().unwrap();
+                other.tick().unwrap();
+            }
+        }
+        other.leave().unwrap();
+        let empty = TestPool::new(8 << 20, 1, 1);
+        let fresh = fill(&mut empty.client(1), second);
+        let again = fill(&mut client, second);
+        // The index of many small keys stays.
+        let least = if second > first { 85 } else { 95 };
+        assert!(
+            again * 100 >= fresh * least,
+            "{first} bytes deleted by client {deleted_by}, then {second}: {again} of {fresh}"
+        );
+    }
+}
