@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use artesian_bus::shm::{ShmNodes, ShmVerbs};
 use artesian_bus::{BusError, Fate, GlobalAddr, Identity, NodeId, Tally, Verb, Verbs};
@@ -86,7 +87,11 @@ impl Fuse {
         }
         match charge.blow {
             Blow::Kill => send(Signal::KILL),
-            Blow::Stop => send(Signal::STOP),
+            Blow::Stop => {
+                send(Signal::STOP);
+                // Any thread may be the one that takes it; this one stops when that one has.
+                std::thread::sleep(Duration::from_millis(30));
+            }
             Blow::Lose(node) => self.lose(node),
             Blow::LoseAndKill(node) => {
                 self.lose(node);

@@ -50,7 +50,7 @@ fn again() {
 
 /// A sample: one n in so many.
 const fn sample(trouble: Trouble, replicas: &'static [u8], stride: u64) -> Plan {
-    Plan { trouble, replicas, all: false, stride, second_stride: 151 }
+    Plan { trouble, replicas, all: false, stride, second_stride: 401 }
 }
 
 /// With each number of copies.

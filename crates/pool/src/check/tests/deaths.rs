@@ -6,6 +6,7 @@ use artesian_bus::{Identity, Verbs};
 use super::{check, work, Random, TestPool};
 use crate::check::What;
 use crate::client::Client;
+use crate::membership::look_after;
 use crate::store::Expiry::Never;
 
 /// Works with many keys until it dies: inserts, replacements, deletions, splits.
@@ -60,6 +61,37 @@ fn deaths(replicas: u8, deaths: u64, step: u64) {
 fn nothing_is_left_of_clients_that_died() {
     deaths(1, 9, 211);
     deaths(2, 9, 331);
+}
+
+/// Free bits are written to one copy after the other.
+#[test]
+fn a_leave_that_was_cut_short_is_no_damage() {
+    let pool = TestPool::unhurried(16 << 20, 2, 2);
+    let mut checker = pool.client(1);
+    let mut healthy = pool.client(2);
+    let put_all = |client: &mut Client| {
+        (0..60_u64).all(|key| client.put(0, &key.to_le_bytes(), &[7; 100], Never).is_ok())
+    };
+    assert!(put_all(&mut healthy));
+    let before = healthy.fabric.verbs().tally().verbs();
+    healthy.leave().unwrap();
+    for after in (before..).step_by(3) {
+        let pid = 100 + after as u32;
+        let plan = FaultPlan { after, torn_words: 0, death: Death::Connection };
+        let verbs = Faulty::new(pool.memory.connect(pid), plan);
+        let mut dying = Client::with_cache(Box::new(verbs), 1 << 16).unwrap();
+        let left = put_all(&mut dying) && dying.leave().is_ok();
+        pool.memory.connect(9_997).fence(Identity { pid, started: 0 });
+        look_after(&checker.fabric).unwrap();
+        let found = check(&mut checker, false).findings;
+        let known = |what| matches!(what, What::Wreck | What::Usage);
+        assert!(found.iter().all(|finding| known(finding.what)), "after {after}: {found:?}");
+        check(&mut checker, true);
+        if left {
+            assert!(after > before + 4, "leaving takes more verbs");
+            return;
+        }
+    }
 }
 
 #[test]
