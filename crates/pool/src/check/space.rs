@@ -238,7 +238,7 @@ impl Space {
         for number in 0..words {
             let first = word(&copies[0], number * 8);
             let place = Place::Slot(addr.add(BLOCK_HEADER + number as u64 * 8));
-            // The owner of a wreck may have died between two copies: who looks it through sees to it.
+            // The owner of a wreck may have died between copies: who looks it through sees to that.
             let wreck = block.word.state == BlockState::Wreck;
             if let Some(other) = differing(&copies, number * 8).filter(|_| !wreck) {
                 let text = format!("{first:#x} and {other:#x}");

@@ -225,14 +225,14 @@ impl Stage {
         Ok(())
     }
 
-    /// Works until the lost node is out of the view, if one is lost: two clients of one thread could
+    /// Works until the node that is lost is out of the view: two clients of one thread could
     /// not see to it together.
     fn await_change(&mut self) -> Outcome<()> {
         let (started, lost) = (Instant::now(), self.spec.victim());
-        let reached = |stage: &Stage| stage.connect().nodes().iter().any(|(node, _)| *node == lost);
+        let is_there = |nodes: Vec<(NodeId, u64)>| nodes.iter().any(|(node, _)| *node == lost);
         let is_out =
             |actor: &Actor| actor.client.fabric().view().nodes[lost.0 as usize] == NodeState::Dead;
-        while !reached(self) && !is_out(&self.actors[0]) {
+        while !is_there(self.connect().nodes()) && !is_out(&self.actors[0]) {
             if started.elapsed() > PATIENCE {
                 return Err(format!("{lost:?} stays in the view"));
             }
