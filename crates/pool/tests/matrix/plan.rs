@@ -76,7 +76,8 @@ impl Plan {
     fn variants(&self, spec: &Spec, number: u64) -> Vec<Spec> {
         let more = if spec.trouble == Trouble::Stop { STOPS[number as usize % 5] } else { 0 };
         let odd = number % 2 == 1;
-        let one = Spec { torn: odd, warm: number % 3 == 0, busy: number % 4 < 2, more, ..*spec };
+        let one =
+            Spec { torn: odd, warm: number.is_multiple_of(3), busy: number % 4 < 2, more, ..*spec };
         let other = Spec { torn: !odd, warm: !one.warm, busy: !one.busy, ..one };
         if self.stride == 1 {
             vec![one, other]
@@ -89,7 +90,7 @@ impl Plan {
     fn second_series(&self, spec: &Spec, number: u64, tally: &mut Tally) -> bool {
         for second in 0..MOST_VERBS {
             let torn = (number + second) % 2 == 1;
-            let warm = number % 2 == 0;
+            let warm = number.is_multiple_of(2);
             let more = number % self.second_stride + second * self.second_stride;
             match tally.run(&Spec { more, torn, warm, ..*spec }) {
                 Some(Done { first_gone_off: false, .. }) => return true,
