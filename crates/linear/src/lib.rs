@@ -14,7 +14,7 @@ mod register;
 mod search;
 
 pub use ordered::{split_scans, MapCall, MapReply, OrderedMap};
-pub use register::{Call, Forgetful, Register, Reply};
+pub use register::{append, Call, Forgetful, Register, Reply};
 pub use search::{check, Verdict};
 
 use std::collections::BTreeMap;

@@ -19,6 +19,10 @@ pub enum Call {
     Cas(u64, u64),
     /// Adds to the number; an absent key counts as 0.
     Incr(u64),
+    /// Removes the value if it is this one.
+    Take(u64),
+    /// Adds to the end; an absent key counts as empty. The value is then called [`append`].
+    Append(u64),
 }
 
 /// What came back.
@@ -26,12 +30,18 @@ pub enum Call {
 pub enum Reply {
     /// Of `Get`: the value, if the key was there.
     Found(Option<u64>),
-    /// Of `Put`.
+    /// Of `Put` and `Append`.
     Done,
-    /// Of `Insert`, `Update`, `Delete` and `Cas`: whether it did something.
+    /// Of `Insert`, `Update`, `Delete`, `Cas` and `Take`: whether it did something.
     Applied(bool),
     /// Of `Incr`: the sum.
     Sum(u64),
+}
+
+/// The name of what `Append(value)` makes of a key's `state`: another one for every sequence.
+pub fn append(state: Option<u64>, value: u64) -> u64 {
+    let mixed = |state: u64| (state ^ state >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    state.map_or(value, |state| mixed(state).rotate_left(31) ^ value)
 }
 
 /// The sequential register.
@@ -55,6 +65,8 @@ impl Register {
                 let sum = state.unwrap_or(0).wrapping_add(by);
                 (Reply::Sum(sum), Some(sum))
             }
+            Call::Take(value) => applied(state == Some(value), None),
+            Call::Append(value) => (Reply::Done, Some(append(state, value))),
         }
     }
 }
@@ -79,9 +91,9 @@ impl Model for Register {
     }
 }
 
-/// A key of a cache: a register that may empty itself at any time. What is gone stays away until
-/// the next write. Of [`Call`], a cache has `Get`, `Put` and `Delete`; the others do as on a
-/// register.
+/// A key of a cache, or one whose values expire: a register that may empty itself at any time. What
+/// is gone stays away until the next write. Not for `Incr` and `Append`, which may find something
+/// or nothing when nobody hears of their end.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Forgetful;
 
@@ -100,8 +112,11 @@ impl Model for Forgetful {
         call: &Call,
         reply: Option<&Reply>,
     ) -> Option<Option<u64>> {
-        // A reply that only an empty register gives: it may have become so just before.
-        let forgot = matches!(reply, Some(Reply::Found(None) | Reply::Applied(false)));
-        Register.apply(if forgot { &None } else { state }, call, reply)
+        let forgot = || Register.apply(&None, call, reply);
+        match (call, reply) {
+            // With a value still there it does nothing, and might as well be left out.
+            (Call::Insert(_), None) => forgot(),
+            _ => Register.apply(state, call, reply).or_else(forgot),
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The search against trying all orders, on small random histories.
 
 use artesian_linear::{
-    check, check_by_key, split_scans, Call, History, MapCall, MapReply, Model, Operation,
-    OrderedMap, Register, Reply, Verdict,
+    check, check_by_key, split_scans, Call, Forgetful, History, MapCall, MapReply, Model,
+    Operation, OrderedMap, Register, Reply, Verdict,
 };
 use proptest::prelude::*;
 
@@ -36,6 +36,8 @@ fn any_call() -> impl Strategy<Value = Call> {
         Just(Call::Delete),
         (1..4u64, 1..4u64).prop_map(|(from, to)| Call::Cas(from, to)),
         (1..3u64).prop_map(Call::Incr),
+        (1..4u64).prop_map(Call::Take),
+        (1..3u64).prop_map(Call::Append),
     ]
 }
 
@@ -46,7 +48,7 @@ fn reply_for(call: Call, chance: u64) -> Option<Reply> {
     }
     Some(match call {
         Call::Get => Reply::Found([None, Some(1), Some(2), Some(3)][chance as usize % 4]),
-        Call::Put(_) => Reply::Done,
+        Call::Put(_) | Call::Append(_) => Reply::Done,
         Call::Incr(_) => Reply::Sum(1 + chance % 5),
         _ => Reply::Applied(chance.is_multiple_of(3)),
     })
@@ -146,6 +148,23 @@ fn what_was_cut_off_may_happen_late_or_never() {
     assert_eq!(check(&Register, &never), Verdict::Linearizable);
     assert_eq!(check(&Register, &late), Verdict::Linearizable);
     assert!(matches!(check(&Register, &undone), Verdict::Violated(_)));
+}
+
+#[test]
+fn what_expires_stays_away_until_it_is_written_again() {
+    let insert =
+        |from, value| operation(1, from, from + 1, Call::Insert(value), Reply::Applied(true));
+    let get = |from, found| operation(2, from, from + 1, Call::Get, Reply::Found(found));
+    let open = Operation { client: 1, call: Call::Insert(6), reply: None, called: 4, returned: 0 };
+    let expired = vec![insert(0, 5), get(2, Some(5)), get(4, None), insert(6, 6)];
+    let unseen = vec![insert(0, 5), insert(2, 6), get(4, Some(6))];
+    let late = vec![insert(0, 5), get(2, Some(5)), open, get(5, Some(6))];
+    for history in [expired, unseen, late] {
+        assert!(matches!(check(&Register, &history), Verdict::Violated(_)));
+        assert_eq!(check(&Forgetful, &history), Verdict::Linearizable);
+    }
+    let back = vec![insert(0, 5), get(2, None), get(4, Some(5))];
+    assert!(matches!(check(&Forgetful, &back), Verdict::Violated(_)));
 }
 
 #[test]

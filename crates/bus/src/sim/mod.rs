@@ -13,12 +13,14 @@ mod rng;
 mod state;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod trace;
 mod verbs;
 mod world;
 
 pub use fault::{Fault, FaultCounts, Pid};
 pub use rng::Rng;
+pub use totals::report;
 pub use verbs::SimVerbs;
 pub use world::{seeds, Failure, World};
 

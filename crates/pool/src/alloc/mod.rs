@@ -88,18 +88,24 @@ impl Allocator {
     pub fn allocate(&mut self, fabric: &Fabric, bytes: usize) -> Result<Allocation> {
         debug_assert!(!self.is_idle(), "resume before the next operation");
         let class = self.class_for(bytes)?;
-        if let Some(allocation) = self.pop(class) {
+        if let Some(allocation) = self.pop(fabric, class) {
             return Ok(allocation);
         }
         self.refill(fabric, class, bytes)?;
-        self.pop(class).ok_or(PoolError::Full { bytes })
+        self.pop(fabric, class).ok_or(PoolError::Full { bytes })
     }
 
     #[inline]
-    fn pop(&mut self, class: SizeClass) -> Option<Allocation> {
-        let (addr, place) = self.supply.pop(class)?;
-        let sequence = self.ring.begin(place);
-        Some(Allocation { addr, class, sequence })
+    fn pop(&mut self, fabric: &Fabric, class: SizeClass) -> Option<Allocation> {
+        while let Some((addr, place)) = self.supply.pop(class) {
+            if fabric.primary(addr).is_ok() {
+                let sequence = self.ring.begin(place);
+                return Some(Allocation { addr, class, sequence });
+            }
+            // Lost with its node.
+            self.ring.retire(place);
+        }
+        None
     }
 
     /// Room for an object of `bytes` bytes for what makes room, when [`Allocator::allocate`] finds

@@ -140,13 +140,14 @@ pub fn take(
 }
 
 /// Changes the word of a block that nobody else may change: copies first, the primary last.
-/// False if it was not `from`.
+/// False if it was not `from`, or was lost with its nodes.
 pub fn change(fabric: &Fabric, block: PoolAddr, from: BlockWord, to: BlockWord) -> Result<bool> {
     let at = word_addr(fabric.config(), block);
     let (old, new) = (from.encode(), to.encode());
     for _ in 0..ATTEMPTS {
         match change_once(fabric, at, old, new) {
             Err(PoolError::ViewChanged) => {}
+            Err(PoolError::Lost(_)) => return Ok(false),
             outcome => return outcome,
         }
     }

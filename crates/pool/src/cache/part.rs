@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use crate::address::PoolAddr;
 use crate::alloc::{Allocation, Allocator};
 use crate::error::{PoolError, Result};
-use crate::fabric::Fabric;
+use crate::fabric::{steadily, Fabric};
 use crate::object::{object_bytes, Header, Kind, LogEntry, Op, LOG_BYTES};
 use crate::store::InUse;
 
@@ -18,13 +18,31 @@ pub(super) fn write(
     bytes: usize,
     content: &[u8],
 ) -> Result<Allocation> {
-    let room = loop {
-        match alloc.allocate(fabric, bytes) {
-            Err(PoolError::Full { .. }) => alloc.make_room(fabric, bytes, &InUse)?,
-            Err(PoolError::ViewChanged) => {}
-            room => break room?,
+    loop {
+        let room = match alloc.allocate(fabric, bytes) {
+            Err(PoolError::Full { .. }) => {
+                alloc.make_room(fabric, bytes, &InUse)?;
+                continue;
+            }
+            Err(PoolError::ViewChanged) => continue,
+            room => room?,
+        };
+        let image = image(fabric, &room, content);
+        let written = steadily(|| fabric.write_all(room.addr, &image));
+        if let Err(error) = written {
+            alloc.recycle(room);
+            return Err(error);
         }
-    };
+        if !fabric.copies(room.addr).is_empty() {
+            return Ok(room);
+        }
+        // Lost with its node, perhaps before it was written.
+        alloc.complete(room.sequence);
+    }
+}
+
+/// The bytes of such an object.
+fn image(fabric: &Fabric, room: &Allocation, content: &[u8]) -> Vec<u8> {
     let value_len = (room.class.bytes() - object_bytes(0, 0)) as u32;
     let (kind, namespace) = (Kind::Table, 0);
     let header = Header { kind, version: 0, namespace, key_len: 0, value_len, expires_ms: 0 };
@@ -36,17 +54,7 @@ pub(super) fn write(
     let log = LogEntry { client, op: Op::Part, sequence, decided: None }.encode();
     let end = image.len();
     image[end - LOG_BYTES..].copy_from_slice(&log);
-    loop {
-        match fabric.write_all(room.addr, &image) {
-            Ok(()) => return Ok(room),
-            // What was lost with a node is not worth waiting for.
-            Err(PoolError::ViewChanged) if !fabric.copies(room.addr).is_empty() => {}
-            Err(error) => {
-                alloc.recycle(room);
-                return Err(error);
-            }
-        }
-    }
+    image
 }
 
 /// Writes a word of a root on all copies but the primary, where it stands already.

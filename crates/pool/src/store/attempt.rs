@@ -66,7 +66,12 @@ impl Client {
     ) -> Result<()> {
         let room = match attempt.room {
             Some(room) if !self.fabric.copies(room.addr).is_empty() => room,
-            _ => self.room_for(object_bytes(key.bytes.len(), change.value.len()), change.kind)?,
+            lost => {
+                if let Some(room) = lost {
+                    self.alloc.complete(room.sequence);
+                }
+                self.room_for(object_bytes(key.bytes.len(), change.value.len()), change.kind)?
+            }
         };
         attempt.room = Some(room);
         let header = Header {

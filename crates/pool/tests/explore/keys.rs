@@ -37,6 +37,28 @@ impl Keys {
     }
 }
 
+/// What is done with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// Values of any length, to which is appended.
+    Text,
+    /// Numbers, to which is added.
+    Number,
+    /// Values that expire.
+    Mortal,
+}
+
+impl Sort {
+    /// More texts than others.
+    pub fn of(number: u32) -> Sort {
+        match number % 6 {
+            4 => Sort::Number,
+            5 => Sort::Mortal,
+            _ => Sort::Text,
+        }
+    }
+}
+
 fn crowd() -> &'static [u64] {
     static FOUND: OnceLock<Vec<u64>> = OnceLock::new();
     FOUND.get_or_init(|| {

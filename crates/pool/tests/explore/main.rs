@@ -2,12 +2,15 @@
 //! nodes die, freeze and join; afterwards all operations must be linearizable, and a healthy client
 //! must find everything in order, down to the last object.
 
+mod cache;
 #[path = "../common/mod.rs"]
 mod common;
 mod keys;
 mod mover;
 mod saboteur;
 mod scenario;
+mod store;
+mod values;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -16,11 +19,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use artesian_bus::sim::seeds;
+use artesian_bus::sim::{report, seeds};
 use scenario::{run, Done, Plan, Trouble};
 
 /// Verbs that a failure shows, unless `SIM_TRACE` says otherwise.
 const TRACE: usize = 80;
+
+/// Seeds of a long exploration, and operations of each.
+const LONG: (Range<u64>, u32) = (1_000..1_800, 1_000);
 
 fn number(variable: &str) -> Option<usize> {
     std::env::var(variable).ok()?.parse().ok()
@@ -74,8 +80,9 @@ impl Exploration {
     }
 }
 
-/// Runs all seeds on two threads; panics with the first failure. `SIM_SEEDS` changes how many.
-fn explore(range: Range<u64>, plan: Plan) -> Done {
+/// Runs all seeds on two threads (`SIM_THREADS`); panics with the first failure. `SIM_SEEDS` changes
+/// how many seeds.
+fn explore(range: Range<u64>, plan: Plan) {
     let count = number("SIM_SEEDS").map_or(range.end - range.start, |count| count as u64);
     let range = range.start..range.start + count;
     let name = std::thread::current().name().unwrap_or("explore").to_owned();
@@ -92,25 +99,40 @@ fn explore(range: Range<u64>, plan: Plan) -> Done {
         // The name of the test tells how to replay a failure.
         let builder = || std::thread::Builder::new().name(name.clone());
         let spawn = |_| builder().spawn_scoped(scope, || exploration.work()).expect("a thread");
-        let threads: Vec<_> = (0..2).map(spawn).collect();
+        let threads: Vec<_> = (0..number("SIM_THREADS").unwrap_or(2)).map(spawn).collect();
         threads.into_iter().for_each(|thread| done += thread.join().expect("failures are caught"));
     });
     exploration.conclude();
+    report(done.seeds, done.operations);
     let seconds = started.elapsed().as_secs_f64();
     let rate = done.operations as f64 / seconds;
-    println!("{done:?} of {plan:?} in {seconds:.1} s, {rate:.0} operations a second");
-    done
+    println!("{plan:?}: {} verbs in {seconds:.1} s, {rate:.0} operations a second", done.verbs);
 }
 
+/// For every trouble a short test and, in `many`, a long one on other seeds.
 macro_rules! troubles {
-    ($($(#[$mark:meta])? $name:ident: $trouble:ident, $seeds:expr, $caches:expr;)*) => {$(
-        $(#[$mark])?
-        #[test]
-        fn $name() {
-            let (trouble, caches) = (Trouble::$trouble, $caches);
-            explore(0..$seeds, Plan { trouble, operations: 300, caches });
+    ($($name:ident: $trouble:ident, $seeds:expr, $caches:expr;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                let (trouble, caches) = (Trouble::$trouble, $caches);
+                explore(0..$seeds, Plan { trouble, operations: 300, caches });
+            }
+        )*
+
+        mod many {
+            use super::{explore, Plan, Trouble, LONG};
+
+            $(
+                #[test]
+                #[ignore = "slow: a million operations"]
+                fn $name() {
+                    let (trouble, caches) = (Trouble::$trouble, $caches);
+                    explore(LONG.0, Plan { trouble, operations: LONG.1, caches });
+                }
+            )*
         }
-    )*};
+    };
 }
 
 troubles! {

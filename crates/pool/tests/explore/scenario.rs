@@ -11,11 +11,19 @@ use artesian_pool::{lifecycle, PoolConfig};
 use super::keys::Keys;
 use super::mover::{self, Mover};
 use super::saboteur::{Moment, Saboteur};
+use super::values::Values;
 use super::worker::{Shared, Worker};
 use crate::common::audit::{audit, audit_after_losses};
 use crate::common::record::Record;
 
-const NODE_BYTES: u64 = 4 << 20;
+/// Bytes of a node: enough for all that waits for the end of grace periods.
+fn node_bytes(values: Values) -> u64 {
+    if values.are_large() {
+        32 << 20
+    } else {
+        4 << 20
+    }
+}
 
 /// What goes wrong in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,17 +79,31 @@ impl std::ops::AddAssign for Done {
     }
 }
 
-fn pool(rng: &mut Rng, replicas: u8, nodes: u16) -> PoolConfig {
+fn pool(rng: &mut Rng, replicas: u8, nodes: u16, values: Values) -> PoolConfig {
     PoolConfig {
         pool_id: 1,
-        node_bytes: NODE_BYTES,
+        node_bytes: node_bytes(values),
         num_nodes: nodes,
         replicas,
         region_shift: 18,
-        block_shift: 14,
+        // All that is not cut in pieces has to fit a block.
+        block_shift: if values.are_large() { 15 } else { 14 },
         max_clients: 12,
         lease_ms: [10, 30, 100][rng.below(3) as usize],
     }
+}
+
+/// Keys and values; large ones, which lie in pieces, only of few keys.
+fn contents(rng: &mut Rng, caches: bool) -> (Keys, Values) {
+    let keys = match rng.below(4) {
+        _ if caches => Keys::Few(1 + rng.below(40) as u32),
+        0 => Keys::Few(1 + rng.below(3) as u32),
+        1 => Keys::Few(4 + rng.below(20) as u32),
+        _ => Keys::Crowd(20 + rng.below(80) as u32),
+    };
+    let lengths = if matches!(keys, Keys::Few(_)) { 4 } else { 3 };
+    let padding = [0, 30, 300, 24_000][rng.below(lengths) as usize];
+    (keys, Values { padding })
 }
 
 /// A world with its clients.
@@ -102,7 +124,8 @@ pub fn run(seed: u64, plan: Plan, trace: usize) -> Result<Done, String> {
     let mut stage = Stage::new(seed, plan, trace);
     let outcome = stage.play();
     outcome.map_err(|reason| {
-        let shape = (stage.replicas, stage.shared.keys, stage.shared.cache_bytes);
+        let shared = &stage.shared;
+        let shape = (stage.replicas, shared.keys, shared.cache_bytes, shared.values);
         stage.world.fail(format!("{:?}, {shape:?}: {reason}", plan.trouble)).to_string()
     })
 }
@@ -114,25 +137,21 @@ impl Stage {
         let replicas = fewest + rng.below(4 - u64::from(fewest)) as u8;
         let nodes = u16::from(replicas) + rng.below(2) as u16;
         let spare = u16::from(plan.trouble == Trouble::Movers);
-        let config = Config::new(seed, nodes + spare, NODE_BYTES as usize);
+        let (keys, values) = contents(&mut rng, plan.caches);
+        let config = Config::new(seed, nodes + spare, node_bytes(values) as usize);
         let config = Config { trace, max_steps: 2_000_000, ..config };
         let mut world = World::new(&config);
         let maker = world.process();
-        let pool = pool(&mut rng, replicas, nodes);
+        let pool = pool(&mut rng, replicas, nodes, values);
         lifecycle::format(&world.verbs(maker), &pool).expect("a pool can be made");
         let objects = 1 + rng.below(12);
         let cache = plan.caches.then(|| CacheConfig::of_objects(objects));
-        let keys = match rng.below(4) {
-            _ if plan.caches => Keys::Few(1 + rng.below(40) as u32),
-            0 => Keys::Few(1 + rng.below(3) as u32),
-            1 => Keys::Few(4 + rng.below(20) as u32),
-            _ => Keys::Crowd(20 + rng.below(80) as u32),
-        };
         let shared = Rc::new(Shared {
             keys,
             cache,
             cache_bytes: if rng.once_in(3) { 0 } else { 1 << 14 },
-            padding: [0, 30, 300][rng.below(3) as usize],
+            values,
+            sorts: rng.below(6) as u32,
             record: Record::default(),
             problems: RefCell::default(),
         });
@@ -153,10 +172,7 @@ impl Stage {
         self.turn()?;
         self.world.calm();
         self.heal()?;
-        match &self.shared.cache {
-            None => self.shared.record.check()?,
-            Some(_) => self.shared.record.check_cache()?,
-        }
+        self.shared.check()?;
         let (world, auditor) = (&self.world, Pid(1));
         let faults = world.faults();
         let deaths = faults.kills + faults.torn_kills + faults.fences;

@@ -5,14 +5,14 @@ use std::rc::Rc;
 
 use artesian_bus::sim::Rng;
 use artesian_bus::{BusError, Verbs};
-use artesian_linear::{Call, Reply};
+use artesian_linear::Call;
 use artesian_pool::cache::CacheConfig;
 use artesian_pool::client::Client;
 use artesian_pool::config::record;
-use artesian_pool::store::Expiry;
 use artesian_pool::{ClientId, PoolError};
 
-use super::keys::Keys;
+use super::keys::{Keys, Sort};
+use super::values::Values;
 use crate::common::record::Record;
 
 /// What all clients of a run share.
@@ -21,8 +21,9 @@ pub struct Shared {
     /// The keys are those of such a cache.
     pub cache: Option<CacheConfig>,
     pub cache_bytes: usize,
-    /// Longest padding of a value, in bytes.
-    pub padding: u64,
+    pub values: Values,
+    /// Decides which keys are of which sort.
+    pub sorts: u32,
     pub record: Record,
     /// What must not happen.
     pub problems: RefCell<Vec<String>>,
@@ -54,9 +55,33 @@ pub struct Worker {
     /// The cache's namespace, if the keys are those of one.
     cache: Option<u16>,
     ticked: u64,
+    /// Operations so far.
+    begun: u32,
 }
 
 impl Shared {
+    /// What sort of key that is.
+    pub fn sort(&self, number: u32) -> Sort {
+        if self.cache.is_some() {
+            return Sort::Text;
+        }
+        Sort::of(number + self.sorts)
+    }
+
+    /// The values of that key.
+    pub fn values(&self, number: u32) -> Values {
+        match self.sort(number) {
+            Sort::Number => Values { padding: 0 },
+            _ => self.values,
+        }
+    }
+
+    /// Whether all keys behaved as they should.
+    pub fn check(&self) -> Result<(), String> {
+        let forgets = |key| self.cache.is_some() || self.sort(key) == Sort::Mortal;
+        self.record.check(forgets)
+    }
+
     /// Runs `body`; notes why it failed, if it should not have.
     pub fn watch(&self, name: u32, body: impl FnOnce() -> Result<(), End>) {
         if let Err(End::Problem(error)) = body() {
@@ -75,15 +100,18 @@ impl Worker {
         let mut client = Client::with_cache(verbs, shared.cache_bytes)?;
         let open = |config: &CacheConfig| client.cache_open("cache", config);
         let cache = shared.cache.as_ref().map(open).transpose()?;
-        Ok(Worker { client, shared: Rc::clone(shared), rng, name, cache, ticked: 0 })
+        Ok(Worker { client, shared: Rc::clone(shared), rng, name, cache, ticked: 0, begun: 0 })
     }
 
     /// A number of operations with ticks in between.
     pub fn work(&mut self, operations: u32) -> Result<(), End> {
-        for _ in 0..operations {
+        let most = self.begun + operations;
+        while self.begun < most {
             self.tick_if_due()?;
-            let key = self.rng.below(u64::from(self.shared.keys.count())) as u32;
-            self.step(key)?;
+            match self.cache {
+                Some(namespace) => self.step_in_cache(namespace)?,
+                None => self.step_in_store()?,
+            }
         }
         Ok(())
     }
@@ -101,74 +129,18 @@ impl Worker {
         Ok(())
     }
 
-    /// One operation on a key.
-    fn step(&mut self, key: u32) -> Result<(), End> {
-        let value = self.shared.record.fresh();
-        let call = match self.rng.below(10) {
-            0..=4 if self.cache.is_some() => Call::Put(value),
-            0 | 1 => Call::Put(value),
-            2 | 3 => Call::Insert(value),
-            4 => Call::Update(value),
-            5 | 6 => Call::Delete,
-            _ => Call::Get,
-        };
-        self.call(key, call)
+    /// Notes that an operation begins.
+    pub fn begin(&mut self, number: u32, call: Call) -> usize {
+        self.begun += 1;
+        self.shared.record.calls(self.name, number, call)
     }
 
-    /// One operation with its record.
+    /// One operation on a key with its record.
     pub fn call(&mut self, number: u32, call: Call) -> Result<(), End> {
-        let key = self.shared.keys.key(number);
-        if let Some(id) = self.cache {
-            return self.call_cache(id, number, &key, call);
-        }
-        let at = self.shared.record.calls(self.name, number, call);
-        let client = &mut self.client;
-        let reply = match call {
-            Call::Get => {
-                let found = client.get_with(0, &key, read)?;
-                Reply::Found(found.transpose().map_err(|text| {
-                    End::Problem(PoolError::Corrupt(format!("key {number}: {text}")))
-                })?)
-            }
-            Call::Delete => Reply::Applied(client.delete(0, &key)?),
-            Call::Put(value) | Call::Insert(value) | Call::Update(value) => {
-                let bytes = write(value, self.rng.below(self.shared.padding + 1) as usize);
-                match call {
-                    Call::Put(_) => {
-                        client.put(0, &key, &bytes, Expiry::Never)?;
-                        Reply::Done
-                    }
-                    Call::Insert(_) => {
-                        Reply::Applied(client.insert(0, &key, &bytes, Expiry::Never)?)
-                    }
-                    _ => Reply::Applied(client.update(0, &key, &bytes, Expiry::Never)?),
-                }
-            }
-            Call::Cas(..) | Call::Incr(_) => return Ok(()),
-        };
-        self.shared.record.returns(at, reply);
-        Ok(())
-    }
-
-    /// The same with a cache.
-    fn call_cache(&mut self, id: u16, number: u32, key: &[u8], call: Call) -> Result<(), End> {
-        if self.rng.once_in(8) {
-            self.client.cache_touch(id, key)?;
-        }
-        let at = self.shared.record.calls(self.name, number, call);
-        let reply = match call {
-            Call::Put(value) => {
-                let bytes = write(value, self.rng.below(self.shared.padding + 1) as usize);
-                self.client.cache_put(id, key, &bytes, Expiry::Never)?;
-                Reply::Done
-            }
-            Call::Delete => Reply::Applied(self.client.cache_delete(id, key)?),
-            _ => {
-                let found = self.client.cache_get_with(id, key, read)?;
-                Reply::Found(found.transpose().map_err(|text| {
-                    End::Problem(PoolError::Corrupt(format!("key {number}: {text}")))
-                })?)
-            }
+        let at = self.begin(number, call);
+        let reply = match self.cache {
+            Some(namespace) => self.perform_in_cache(namespace, number, call)?,
+            None => self.perform_in_store(number, call)?,
         };
         self.shared.record.returns(at, reply);
         Ok(())
@@ -208,25 +180,5 @@ impl Worker {
             }
         }
         Ok(others)
-    }
-}
-
-/// The bytes of value `value` with so much padding.
-fn write(value: u64, padding: usize) -> Vec<u8> {
-    let mut bytes = value.to_le_bytes().to_vec();
-    bytes.resize(8 + padding, value as u8);
-    bytes
-}
-
-/// The value in bytes that [`write`] made.
-fn read(bytes: &[u8]) -> Result<u64, String> {
-    let Some((head, padding)) = bytes.split_first_chunk::<8>() else {
-        return Err(format!("a value of {} bytes", bytes.len()));
-    };
-    let value = u64::from_le_bytes(*head);
-    if padding.iter().all(|&byte| byte == value as u8) {
-        Ok(value)
-    } else {
-        Err(format!("value {value} with wrong padding"))
     }
 }

@@ -8,7 +8,7 @@ mod client;
 
 use std::rc::Rc;
 
-use artesian_bus::sim::{seeds, Config, Fault, Pid, Rng, World};
+use artesian_bus::sim::{report, seeds, Config, Fault, Pid, Rng, World};
 use artesian_bus::NodeId;
 use artesian_pool::client::Client;
 use artesian_pool::{lifecycle, PoolConfig};
@@ -111,18 +111,22 @@ fn hire(world: &mut World, shared: &Rc<Shared>, mut rng: Rng, name: u32, operati
 }
 
 fn explore(count: u64, trouble: Trouble) {
-    let (mut operations, mut committed) = (0, 0);
+    let (mut runs, mut operations, mut committed) = (0, 0, 0);
     for seed in seeds(0..count) {
         match run(seed, trouble) {
-            Ok(done) => (operations, committed) = (operations + done.0, committed + done.1),
+            Ok(done) => {
+                runs += 1;
+                (operations, committed) = (operations + done.0, committed + done.1);
+            }
             Err(text) if std::env::var("SIM_KEEP_GOING").is_ok() => {
                 println!("{}", text.lines().next().unwrap_or_default());
             }
             Err(text) => panic!("{text}"),
         }
     }
-    println!("{trouble:?}: {operations} operations, {committed} transactions committed");
-    assert!(committed * 8 > operations, "{committed} of {operations} commit");
+    report(runs, operations);
+    println!("{trouble:?}: {committed} transactions committed");
+    assert!(runs < 10 || committed * 8 > operations, "{committed} of {operations} commit");
 }
 
 #[test]

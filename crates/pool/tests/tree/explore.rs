@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::ops::Bound;
 use std::rc::Rc;
 
-use artesian_bus::sim::{seeds, Config, Fault, Pid, Rng, World};
+use artesian_bus::sim::{report, seeds, Config, Fault, Pid, Rng, World};
 use artesian_bus::{BusError, NodeId, Verbs};
 use artesian_linear::{Call, MapCall, MapReply, Reply};
 use artesian_pool::client::Client;
@@ -343,8 +343,8 @@ fn explore(range: std::ops::Range<u64>, operations: u32, trouble: Trouble) {
         done += stage.shared.history.len();
         verbs += stage.world.total_verbs();
     });
-    let count = count.count();
-    println!("{count} seeds, {done} operations, {verbs} verbs");
+    report(count.count() as u64, done as u64);
+    println!("{trouble:?}: {verbs} verbs");
 }
 
 #[test]
