@@ -61,7 +61,8 @@ fn replay_command(seed: u64) -> String {
     let thread = std::thread::current();
     let test = thread.name().filter(|name| *name != "main").unwrap_or("");
     format!(
-        "SIM_SEED={seed} cargo test -p {package} {features}{target} {test} -- --include-ignored --exact"
+        "SIM_SEED={seed} cargo test -p {package} {features}{target} {test} \
+         -- --include-ignored --exact"
     )
 }
 

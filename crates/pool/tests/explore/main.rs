@@ -80,8 +80,8 @@ impl Exploration {
     }
 }
 
-/// Runs all seeds on two threads (`SIM_THREADS`); panics with the first failure. `SIM_SEEDS` changes
-/// how many seeds.
+/// Runs all seeds on two threads; panics with the first failure. `SIM_SEEDS` and `SIM_THREADS`
+/// change how many.
 fn explore(range: Range<u64>, plan: Plan) {
     let count = number("SIM_SEEDS").map_or(range.end - range.start, |count| count as u64);
     let range = range.start..range.start + count;
