@@ -142,6 +142,13 @@ pub const CASES: &[Case] = &[
         ..STORE
     },
     Case {
+        name: "expire",
+        before: || vec![Deed::Put(0, 101, 40), Deed::PutFor(1, 102, 20_000, 60_000)],
+        work: || vec![Deed::Expire(0, 15), Deed::Expire(1, 60_000), Deed::Expire(2, 1)],
+        forgetful: true,
+        ..STORE
+    },
+    Case {
         name: "transaction",
         keys: 4,
         mix: Mix::Transactions,

@@ -16,6 +16,8 @@ pub enum Deed {
     Put(u32, u64, usize),
     /// For so many milliseconds.
     PutFor(u32, u64, usize, u64),
+    /// The value goes away after so many milliseconds, or never (0).
+    Expire(u32, u64),
     Insert(u32, u64, usize),
     Update(u32, u64, usize),
     Delete(u32),
@@ -95,6 +97,11 @@ pub fn acts(deed: &Deed, outcome: Option<&Outcome>) -> Vec<(u32, Act, Option<Tol
         Deed::Put(key, name, _) | Deed::PutFor(key, name, ..) => {
             vec![one(*key, Call::Put(*name), Reply::Done)]
         }
+        // It changes nothing, and tells whether there is a value.
+        Deed::Expire(key, _) => {
+            let told = outcome.map(|_| Told::There(value(0) == Some(1)));
+            vec![(*key, Act::Look(*key), told)]
+        }
         Deed::Insert(key, name, _) => vec![one(*key, Call::Insert(*name), truth(0))],
         Deed::Update(key, name, _) => vec![one(*key, Call::Update(*name), truth(0))],
         Deed::Delete(key) => vec![one(*key, Call::Delete, truth(0))],
@@ -167,6 +174,10 @@ impl Space {
             Deed::PutFor(key, name, bytes, ms) => {
                 client.put(id, &self.key(*key), &encode(*name, *bytes), Expiry::In(*ms))?;
                 Ok(Outcome::Values(Vec::new()))
+            }
+            Deed::Expire(key, ms) => {
+                let expiry = if *ms == 0 { never } else { Expiry::In(*ms) };
+                truths(vec![client.expire(id, &self.key(*key), expiry)])
             }
             Deed::Insert(key, name, bytes) => {
                 let done = client.insert(id, &self.key(*key), &encode(*name, *bytes), never);

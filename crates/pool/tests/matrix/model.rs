@@ -9,6 +9,8 @@ use artesian_linear::{Call, Model, Register, Reply};
 pub enum Act {
     /// To one key.
     One(u32, Call),
+    /// It is asked whether a key has a value.
+    Look(u32),
     /// A value grows: see [`joined`].
     Append(u32, u64),
     /// Some keys are read, then some are written or removed.
@@ -19,6 +21,8 @@ pub enum Act {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     One(Reply),
+    /// Of a look.
+    There(bool),
     /// Of an append.
     Done,
     /// Of a transaction: what it has read.
@@ -79,6 +83,12 @@ impl Model for Keys {
                 let (reply, then) = Register::step(held, call);
                 set(&mut after, *key, then);
                 Told::One(reply)
+            }
+            Act::Look(key) => {
+                if self.forgetful && told == Some(&Told::There(false)) {
+                    after.remove(key);
+                }
+                Told::There(after.contains_key(key))
             }
             Act::Append(key, more) => {
                 set(&mut after, *key, Some(joined(state.get(key).copied(), *more)));

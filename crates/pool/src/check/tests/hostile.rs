@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 
+use artesian_bus::fault::{Death, FaultPlan, Faulty};
 use artesian_bus::heap::{HeapNodes, HeapVerbs};
 use artesian_bus::{BusError, Fate, GlobalAddr, Identity, NodeId, Tally, Verb, Verbs};
 
-use super::{work, Random, TestPool};
+use super::{hostile_work, Random, TestPool};
 use crate::check::{run, Options};
 use crate::client::Client;
 use crate::config::{meta, NodeLayout};
@@ -18,6 +19,7 @@ use crate::PoolConfig;
 /// Batches and waits of one client after which it hangs.
 const MOST_EVENTS: u64 = 3_000_000;
 const NODES: u16 = 2;
+const BYTES: u64 = 6 << 20;
 
 fn config(replicas: u8) -> PoolConfig {
     PoolConfig {
@@ -25,7 +27,7 @@ fn config(replicas: u8) -> PoolConfig {
         region_shift: 19,
         block_shift: 16,
         lease_ms: 50,
-        ..PoolConfig::for_size(4 << 20, NODES, replicas)
+        ..PoolConfig::for_size(BYTES, NODES, replicas)
     }
 }
 
@@ -154,15 +156,21 @@ impl Verbs for Scribbler {
     }
 }
 
+/// What clients do: so many operations.
+type Work = fn(&mut Client, &mut Random, u32);
+
 /// A pool with keys, as bytes of its nodes.
-fn template(replicas: u8) -> Vec<Vec<u8>> {
+fn template(replicas: u8, fill: Work) -> Vec<Vec<u8>> {
     let pool = TestPool::with(config(replicas));
     let mut client = pool.client(1);
-    work(&mut client, &mut Random(11), 300, 900);
-    // Another one stays, as its record and blocks do.
-    work(&mut pool.client(2), &mut Random(12), 300, 200);
+    fill(&mut client, &mut Random(11), 900);
+    // Others stay, as their records and blocks do; one in the middle of something.
+    fill(&mut pool.client(2), &mut Random(12), 200);
+    let plan = FaultPlan { after: 3_001, torn_words: 2, death: Death::Connection };
+    let dying = Box::new(Faulty::new(pool.memory.connect(3), plan));
+    fill(&mut Client::with_cache(dying, 1 << 16).unwrap(), &mut Random(13), 2_000);
     let image = |node| {
-        let mut bytes = vec![0; 4 << 20];
+        let mut bytes = vec![0; BYTES as usize];
         let at = GlobalAddr::new(NodeId(node), 0);
         pool.memory.connect(9).batch(&mut [Verb::read(at, &mut bytes)]).unwrap();
         bytes
@@ -185,7 +193,7 @@ impl Attack {
             every,
             now: Cell::new(u64::from(self.clients) << 40),
             events: Cell::new(0),
-            bytes: 4 << 20,
+            bytes: BYTES,
         }
     }
 
@@ -214,8 +222,8 @@ fn operate(client: &mut Client, random: &mut Random, steps: u32) {
     }
 }
 
-fn attack(images: &[Vec<u8>], seed: u64) {
-    let memory = HeapNodes::new(NODES, 4 << 20);
+fn attack(images: &[Vec<u8>], seed: u64, operate: Work) {
+    let memory = HeapNodes::new(NODES, BYTES as usize);
     for (node, image) in images.iter().enumerate() {
         let at = GlobalAddr::new(NodeId(node as u16), 0);
         memory.connect(8).batch(&mut [Verb::write(at, image)]).unwrap();
@@ -244,28 +252,54 @@ fn attack(images: &[Vec<u8>], seed: u64) {
     let _ = client.leave();
 }
 
-fn attacks(seeds: std::ops::Range<u64>) {
-    let images = [template(1), template(2)];
+/// Many pools that were filled by the one work and are then used by the other.
+fn attacks(seeds: std::ops::Range<u64>, fill: Work, operate: Work) {
+    let images = [template(1, fill), template(2, fill)];
     let seeds = match std::env::var("HOSTILE_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => seed..seed + 1,
         None => seeds,
     };
     let panics = |seed: &u64| {
         let image = &images[*seed as usize % 2];
-        catch_unwind(AssertUnwindSafe(|| attack(image, *seed))).is_err()
+        catch_unwind(AssertUnwindSafe(|| attack(image, *seed, operate))).is_err()
     };
     let bad: Vec<u64> = seeds.filter(panics).collect();
     assert!(bad.is_empty(), "panics with the seeds {bad:?}; HOSTILE_SEED=... runs one");
 }
 
+fn put(client: &mut Client, random: &mut Random, steps: u32) {
+    for step in 0..steps {
+        let key = random.below(300).to_le_bytes();
+        let value = vec![step as u8; random.below(500) as usize];
+        let outcome = match random.below(4) {
+            0 => client.delete(0, &key).map(drop),
+            _ => client.put(0, &key, &value, Never),
+        };
+        if outcome.is_err() {
+            return;
+        }
+    }
+}
+
 #[test]
 fn scribbled_memory_gives_errors_alone() {
-    attacks(1..60);
+    attacks(1..40, put, operate);
     assert!(lifecycle::join(Box::new(HeapNodes::new(1, 1 << 20).connect(1))).is_err());
+}
+
+#[test]
+fn scribbled_memory_of_all_kinds_gives_errors_alone() {
+    attacks(1..40, hostile_work::operate, hostile_work::operate);
 }
 
 #[test]
 #[ignore = "slow: thousands of damaged pools"]
 fn much_scribbled_memory_gives_errors_alone() {
-    attacks(1_000..5_000);
+    attacks(1_000..3_000, put, operate);
+}
+
+#[test]
+#[ignore = "slow: thousands of damaged pools"]
+fn much_scribbled_memory_of_all_kinds_gives_errors_alone() {
+    attacks(3_000..5_000, hostile_work::operate, hostile_work::operate);
 }

@@ -6,6 +6,7 @@ mod contents;
 mod damage;
 mod deaths;
 mod hostile;
+mod hostile_work;
 mod trees;
 
 use std::sync::Arc;
