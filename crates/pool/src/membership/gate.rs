@@ -95,6 +95,9 @@ pub fn hold_still(fabric: &Fabric) -> Result<()> {
                 return Ok(());
             }
         } else if asked > acknowledged {
+            if asked / 2 > fabric.epoch() + 1 {
+                catch_up(fabric, asked / 2)?;
+            }
             let at = table::offset(fabric.me().index, record::ACK);
             words::write(fabric, at, asked)?;
             acknowledged = asked;
@@ -105,6 +108,18 @@ pub fn hold_still(fabric: &Fabric) -> Result<()> {
         let pause = wait.next(fabric, "the master to finish a change of the membership")?;
         sleep(fabric, pause);
     }
+}
+
+/// Goes by the newest view before the one of epoch `next`: a master that changes the view several
+/// times in a row may have done so before this client woke up, and the tables, its record with
+/// them, may lie on other nodes now.
+#[cold]
+fn catch_up(fabric: &Fabric, next: u64) -> Result<()> {
+    let view = views::newest_view(fabric.verbs(), fabric.config())?;
+    if view.epoch > fabric.epoch() && view.epoch < next {
+        fabric.adopt(view);
+    }
+    Ok(())
 }
 
 /// Asked for the epoch that it already has, the master looks at the nodes, and whether somebody

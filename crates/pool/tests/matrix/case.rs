@@ -42,6 +42,10 @@ pub struct Case {
     pub mix: Mix,
     /// Values may go away by themselves.
     pub forgetful: bool,
+    /// There is a memory node that is not in the pool.
+    pub spare: bool,
+    /// It has so many verbs that one n in so many is enough.
+    pub coarse: u64,
     /// What a healthy client does before.
     pub before: fn() -> Vec<Deed>,
     /// The operation.
@@ -81,6 +85,8 @@ const STORE: Case = Case {
     key: short,
     mix: Mix::Values,
     forgetful: false,
+    spare: false,
+    coarse: 1,
     before: || vec![Deed::Put(0, 101, 40)],
     work: || vec![Deed::Put(0, 1, 60)],
 };
@@ -93,6 +99,7 @@ const MANY: Case = Case {
 };
 const TREE: Case = Case { arena: Arena::Tree, mix: Mix::Tree, ..STORE };
 const BRANCHES: Case = Case { key: long, keys: 12, ..TREE };
+const NODES: Case = Case { spare: true, coarse: 16, keys: 6, ..STORE };
 const CACHE: Case =
     Case { arena: Arena::Cache, mix: Mix::Cache, forgetful: true, keys: 8, ..STORE };
 
@@ -184,6 +191,13 @@ pub const CASES: &[Case] = &[
     Case { name: "cache get", work: || vec![Deed::Get(0), Deed::Get(1)], ..CACHE },
     Case { name: "cache delete", work: || vec![Deed::Delete(0), Deed::Delete(1)], ..CACHE },
     Case { name: "cache eviction", before: || puts(0..6, 100), work: || puts(4..8, 1), ..CACHE },
+    Case { name: "add node", before: || puts(0..4, 100), work: || vec![Deed::AddNode], ..NODES },
+    Case {
+        name: "drain node",
+        before: || vec![Deed::PutMany((0..6).map(|key| (key, 101)).collect(), 900), Deed::AddNode],
+        work: || vec![Deed::DrainNode],
+        ..NODES
+    },
     Case { name: "join", start: Start::Joining, ..STORE },
     Case { name: "first join", start: Start::Joining, first: true, before: Vec::new, ..STORE },
     Case { name: "leave", start: Start::Leaving, ..STORE },
@@ -222,7 +236,8 @@ impl Case {
             (Mix::Tree, 4) => Deed::Delete(key),
             (Mix::Tree, _) => Deed::Put(key, name, bytes),
             (_, 4) => Deed::Update(key, name, bytes),
-            (_, 5) => Deed::Compare(key, name, bytes),
+            // A value that gets another time to live is the same and has another version.
+            (_, 5) if !self.forgetful => Deed::Compare(key, name, bytes),
             (_, 6) if !self.forgetful => Deed::Append(key, name, 30),
             _ => Deed::Put(key, name, bytes),
         }

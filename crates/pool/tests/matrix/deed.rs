@@ -1,10 +1,12 @@
 //! What clients do, and how it is written down.
 
+use artesian_bus::NodeId;
 use artesian_linear::{Call, Reply};
 use artesian_pool::client::Client;
 use artesian_pool::namespace::{Kind, Limits};
 use artesian_pool::store::Expiry;
-use artesian_pool::{PoolError, Result};
+use artesian_pool::view::NodeState;
+use artesian_pool::{resize, PoolError, Result};
 
 use super::model::{Act, Told};
 use super::value::{decode, encode};
@@ -31,6 +33,10 @@ pub enum Deed {
     Transact(Vec<u32>, Vec<(u32, Option<u64>)>),
     /// Opens a namespace, which is made if there is none, and uses it.
     Open(&'static str),
+    /// The last memory node comes to the pool.
+    AddNode,
+    /// Everything moves off the first one.
+    DrainNode,
 }
 
 /// What came back: values or truths, in the order of the keys.
@@ -134,7 +140,7 @@ pub fn acts(deed: &Deed, outcome: Option<&Outcome>) -> Vec<(u32, Act, Option<Tol
             });
             vec![(0, act, told)]
         }
-        Deed::Open(_) => Vec::new(),
+        Deed::Open(_) | Deed::AddNode | Deed::DrainNode => Vec::new(),
     }
 }
 
@@ -198,6 +204,11 @@ impl Space {
                 Ok(Outcome::Values(Vec::new()))
             }
             Deed::Open(name) => open(client, name),
+            Deed::AddNode => add_node(client),
+            Deed::DrainNode => {
+                resize::drain_node(client, NodeId(0), &mut |_| {})?;
+                Ok(Outcome::Values(Vec::new()))
+            }
             _ => self.perform_on_many(client, deed),
         }
     }
@@ -304,6 +315,25 @@ impl Space {
             other => unreachable!("{other:?} in a {:?}", self.arena),
         }
     }
+}
+
+fn add_node(client: &mut Client) -> Result<Outcome> {
+    let nodes = client.fabric().verbs().nodes();
+    let last = nodes.last().map_or(NodeId(0), |node| node.0);
+    resize::add_node(client, last, &mut |_| {})?;
+    Ok(Outcome::Values(Vec::new()))
+}
+
+/// Ends what one who changed the pool's nodes has begun.
+pub fn finish_resize(client: &mut Client) -> Result<()> {
+    resize::restore_replicas(client, &mut |_| {})?;
+    let nodes = client.fabric().view().nodes.clone();
+    for (number, state) in nodes.into_iter().enumerate() {
+        if state == NodeState::Draining {
+            resize::drain_node(client, NodeId(number as u16), &mut |_| {})?;
+        }
+    }
+    Ok(())
 }
 
 fn open(client: &mut Client, name: &str) -> Result<Outcome> {

@@ -26,8 +26,10 @@ pub enum Blow {
 pub struct Charge {
     /// Verbs that take effect before.
     pub after: u64,
-    /// Whether the first half of the verb behind them does too, if it is a write.
+    /// Whether a part of the verb behind them does too, if it is a write.
     pub torn: bool,
+    /// The first half of it; else all but the last word.
+    pub half: bool,
     pub blow: Blow,
 }
 
@@ -83,7 +85,9 @@ impl Fuse {
         };
         if let Some((addr, from)) = torn.filter(|_| charge.torn) {
             // Errors do not matter: the whole verb follows, or nothing does.
-            let _ = self.verbs.batch(&mut [Verb::write(addr, &from[..from.len() / 16 * 8])]);
+            let words = from.len() / 8;
+            let some = if charge.half { words / 2 } else { words.saturating_sub(1) };
+            let _ = self.verbs.batch(&mut [Verb::write(addr, &from[..some * 8])]);
         }
         match charge.blow {
             Blow::Kill => send(Signal::KILL),

@@ -6,7 +6,7 @@
 //! check finds nothing, no object is leaked.
 //!
 //! A failure prints a line; `MATRIX=that-line cargo test -p artesian-pool --test matrix again`
-//! runs it once more.
+//! runs it once more, or `MATRIX_TURNS` times. `MATRIX_ONLY=name` restricts plans to one operation.
 
 #[path = "../common/audit.rs"]
 mod audit;

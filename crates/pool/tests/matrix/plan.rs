@@ -20,7 +20,8 @@ pub struct Plan {
     pub replicas: &'static [u8],
     /// Each operation with each number of copies; else these take turns.
     pub all: bool,
-    /// One n in so many is tried. If it is each, so is all else that can be chosen.
+    /// One n in so many is tried, or fewer (see [`Case::coarse`]). If it is each, so is all else
+    /// that can be chosen.
     pub stride: u64,
     /// The same for the second death, of who repairs.
     pub second_stride: u64,
@@ -39,7 +40,9 @@ impl Plan {
     /// Runs everything and panics if anything failed.
     pub fn run(&self) {
         let (started, mut tally) = (Instant::now(), Tally::default());
-        let cases = CASES.iter().filter(|case| suits(case, self.trouble));
+        let only = std::env::var("MATRIX_ONLY").ok();
+        let wanted = |case: &&Case| only.as_ref().is_none_or(|only| case.name == only);
+        let cases = CASES.iter().filter(|case| suits(case, self.trouble)).filter(wanted);
         for (number, case) in cases.enumerate() {
             let turn = number % self.replicas.len();
             let replicas = if self.all { self.replicas } else { &self.replicas[turn..=turn] };
@@ -60,8 +63,10 @@ impl Plan {
     /// Each n of one operation until it is done before anything happens.
     fn series(&self, case: &'static Case, replicas: u8, tally: &mut Tally) {
         let first = (case.name.len() as u64 + u64::from(replicas)) % self.stride.min(5);
+        let stride =
+            if self.stride == 1 { case.coarse } else { self.stride * (1 + case.coarse / 4) };
         for number in 0..MOST_VERBS {
-            let spec = Spec::new(case, self.trouble, replicas, first + number * self.stride);
+            let spec = Spec::new(case, self.trouble, replicas, first + number * stride);
             let is_over = match self.trouble {
                 Trouble::Repairer => self.second_series(&spec, number, tally),
                 _ => self.variants(&spec, number).iter().all(|spec| !tally.gone_off(spec)),
@@ -133,7 +138,9 @@ fn suits(case: &Case, trouble: Trouble) -> bool {
             names.contains(&case.name)
         }
         // Who joins is nobody yet that could be declared dead for its silence.
-        Trouble::Stop => case.start != Start::Joining,
+        Trouble::Stop => case.start != Start::Joining && !case.spare,
+        Trouble::Kill => true,
+        _ if case.spare => false,
         _ => true,
     }
 }

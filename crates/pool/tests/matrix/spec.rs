@@ -88,12 +88,16 @@ impl Spec {
             Trouble::Node => Blow::Lose(self.victim()),
             Trouble::Both => Blow::LoseAndKill(self.victim()),
         };
-        Charge { after: self.after, torn: self.torn, blow }
+        self.charge_of(self.after, blow)
     }
 
     /// What the client that repairs it carries.
     pub fn second_charge(&self) -> Charge {
-        Charge { after: self.more, torn: self.torn, blow: Blow::Kill }
+        self.charge_of(self.more, Blow::Kill)
+    }
+
+    fn charge_of(&self, after: u64, blow: Blow) -> Charge {
+        Charge { after, torn: self.torn, half: !after.is_multiple_of(3), blow }
     }
 
     pub fn lease_ms(&self) -> u32 {

@@ -15,7 +15,7 @@ use artesian_pool::view::NodeState;
 use artesian_pool::{lifecycle, observe, PoolConfig};
 
 use super::client::{open, INDEX_CACHE};
-use super::deed::Deed;
+use super::deed::{finish_resize, Deed};
 use super::history::{Actor, History};
 use super::model::Keys;
 use super::process::{Process, Report, Role};
@@ -66,6 +66,7 @@ impl Drop for Stage {
 
 fn config(spec: &Spec) -> PoolConfig {
     PoolConfig {
+        pool_id: 1,
         region_shift: 19,
         block_shift: 16,
         max_clients: 10,
@@ -84,10 +85,15 @@ impl Stage {
         let (rng, history) = (spec.rng(), History::default());
         let (actors, names, values) = (Vec::new(), 2, 10_000);
         let mut stage = Stage { nodes, spec: *spec, epoch, rng, actors, names, values, history };
-        for node in 0..spec.num_nodes() {
+        let (count, config) = (spec.num_nodes(), config(spec));
+        for node in 0..count + u16::from(spec.case.spare) {
             stage.nodes.create_node(NodeId(node), NODE_BYTES).map_err(text)?;
         }
-        lifecycle::format(&stage.nodes.connect(), &config(spec)).map_err(text)?;
+        lifecycle::format(&stage.nodes.connect(), &config).map_err(text)?;
+        if spec.case.spare {
+            let spare = NodeId(count);
+            lifecycle::format_node(&stage.nodes.connect(), &config, spare).map_err(text)?;
+        }
         if !spec.case.first {
             stage.hire()?;
             for deed in (spec.case.before)() {
@@ -134,6 +140,10 @@ impl Stage {
         }
         if spec.loses_node() {
             self.await_change()?;
+        }
+        if spec.case.spare {
+            self.outlive()?;
+            finish_resize(&mut self.actors[0].client).map_err(text)?;
         }
         self.hire()?;
         // Every other time what the dead left is met before they are recovered.
@@ -269,7 +279,8 @@ impl Stage {
         let known = |what| match what {
             What::Wreck => true,
             What::Usage => died,
-            What::FewCopies | What::SpareNode => self.spec.loses_node(),
+            What::SpareNode => self.spec.loses_node() || self.spec.case.spare,
+            What::FewCopies => self.spec.loses_node(),
             // What an operation had replaced in a slot that lost its first copy, nobody knows.
             What::Leak => {
                 self.spec.trouble == Trouble::Both || self.spec.trouble == Trouble::Master
