@@ -77,11 +77,15 @@ impl Plan {
     }
 
     fn read(fabric: &Fabric) -> Result<Option<Plan>> {
-        let mut bytes = [0; PLAN_BYTES];
-        let at = meta_word(fabric, meta::INDEX_SPLIT)?;
-        fabric.batch(&mut [Verb::read(at, &mut bytes)])?;
-        Ok(Plan::decode(&bytes))
+        Ok(Plan::decode(&read_plan(fabric)?))
     }
+}
+
+fn read_plan(fabric: &Fabric) -> Result<[u8; PLAN_BYTES]> {
+    let mut bytes = [0; PLAN_BYTES];
+    let at = meta_word(fabric, meta::INDEX_SPLIT)?;
+    fabric.batch(&mut [Verb::read(at, &mut bytes)])?;
+    Ok(bytes)
 }
 
 /// The split that is recorded.
@@ -152,14 +156,13 @@ pub fn finish_of_dead(fabric: &Fabric) -> Result<()> {
 fn finish(fabric: &Fabric) -> Result<()> {
     let mut wait = Wait::new(fabric);
     loop {
-        match Plan::read(fabric) {
-            Ok(None) => return Ok(()),
-            Ok(Some(plan)) => match carry_out(fabric, &plan) {
-                Err(PoolError::ViewChanged) => {}
-                outcome => return outcome,
-            },
-            Err(PoolError::ViewChanged) => {}
-            Err(error) => return Err(error),
+        let outcome = read_plan(fabric).and_then(|bytes| match Plan::decode(&bytes) {
+            Some(plan) => carry_out(fabric, &plan),
+            None if bytes == [0; PLAN_BYTES] => Ok(()),
+            None => write_meta(fabric, meta::INDEX_SPLIT, &[0; PLAN_BYTES]),
+        });
+        if outcome != Err(PoolError::ViewChanged) {
+            return outcome;
         }
         // The lock may have been lost with its node; then its next holder finishes the plan.
         match holds_structure(fabric) {

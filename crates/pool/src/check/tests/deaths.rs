@@ -1,11 +1,12 @@
 //! Clients that die anywhere: a check with repair leaves nothing of them.
 
 use artesian_bus::fault::{Death, FaultPlan, Faulty};
-use artesian_bus::{Identity, Verbs};
+use artesian_bus::{Identity, Verb, Verbs};
 
 use super::{check, work, Random, TestPool};
 use crate::check::What;
 use crate::client::Client;
+use crate::config::meta;
 use crate::membership::look_after;
 use crate::store::Expiry::Never;
 
@@ -92,6 +93,22 @@ fn a_leave_that_was_cut_short_is_no_damage() {
             return;
         }
     }
+}
+
+#[test]
+fn a_plan_of_a_split_that_was_cut_short_is_cleared() {
+    let pool = TestPool::unhurried(16 << 20, 2, 2);
+    let mut checker = pool.client(1);
+    let dying = pool.client(100);
+    let write = |offset, word: u64| {
+        let at = checker.fabric.meta(offset)[0];
+        checker.fabric.batch(&mut [Verb::write(at, &word.to_le_bytes())]).unwrap();
+    };
+    write(meta::INDEX_LOCK, dying.fabric.me().word());
+    write(meta::INDEX_SPLIT, 0x2a_0080);
+    pool.memory.connect(9_997).fence(Identity { pid: 100, started: 0 });
+    look_after(&checker.fabric).unwrap();
+    assert_eq!(check(&mut checker, false).findings, []);
 }
 
 #[test]
