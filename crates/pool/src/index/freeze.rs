@@ -67,16 +67,17 @@ fn sort_out(
     let mut unknown = Vec::new();
     let mut intents = 0;
     for (number, &(at, slot)) in slots.iter().enumerate() {
-        if slot.is_vacant() || moves[number].is_some() {
+        if slot.is_vacant() || moves[number] == Some(false) {
             continue;
         }
         let object = slot.thawed().unwrap_or(slot);
-        if object.class().is_some() {
-            unknown.push((number, object));
-        } else if slot.kind() == tag::INTENT {
-            // Looked at again, whether the intent is gone now or not.
+        if slot.kind() == tag::INTENT {
+            // Looked at again, whether the intent is gone now or not; one may also come to a slot
+            // that is known to move and not frozen yet.
             intents += 1;
             txn::resolve(fabric, at, slot, force)?;
+        } else if object.class().is_some() && moves[number].is_none() {
+            unknown.push((number, object));
         }
     }
     for some in unknown.chunks(BATCH) {

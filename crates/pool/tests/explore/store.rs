@@ -40,6 +40,8 @@ impl Worker {
         let call = match self.rng.below(12) {
             0 | 1 => Call::Put(value),
             2 | 3 => Call::Insert(value),
+            // What expires under an update, others have seen gone before it happens.
+            4 if sort == Sort::Mortal => Call::Put(value),
             4 => Call::Update(value),
             5 | 6 => Call::Delete,
             // The sums do not come again.
@@ -96,7 +98,7 @@ impl Worker {
         shared.record.returns(at, Reply::Found(value));
         let Some((version, from)) = version.zip(value) else { return Ok(()) };
         let to = shared.record.fresh();
-        let removes = self.rng.once_in(3);
+        let removes = shared.sort(number) == Sort::Mortal || self.rng.once_in(3);
         let call = if removes { Call::Take(from) } else { Call::Cas(from, to) };
         let at = self.begin(number, call);
         let applied = if removes {
