@@ -223,6 +223,8 @@ pub mod record {
     /// Operations up to this sequence number have had their old objects freed. Written before the
     /// report that ends them.
     pub const FLUSHED: u64 = 40;
+    /// [`FLUSHED`] of a dead client of which nothing is left to be done.
+    pub const ALL_FLUSHED: u64 = (1 << 48) - 1;
     /// Mailbox: the view epoch the client shall move to, times 2, plus 1 while it must hold still.
     pub const MAILBOX: u64 = 48;
     /// The last mailbox value that the client has obeyed.

@@ -12,21 +12,28 @@ use crate::fabric::Fabric;
 use crate::membership::{table, words};
 
 /// Fills in the record and the area, then goes live. A change of the view that began before this
-/// client could be asked to hold still is noticed at the end: one that is over, by the view, and
-/// the record is written once more; one that is under way, by `meta::CHANGE`, and the client's own
-/// mailbox asks it to hold still at its first operation.
+/// client could be asked to hold still is noticed at the end: one that is over, by the view; one
+/// that is under way, by `meta::CHANGE`, and the client holds still. Its master may have copied a
+/// record that was not whole: so it is written once more.
 pub(super) fn enter(fabric: &Fabric, joining: u64) -> Result<()> {
     introduce(fabric)?;
     clear_area(fabric)?;
     for _ in 0..ATTEMPTS {
+        let epoch = fabric.epoch();
         write_record(fabric)?;
         go_live(fabric, joining)?;
         heed_change(fabric)?;
+        match fabric.pass_gate() {
+            Ok(()) | Err(PoolError::ViewChanged) => {}
+            Err(error) => return Err(error),
+        }
         let view = steady_view(fabric.verbs(), fabric.config())?;
-        if view.epoch <= fabric.view().epoch {
+        if view.epoch > fabric.epoch() {
+            fabric.adopt(view);
+        }
+        if fabric.epoch() == epoch {
             return Ok(());
         }
-        fabric.adopt(view);
     }
     Err(PoolError::Timeout { what: "a view that stays".into(), waited_ms: 0 })
 }
@@ -91,6 +98,10 @@ fn go_live(fabric: &Fabric, joining: u64) -> Result<()> {
     let live = record::state_word(record::LIVE, fabric.me());
     let at = table::offset(fabric.me().index, record::STATE);
     let found = words::swap(fabric, at, joining, live)?;
+    if found == live {
+        let copies = words::values(fabric, at)?.into_iter().map(|(copy, _)| copy);
+        words::swap_each(fabric, &copies.collect::<Vec<_>>(), joining, live)?;
+    }
     if found != joining && found != live {
         let text = "joining took so long that the place was taken back: join again";
         return Err(PoolError::Invalid(text.into()));

@@ -63,11 +63,15 @@ fn finish(fabric: &Fabric, dead: ClientId) -> Result<()> {
 
 /// For the master, while all others hold still and before they go on in a view without lost nodes:
 /// what every dead client had decided. A decision whose round was lost with its node can only be
-/// told from one that held as long as its slot has not changed again.
+/// told from one that held as long as its slot has not changed again. Whoever recovers the client
+/// once more finds nothing left: the reclamation epoch may have jumped, and what the client had
+/// given up be reused.
 pub(super) fn settle_dead(fabric: &Fabric) -> Result<()> {
     for client in table::read_all(fabric)? {
         if matches!(client.state, record::DEAD | record::RECOVERING) {
             finish(fabric, client.client)?;
+            let flushed = table::offset(client.client.index, record::FLUSHED);
+            words::write(fabric, flushed, record::ALL_FLUSHED)?;
         }
     }
     Ok(())
