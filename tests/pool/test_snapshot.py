@@ -18,15 +18,19 @@ def test_everything_comes_back(pool: Pool, other: str, tmp_path: Path) -> None:
     for number in range(500):
         store.put(str(number), bytes(number))
     pool.store().put("k", b"v")
-    pool.tree("tree").put("left", b"out")
+    tree = pool.tree("tree")
+    tree.put("b", b"2")
+    tree.put("a", bytes(5000))
+    pool.cache("cache", "1MiB").put("left", b"out")
     saved = pool.snapshot(tmp_path / "file")
-    assert (saved.num_values, saved.num_namespaces_left_out) == (501, 1)
+    assert (saved.num_values, saved.num_namespaces_left_out) == (503, 1)
     assert not saved.is_frozen
-    assert verify_snapshot(tmp_path / "file").num_values == 501
+    assert verify_snapshot(tmp_path / "file").num_values == 503
     try:
         with Pool(other, size="32MiB") as copy:
             loaded = copy.restore(tmp_path / "file")
-            assert loaded.num_values == 501
+            assert loaded.num_values == 503
+            assert list(copy.tree("tree").range()) == [(b"a", bytes(5000)), (b"b", b"2")]
             restored = copy.store("space")
             assert all(restored.get(str(number)) == bytes(number) for number in range(500))
             assert copy.store().get("k") == b"v"
@@ -39,7 +43,10 @@ def test_everything_comes_back(pool: Pool, other: str, tmp_path: Path) -> None:
 
 def test_a_frozen_one(pool: Pool, tmp_path: Path) -> None:
     pool.store().put("k", b"v")
-    assert pool.snapshot(tmp_path / "file", frozen=True).is_frozen
+    pool.tree("tree").put("k", b"v")
+    saved = pool.snapshot(tmp_path / "file", frozen=True)
+    assert saved.is_frozen
+    assert saved.num_values == 2
     assert pool.store().get("k") == b"v"
 
 

@@ -103,6 +103,7 @@ impl Client {
         }
         if !self.is_idle() {
             self.sweep_if_due()?;
+            self.inspect_if_due()?;
         }
         self.settle_down()?;
         match self.alloc.pulse(&self.fabric) {

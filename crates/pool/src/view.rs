@@ -104,6 +104,20 @@ impl View {
         view
     }
 
+    /// The first of the regions that are to be given up: while nodes drain, those that the others
+    /// have no places for. Nobody takes blocks there; what they hold goes as it is replaced.
+    /// `usize::MAX` if there are none.
+    pub fn closing(&self, config: &PoolConfig) -> usize {
+        let live = self.nodes.iter().filter(|&&state| state == NodeState::Live).count();
+        if live == 0 || !self.nodes.contains(&NodeState::Draining) {
+            return usize::MAX;
+        }
+        let copies = usize::from(config.replicas).min(live).max(1);
+        let fit = NodeLayout::of(config).num_regions as usize * live / copies;
+        let mut in_use = (0..self.regions.len()).filter(|&at| !self.regions[at].is_empty());
+        in_use.nth(fit).unwrap_or(usize::MAX)
+    }
+
     /// The `count` live nodes that hash highest for `region` among those whose `free` places are
     /// not far below the average: rendezvous hashing with bounded loads. A node that joins or
     /// leaves moves only the regions that it wins or had; the fewer places are left, the tighter

@@ -64,5 +64,5 @@ def describe(found: Snapshot) -> str:
     if found.num_left_out:
         text += f"; left out {found.num_left_out} keys that were damaged or expired"
     if found.num_namespaces_left_out:
-        text += f"; left out {found.num_namespaces_left_out} caches or ordered namespaces"
+        text += f"; left out {found.num_namespaces_left_out} caches"
     return text

@@ -24,7 +24,7 @@ class Snapshot:
     num_left_out: int
     """Keys without a copy that verifies (saved), or whose time had run out (restored)."""
     num_namespaces_left_out: int
-    """Namespaces of kinds that are not saved: caches, which fill up again, and ordered ones."""
+    """Namespaces that are not saved: caches, which fill up again."""
     file_bytes: int
     saved_unix_ms: int
     """When it was saved, in milliseconds since 1970."""

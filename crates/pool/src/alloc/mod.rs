@@ -11,6 +11,7 @@ mod frees;
 pub mod geometry;
 mod orphan;
 mod quiesce;
+mod reclaim;
 mod ring;
 mod supply;
 pub mod table;

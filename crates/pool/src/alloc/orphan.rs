@@ -27,14 +27,28 @@ pub trait Liveness {
     fn is_live(&self, fabric: &Fabric, addr: PoolAddr, class: SizeClass) -> Result<bool>;
 }
 
-/// A wreck whose objects have been looked up.
+/// A wreck whose objects are being looked up.
 pub(super) struct Inspection {
     /// The block.
     pub(super) id: u32,
     /// Objects that are in use, by word of the bitmap.
     live: Vec<u64>,
-    /// The epoch after the last look.
-    pub(super) epoch: u64,
+    /// The next object to be looked up.
+    next: u32,
+    /// The epoch after the last look; 0 until then.
+    epoch: u64,
+}
+
+impl Inspection {
+    /// Whether all objects have been looked up.
+    pub(super) fn is_complete(&self) -> bool {
+        self.epoch != 0
+    }
+
+    /// Whether it waits for an epoch beyond `epoch`.
+    pub(super) fn is_unripe(&self, epoch: u64) -> bool {
+        self.is_complete() && epoch < self.epoch + 2
+    }
 }
 
 /// Declares all blocks of `dead` wrecks and returns how many there were: the last step of its
@@ -65,25 +79,42 @@ impl Allocator {
         Ok(self.take_over(fabric, of_class)?.is_some() || self.take_over(fabric, any)?.is_some())
     }
 
-    /// Takes over a wreck and looks its objects up, if there is one and none is being looked at.
-    /// Its free objects come back after the grace period, with the turns of
-    /// [`Allocator::quiesce`]. Between operations.
+    /// Looks up the objects of a wreck, which it takes over if it has none yet; false if there is
+    /// none, or all has been looked up. Its free objects come back after the grace period, with
+    /// the turns of [`Allocator::quiesce`]. Between operations.
     pub fn inspect(&mut self, fabric: &Fabric, live: &dyn Liveness) -> Result<bool> {
-        if self.pace.inspection.is_some() {
+        self.inspect_some(fabric, live, u32::MAX)
+    }
+
+    /// [`Allocator::inspect`], only `most` objects: the next call goes on. What is not in use
+    /// stays so, as nobody else hands objects of the block out.
+    pub fn inspect_some(
+        &mut self,
+        fabric: &Fabric,
+        live: &dyn Liveness,
+        most: u32,
+    ) -> Result<bool> {
+        if self.pace.inspection.as_ref().is_some_and(Inspection::is_complete) {
             return Ok(false);
         }
-        let wreck = |word: BlockWord| word.state == BlockState::Wreck;
-        let Some(id) = self.take_over(fabric, wreck)? else { return Ok(false) };
-        let Some(block) = self.supply.block(id) else { return Ok(false) };
+        if self.pace.inspection.is_none() {
+            let wreck = |word: BlockWord| word.state == BlockState::Wreck;
+            let Some(id) = self.take_over(fabric, wreck)? else { return Ok(false) };
+            let Some(block) = self.supply.block(id) else { return Ok(false) };
+            let live = vec![0; block.shape.words()];
+            self.pace.inspection = Some(Inspection { id, live, next: 0, epoch: 0 });
+        }
+        let Some(mut now) = self.pace.inspection.take() else { return Ok(false) };
+        // It may have been lost with its nodes.
+        let Some(block) = self.supply.block(now.id) else { return Ok(false) };
         let (addr, class, shape) = (block.addr, block.class, block.shape);
-        match self.look_up(fabric, live, addr, class, shape) {
-            Ok(live) => {
-                let epoch = steadily(|| read_epoch(fabric))?;
-                self.pace.inspection = Some(Inspection { id, live, epoch });
+        match self.look_up(fabric, live, (addr, class, shape), &mut now, most) {
+            Ok(()) => {
+                self.pace.inspection = Some(now);
                 Ok(true)
             }
             Err(error) => {
-                self.supply.remove(id);
+                self.supply.remove(now.id);
                 let owned = BlockWord { state: BlockState::Owned, class, owner: fabric.me() };
                 let owner = ClientId::NOBODY;
                 let wreck = BlockWord { state: BlockState::Wreck, owner, ..owned };
@@ -112,23 +143,27 @@ impl Allocator {
         Ok(true)
     }
 
-    /// The objects of a block that are in use, by word of its bitmap.
+    /// Looks up the next objects of a block.
     fn look_up(
         &self,
         fabric: &Fabric,
         live: &dyn Liveness,
-        block: PoolAddr,
-        class: SizeClass,
-        shape: Shape,
-    ) -> Result<Vec<u64>> {
-        let mut in_use = vec![0; shape.words()];
-        for index in 0..shape.objects {
-            let addr = self.geometry.object(block, shape, index);
+        (block, class, shape): (PoolAddr, SizeClass, Shape),
+        now: &mut Inspection,
+        most: u32,
+    ) -> Result<()> {
+        let end = shape.objects.min(now.next.saturating_add(most));
+        while now.next < end {
+            let addr = self.geometry.object(block, shape, now.next);
             if steadily(|| live.is_live(fabric, addr, class))? {
-                in_use[index as usize / 64] |= 1 << (index % 64);
+                now.live[now.next as usize / 64] |= 1 << (now.next % 64);
             }
+            now.next += 1;
         }
-        Ok(in_use)
+        if end == shape.objects {
+            now.epoch = steadily(|| read_epoch(fabric))?;
+        }
+        Ok(())
     }
 
     fn take_over(
@@ -153,7 +188,7 @@ impl Allocator {
 
     /// Frees what an inspection found unused, once the grace period is over.
     pub(super) fn finish_inspection(&mut self, fabric: &Fabric, census: &Census) -> Result<()> {
-        let ripe = |inspection: &mut Inspection| census.epoch >= inspection.epoch + 2;
+        let ripe = |now: &mut Inspection| now.is_complete() && !now.is_unripe(census.epoch);
         let Some(inspection) = self.pace.inspection.take_if(ripe) else { return Ok(()) };
         let pinned = self.pinned(fabric, census)?;
         let Some(block) = self.supply.block(inspection.id) else { return Ok(()) };
@@ -171,7 +206,7 @@ impl Allocator {
         }
         block.release_unseen(&free);
         self.supply.offer(inspection.id);
-        Ok(())
+        self.give_away_if_free(fabric, inspection.id, None)
     }
 }
 

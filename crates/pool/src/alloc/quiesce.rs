@@ -13,7 +13,6 @@ use smallvec::SmallVec;
 use super::block::Words;
 use super::frees::{bitmap, change_bits, word_of};
 use super::orphan::Inspection;
-use super::table::{self, BlockState, BlockWord};
 use super::Allocator;
 use crate::address::PoolAddr;
 use crate::class::SizeClass;
@@ -32,11 +31,6 @@ const MOST_OWED: u64 = 4 << 20;
 /// Blocks and bytes of bitmaps looked at in one turn.
 const BLOCKS: usize = 32;
 const BITMAPS: usize = 8 << 10;
-/// Waits in [`Allocator::make_room`]; most are of about a millisecond.
-const WAITS: u32 = 48;
-/// How much longer it waits if only the grace period is in the way: for clients that have not been
-/// given any time, or are dead and about to be recovered.
-const PATIENCE_NS: u64 = 1_000_000_000;
 /// How often a report is written anew because the epoch has moved on meanwhile.
 const ATTEMPTS: u32 = 16;
 
@@ -51,7 +45,7 @@ pub(super) struct Pace {
     /// The block at which the next turn goes on collecting.
     cursor: u32,
     /// Blocks whose bits wait.
-    waiting: Vec<u32>,
+    pub(super) waiting: Vec<u32>,
     pub(super) inspection: Option<Inspection>,
     bitmaps: Vec<u8>,
     records: Vec<u8>,
@@ -158,52 +152,9 @@ impl Allocator {
         Err(PoolError::Timeout { what: "the reclamation epoch to stand".into(), waited_ms: 0 })
     }
 
-    /// Reclaims all it can for an object of `bytes`, waiting for the grace period in bounds;
-    /// [`PoolError::Full`] if that is not enough.
-    pub fn make_room(
-        &mut self,
-        fabric: &Fabric,
-        bytes: usize,
-        live: &dyn super::Liveness,
-    ) -> Result<()> {
-        let class = self.class_for(bytes)?;
-        let (mut waits, started) = (0, fabric.verbs().now_ns());
-        let waited = || fabric.verbs().now_ns().saturating_sub(started);
-        while waits < WAITS || (self.awaits_grace() && waited() < PATIENCE_NS) {
-            self.turn(fabric, Some(class))?;
-            let before = self.supply.num_blocks();
-            if self.supply.has(class) || steadily(|| self.take_block(fabric, class))? {
-                return Ok(());
-            }
-            // The search may have taken over an orphan on its way.
-            let adopted = self.supply.num_blocks() > before || self.adopt(fabric, class)?;
-            if adopted || self.inspect(fabric, live)? {
-                continue;
-            }
-            if self.pace.waiting.is_empty() && self.pace.inspection.is_none() {
-                break;
-            }
-            fabric.verbs().relax(1_000 << waits.min(10));
-            waits += 1;
-        }
-        Err(PoolError::Full { bytes })
-    }
-
-    /// Whether something would come back if the epoch moved on.
-    fn awaits_grace(&mut self) -> bool {
-        let Allocator { supply, pace, .. } = self;
-        let ripens = |id: &u32| {
-            supply
-                .block(*id)
-                .is_some_and(|block| block.is_waiting() && !block.is_ripe(pace.reported))
-        };
-        pace.waiting.iter().any(ripens)
-            || pace.inspection.as_ref().is_some_and(|now| pace.reported < now.epoch + 2)
-    }
-
     /// One turn of the work; with `urgent`, over all blocks, and every block that is all free is
     /// given away unless it is of that class.
-    fn turn(&mut self, fabric: &Fabric, urgent: Option<SizeClass>) -> Result<()> {
+    pub(super) fn turn(&mut self, fabric: &Fabric, urgent: Option<SizeClass>) -> Result<()> {
         if self.pace.idle {
             return Ok(());
         }
@@ -227,7 +178,15 @@ impl Allocator {
                 self.pace.waiting.push(id);
             }
         }
-        let waits = !self.pace.waiting.is_empty() || self.pace.inspection.is_some();
+        let looked = self.pace.inspection.as_ref().is_some_and(Inspection::is_complete);
+        let waits = !self.pace.waiting.is_empty() || looked;
+        if self.supply.vacates() {
+            for id in 0..self.supply.numbers() {
+                if self.supply.is_unwanted(id) {
+                    self.give_away_if_free(fabric, id, urgent)?;
+                }
+            }
+        }
         if waits || urgent.is_some() {
             let census = steadily(|| self.census(fabric))?;
             self.ripen(fabric, &census, urgent)?;
@@ -389,54 +348,6 @@ impl Allocator {
                 block.release(&words);
             }
         }
-        Ok(())
-    }
-
-    /// Gives a block that is all free back to its table, if the client has enough without it.
-    fn give_away_if_free(
-        &mut self,
-        fabric: &Fabric,
-        id: u32,
-        urgent: Option<SizeClass>,
-    ) -> Result<()> {
-        let Some(block) = self.supply.block(id) else { return Ok(()) };
-        let (addr, class) = (block.addr, block.class);
-        let enough = match urgent {
-            None => self.supply.sources(class) > 1,
-            Some(wanted) => wanted != class,
-        };
-        if !enough || !self.supply.block(id).is_some_and(|block| block.is_all_free()) {
-            return Ok(());
-        }
-        self.supply.remove(id);
-        let owned = BlockWord { state: BlockState::Owned, class, owner: fabric.me() };
-        table::change(fabric, addr, owned, BlockWord::FREE)?;
-        Ok(())
-    }
-
-    /// Gives all blocks away: what is free in them is marked, so that anybody can adopt them.
-    /// Before leaving the pool, or before a long sleep.
-    pub fn give_back(&mut self, fabric: &Fabric) -> Result<()> {
-        self.resume(fabric)?;
-        self.withdraw(0);
-        self.turn(fabric, None)?;
-        for id in 0..self.supply.numbers() {
-            let Some(block) = self.supply.remove(id) else { continue };
-            let owned =
-                BlockWord { state: BlockState::Owned, class: block.class, owner: fabric.me() };
-            let mut next = BlockWord::FREE;
-            let inspected = self.pace.inspection.as_ref().is_some_and(|now| now.id == id);
-            if inspected || !block.is_all_free() {
-                let words = block.free_words().iter().copied().enumerate().filter(|w| w.1 != 0);
-                let bits: Vec<(PoolAddr, u64)> =
-                    words.map(|(at, word)| (word_of(block.addr, at), word)).collect();
-                change_bits(fabric, &bits, true)?;
-                let state = if inspected { BlockState::Wreck } else { BlockState::Orphan };
-                next = BlockWord { state, owner: crate::ClientId::NOBODY, ..owned };
-            }
-            table::change(fabric, block.addr, owned, next)?;
-        }
-        self.pace.inspection = None;
         Ok(())
     }
 }

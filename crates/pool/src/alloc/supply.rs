@@ -35,6 +35,9 @@ pub(super) struct Supply {
     pub(super) takes_last: bool,
     /// The epoch of the view that lost blocks were last dropped for.
     view: u64,
+    /// Regions from this on are to be vacated: nothing there is handed out.
+    closing: usize,
+    region_shift: u8,
 }
 
 /// Objects and blocks of one class.
@@ -58,7 +61,64 @@ impl Supply {
             salt,
             takes_last: false,
             view: fabric.view().epoch,
+            closing: fabric.view().closing(fabric.config()),
+            region_shift: fabric.config().region_shift,
         }
+    }
+
+    /// Whether the block or object lies where nothing is handed out.
+    fn is_closing(&self, addr: PoolAddr) -> bool {
+        (addr.0 >> self.region_shift) as usize >= self.closing
+    }
+
+    /// Whether there are regions to be vacated.
+    pub(super) fn vacates(&self) -> bool {
+        self.closing != usize::MAX
+    }
+
+    /// Whether the block of that number is to be given away as soon as it is all free.
+    pub(super) fn is_unwanted(&self, id: u32) -> bool {
+        let block = self.blocks.get(id as usize).and_then(Option::as_ref);
+        block.is_some_and(|block| self.is_closing(block.addr))
+    }
+
+    /// Without them there is no room: until the view changes, nothing is vacated any more. False
+    /// if nothing was.
+    pub(super) fn reopen(&mut self) -> bool {
+        let vacated = self.vacates();
+        self.close_from(usize::MAX);
+        vacated
+    }
+
+    fn close_from(&mut self, closing: usize) {
+        if closing == self.closing {
+            return;
+        }
+        self.closing = closing;
+        for class in &mut self.classes {
+            class.sources.clear();
+        }
+        for id in 0..self.numbers() {
+            if let Some(block) = self.block(id) {
+                block.offered = false;
+                self.offer(id);
+            }
+        }
+    }
+
+    /// Takes back what was announced and is not to be handed out any more; returns the places.
+    fn vacate(&mut self, geometry: &Geometry) -> Vec<u64> {
+        let mut withdrawn = Vec::new();
+        for class in 0..self.classes.len() {
+            let announced = std::mem::take(&mut self.classes[class].announced);
+            let (gone, kept): (Vec<_>, Vec<_>) =
+                announced.into_iter().partition(|&(addr, _)| self.is_closing(addr));
+            self.classes[class].announced = kept;
+            let objects: Vec<PoolAddr> = gone.iter().map(|&(addr, _)| addr).collect();
+            self.put_back(geometry, SizeClass(class as u8), &objects);
+            withdrawn.extend(gone.iter().map(|&(_, place)| place));
+        }
+        withdrawn
     }
 
     #[inline]
@@ -110,6 +170,9 @@ impl Supply {
 
     /// The block has free objects, perhaps for the first time.
     pub(super) fn offer(&mut self, id: u32) {
+        if self.is_unwanted(id) {
+            return;
+        }
         let Some(block) = self.blocks.get_mut(id as usize).and_then(Option::as_mut) else { return };
         if block.num_free() > 0 && !block.offered {
             block.offered = true;
@@ -196,6 +259,7 @@ impl Supply {
             return Vec::new();
         }
         self.view = view.epoch;
+        self.close_from(view.closing(fabric.config()));
         let lost = |addr| view.placement(fabric.config(), addr).is_empty();
         for id in 0..self.numbers() {
             if self.block(id).is_some_and(|block| lost(block.addr)) {
@@ -278,6 +342,11 @@ impl Allocator {
         for place in self.supply.drop_lost(fabric) {
             self.ring.retire(place);
         }
+        if self.supply.vacates() {
+            for place in self.supply.vacate(&self.geometry) {
+                self.ring.retire(place);
+            }
+        }
     }
 
     /// Frees at least `batch` entries of the ring by finishing what is complete, if need be
@@ -322,6 +391,9 @@ impl Allocator {
         for _ in 0..regions {
             let region = (self.supply.region % regions) as usize;
             self.supply.region = self.supply.region.wrapping_add(1);
+            if region >= self.supply.closing {
+                continue;
+            }
             let blocks = match table::read_region(fabric, region) {
                 Err(PoolError::Lost(_)) => continue,
                 blocks => blocks?,

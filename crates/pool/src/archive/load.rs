@@ -61,7 +61,8 @@ pub fn load(
 ) -> Result<Summary> {
     let whole = verify(path, progress)?;
     let told = &mut |bytes, total| progress(LoadProgress { bytes, total, verifying: false });
-    let (mut ids, mut restored) = (HashMap::from([(0, 0)]), Summary::default());
+    let mut ids = HashMap::from([(0, (0, Kind::Store))]);
+    let mut restored = Summary::default();
     let outcome = read_all(path, told, &mut |record, records| {
         restore(client, record, records, &mut ids, &mut restored)
     });
@@ -87,14 +88,14 @@ fn restore(
     client: &mut Client,
     record: &Record,
     records: (&[u8], &[u8]),
-    ids: &mut HashMap<u16, u16>,
+    ids: &mut HashMap<u16, (u16, Kind)>,
     restored: &mut Summary,
 ) -> Result<bool> {
     let (key, value) = records;
     match record {
         Record::Namespace(Namespace { id, name, kind, limits, .. }) => {
             let own = if *id == 0 { 0 } else { client.namespace(name, *kind, *limits)? };
-            ids.insert(*id, own);
+            ids.insert(*id, (own, *kind));
             restored.namespaces += 1;
         }
         Record::Value { namespace, ttl_ms } => {
@@ -107,8 +108,10 @@ fn restore(
                 Some(ttl) => Expiry::In(*ttl),
             };
             let unknown = || PoolError::Invalid(format!("namespace {namespace} is not there"));
-            let own = *ids.get(namespace).ok_or_else(unknown)?;
-            client.put(own, key, value, expiry)?;
+            match *ids.get(namespace).ok_or_else(unknown)? {
+                (own, Kind::Tree) => client.tree_put(own, key, value)?,
+                (own, _) => client.put(own, key, value, expiry)?,
+            }
             restored.values += 1;
             restored.bytes += (key.len() + value.len()) as u64;
             if restored.values.is_multiple_of(TICK) {
@@ -149,7 +152,7 @@ fn read_all(
         match &record {
             Record::Namespace(known) => {
                 found.namespaces += 1;
-                if known.kind != Kind::Store {
+                if known.kind == Kind::Cache {
                     let text = format!("a namespace of kind {:?}", known.kind);
                     return Err(at(records.blocks.fault(text)));
                 }

@@ -37,7 +37,7 @@ pub struct Summary {
     /// Keys that were left out as no copy of their data verifies (saved), or whose time had run out
     /// meanwhile (restored).
     pub left_out: u64,
-    /// Namespaces that were left out, as their kind cannot be saved yet.
+    /// Namespaces that were left out: caches.
     pub namespaces_left_out: u64,
     /// Bytes of the file.
     pub file_bytes: u64,

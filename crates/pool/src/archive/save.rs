@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufWriter;
+use std::ops::Bound;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,6 +19,7 @@ use crate::index;
 use crate::membership;
 use crate::namespace::{self, Kind};
 use crate::store::now_ms;
+use crate::tree;
 
 /// How often a subtable is begun again because the membership changed.
 const ATTEMPTS: usize = 16;
@@ -53,12 +55,13 @@ struct Save<'a> {
     done: HashSet<PoolAddr>,
     /// Namespaces whose keys are saved; number 0 always is.
     known: HashSet<u16>,
+    /// Those of ordered keys.
+    trees: Vec<u16>,
     now_ms: u64,
 }
 
 /// Saves all namespaces to the file at `path`, which is replaced when everything is written; until
-/// then, and after an error, it stays as it was. Namespaces of kinds other than
-/// [`Kind::Store`] are left out and counted.
+/// then, and after an error, it stays as it was. Caches are left out and counted.
 pub fn save(
     client: &mut Client,
     path: &Path,
@@ -81,7 +84,7 @@ pub fn save(
         ..Summary::default()
     };
     let (done, known) = (HashSet::new(), HashSet::from([0]));
-    let mut save = Save { path, output, summary, done, known, now_ms: 0 };
+    let mut save = Save { path, output, summary, done, known, trees: Vec::new(), now_ms: 0 };
     if options.frozen {
         let deadline = client.fabric.verbs().now_ns() + patience_ns(&client.fabric);
         membership::change_view(&client.fabric, &mut |fabric, _| {
@@ -117,8 +120,7 @@ impl Save<'_> {
     /// Saves while others are at work, one subtable after the other.
     fn live(&mut self, client: &mut Client, progress: &mut dyn FnMut(SaveProgress)) -> Result<()> {
         self.namespaces(&client.fabric)?;
-        loop {
-            let Some(tables) = self.next_tables(&client.fabric)? else { return Ok(()) };
+        while let Some(tables) = self.next_tables(&client.fabric)? {
             for &table in &tables {
                 self.table(&client.fabric, table)?;
                 self.tell(tables.len(), progress);
@@ -129,6 +131,22 @@ impl Save<'_> {
                 }
             }
         }
+        for namespace in self.trees.clone() {
+            let mut outcome = Ok(());
+            let (from, to) = (Bound::Unbounded, Bound::Unbounded);
+            let scanned = client.tree_scan(namespace, from, to, usize::MAX, |key, value| {
+                outcome = self.write(namespace, key, value, None);
+                outcome.is_ok()
+            });
+            match scanned {
+                // It was dropped meanwhile.
+                Err(PoolError::Invalid(_)) => {}
+                scanned => drop(scanned?),
+            }
+            outcome?;
+            self.tell(0, progress);
+        }
+        Ok(())
     }
 
     /// Saves while nobody else does anything.
@@ -146,6 +164,15 @@ impl Save<'_> {
                 self.tell(tables.len(), progress);
             }
         }
+        for namespace in self.trees.clone() {
+            tree::for_each_row(fabric, namespace, &mut |key, value| {
+                if self.summary.values.is_multiple_of(1_024) {
+                    between(fabric)?;
+                }
+                self.write(namespace, key, value, None)
+            })?;
+            self.tell(0, progress);
+        }
         Ok(())
     }
 
@@ -156,11 +183,14 @@ impl Save<'_> {
 
     fn namespaces(&mut self, fabric: &Fabric) -> Result<()> {
         for known in namespace::list(fabric)? {
-            if known.kind != Kind::Store {
-                self.summary.namespaces_left_out += 1;
-                continue;
+            match known.kind {
+                Kind::Store => drop(self.known.insert(known.id)),
+                Kind::Tree => self.trees.push(known.id),
+                Kind::Cache => {
+                    self.summary.namespaces_left_out += 1;
+                    continue;
+                }
             }
-            self.known.insert(known.id);
             record::namespace(&mut self.output, &known)
                 .map_err(|error| file::error(self.path, &error))?;
             self.summary.namespaces += 1;
@@ -192,10 +222,20 @@ impl Save<'_> {
         }
         let left = header.expires_ms.saturating_sub(self.now_ms);
         let ttl_ms = (header.expires_ms != 0).then_some(left);
-        record::value(&mut self.output, header.namespace, entry.key, entry.value, ttl_ms)
+        self.write(header.namespace, entry.key, entry.value, ttl_ms)
+    }
+
+    fn write(
+        &mut self,
+        namespace: u16,
+        key: &[u8],
+        value: &[u8],
+        ttl_ms: Option<u64>,
+    ) -> Result<()> {
+        record::value(&mut self.output, namespace, key, value, ttl_ms)
             .map_err(|error| file::error(self.path, &error))?;
         self.summary.values += 1;
-        self.summary.bytes += (entry.key.len() + entry.value.len()) as u64;
+        self.summary.bytes += (key.len() + value.len()) as u64;
         Ok(())
     }
 }

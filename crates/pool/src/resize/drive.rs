@@ -18,6 +18,10 @@ use crate::view::{NodeState, View};
 const STEP_BYTES: u64 = 8 << 20;
 /// Longest pause between two steps.
 const LONGEST_PAUSE_NS: u64 = 20_000_000;
+/// How long clients have to vacate regions that a draining node's must take the places of, and the
+/// pause between two looks.
+const VACATING_NS: u64 = 2_000_000_000;
+const VACATING_PAUSE_NS: u64 = 40_000_000;
 /// Leases that pinned objects may keep a copy from going.
 const PATIENCE_LEASES: u64 = 6;
 
@@ -170,15 +174,28 @@ fn change(client: &mut Client, work: &mut Work<'_>) -> Result<()> {
 /// Steps until the goal is reached.
 fn drive(client: &mut Client, goal: Goal, progress: &mut dyn FnMut(Progress)) -> Result<Progress> {
     let mut done = Progress::default();
-    let mut pinned_since = None;
+    let (mut pinned_since, mut vacating_since) = (None, None);
     let budget = STEP_BYTES.min(client.fabric.config().region_bytes() / 2);
     loop {
         let (mut step, started) = (Step::default(), client.fabric.verbs().now_ns());
-        change(client, &mut |fabric, view| {
+        let outcome = change(client, &mut |fabric, view| {
             tables::place(fabric, view)?;
             step = fill::advance(fabric, view, goal, budget)?;
             Ok(())
-        })?;
+        });
+        match outcome {
+            // Perhaps clients give up enough of what they have, now that they take no more there.
+            Err(PoolError::Invalid(_)) if matches!(goal, Goal::Drain(_)) => {
+                let since = *vacating_since.get_or_insert(started);
+                if started.saturating_sub(since) > VACATING_NS {
+                    return outcome.map(|()| done);
+                }
+                rest(client, VACATING_PAUSE_NS)?;
+                continue;
+            }
+            outcome => outcome?,
+        }
+        vacating_since = None;
         done.bytes += step.bytes;
         done.copies += step.copies;
         done.left = step.left;
@@ -198,13 +215,17 @@ fn drive(client: &mut Client, goal: Goal, progress: &mut dyn FnMut(Progress)) ->
         }
         // Clients get as much time as the step took away.
         let pause = now.saturating_sub(started).clamp(10_000, LONGEST_PAUSE_NS);
-        client.tick()?;
-        // Nobody is to wait for a pause to free what has become old.
-        client.alloc.idle(&client.fabric)?;
-        client.fabric.verbs().relax(pause);
-        client.resume()?;
-        client.tick()?;
+        rest(client, pause)?;
     }
+}
+
+/// Leaves the others some time. Nobody is to wait for this client to reuse what it has freed.
+fn rest(client: &mut Client, pause_ns: u64) -> Result<()> {
+    client.tick()?;
+    client.alloc.idle(&client.fabric)?;
+    client.fabric.verbs().relax(pause_ns);
+    client.resume()?;
+    client.tick()
 }
 
 fn patience_ns(fabric: &Fabric) -> u64 {

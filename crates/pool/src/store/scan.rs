@@ -6,7 +6,7 @@ use super::now_ms;
 use crate::client::Client;
 use crate::error::{PoolError, Result};
 use crate::index::{self, Candidate, Cursor};
-use crate::namespace;
+use crate::namespace::{self, Kind as Space};
 use crate::object::{Header, Kind, HEADER_BYTES};
 use crate::slot::Slot;
 
@@ -98,17 +98,28 @@ impl Client {
 
     /// Deletes all keys of the namespace, then the namespace. Nobody should use it any more: what
     /// clients write that do not know yet may lie about, unseen, until its number is used again.
+    /// The memory of a tree comes back, that of a cache does when a check that is alone repairs.
     pub fn drop_namespace(&mut self, name: &str) -> Result<()> {
         let known = namespace::open(&self.fabric, name)?;
         let Some(known) = known else {
             return Err(PoolError::Invalid(format!("there is no namespace {name:?}")));
         };
-        if known.id != 0 {
-            self.clear(known.id)?;
-        }
+        let tree = match known.kind {
+            Space::Tree => self.doomed_tree(known.id)?,
+            Space::Cache => None,
+            Space::Store if known.id == 0 => None,
+            Space::Store => {
+                self.clear(known.id)?;
+                None
+            }
+        };
         namespace::drop(&self.fabric, name)?;
         self.spaces.refresh(&self.fabric)?;
-        self.clear(known.id).map(drop)
+        match (known.kind, tree) {
+            (_, Some(tree)) => self.raze_tree(&tree),
+            (Space::Store, None) => self.clear(known.id).map(drop),
+            _ => Ok(()),
+        }
     }
 
     /// Calls `f` for every key of a piece of the index; with `live`, not for expired ones.

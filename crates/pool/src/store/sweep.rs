@@ -8,7 +8,7 @@
 use artesian_bus::Verb;
 
 use super::image::{self, Parts};
-use super::{now_ms, GROUP};
+use super::{now_ms, InUse, GROUP};
 use crate::alloc::Allocation;
 use crate::client::Client;
 use crate::error::{PoolError, Result};
@@ -23,14 +23,21 @@ const PIECES: u32 = 4;
 const PAUSE_MS: u64 = 250;
 /// Pieces that are swept at once for room.
 const URGENT: u32 = 64;
+/// Objects of a dead client's block that a tick looks up, and milliseconds between two searches
+/// for such a block.
+const LOOKS: u32 = 256;
+const SEARCH_MS: u64 = 1_000;
 
 /// Where this client's sweeps are.
 #[derive(Default)]
 pub(crate) struct Sweeper {
     cursor: Option<Cursor>,
-    last_ms: u64,
+    /// When the next one is due.
+    due_ms: u64,
     /// A sweep for room found nothing: there is none before this.
     barren_ms: u64,
+    /// When blocks of dead clients are to be looked for again.
+    search_ms: u64,
 }
 
 /// What a sweep has found.
@@ -48,10 +55,10 @@ impl Client {
     /// Sweeps a piece of the index now and then. Between operations.
     pub(crate) fn sweep_if_due(&mut self) -> Result<()> {
         let now = now_ms(&self.fabric);
-        if now.saturating_sub(self.sweeper.last_ms) < PAUSE_MS {
+        if now < self.sweeper.due_ms {
             return Ok(());
         }
-        self.sweeper.last_ms = now;
+        self.sweeper.due_ms = now + PAUSE_MS;
         for _ in 0..PIECES {
             let swept = self.sweep_piece(false)?;
             if (swept.expired + swept.emptied) * 4 < swept.objects.max(1) {
@@ -59,6 +66,24 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// Goes through a block of a dead client, a little at a time, so that such blocks do not pile
+    /// up until somebody needs room. Between operations.
+    pub(crate) fn inspect_if_due(&mut self) -> Result<()> {
+        let now = now_ms(&self.fabric);
+        let searches = !self.alloc.is_inspecting();
+        if searches && now < self.sweeper.search_ms {
+            return Ok(());
+        }
+        if searches {
+            self.sweeper.search_ms = now + SEARCH_MS;
+        }
+        match self.alloc.inspect_some(&self.fabric, &InUse, LOOKS) {
+            Err(error @ PoolError::Bus(_)) => Err(error),
+            // After an error it is a wreck again: whoever needs room, or a check, will complain.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Sweeps for room, from where the last sweep ended: up to [`URGENT`] pieces of the index, or

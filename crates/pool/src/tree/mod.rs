@@ -16,12 +16,14 @@ mod merge;
 mod node;
 mod ops;
 mod post;
+mod raze;
 mod read;
 mod root;
 mod rows;
 mod scan;
 mod seek;
 mod split;
+mod still;
 mod value;
 mod walk;
 
@@ -31,6 +33,7 @@ mod tests;
 pub use check::{tree_check, TreeFault, TreeReport};
 pub use live::{is_live_node, is_live_value};
 pub use node::{MAX_INLINE, MAX_KEY_BYTES, NODE_BYTES, NODE_CLASS};
+pub(crate) use still::for_each_row;
 pub use walk::Trees;
 
 /// A node with fewer bytes in use is merged with a neighbour if both fit into one.

@@ -17,7 +17,7 @@ fn keys_namespaces_and_times_come_back() {
     let pool = TestPool::new(2, 2);
     let mut client = pool.client(1);
     let ns = client.namespace("files", Kind::Store, LIMITS).unwrap();
-    client.namespace("a tree", Kind::Tree, Limits::default()).unwrap();
+    client.namespace("a cache", Kind::Cache, Limits::default()).unwrap();
     let mut model = HashMap::new();
     for number in 0..3_000_u32 {
         let namespace = if number % 3 == 0 { 0 } else { ns };
@@ -78,6 +78,41 @@ fn keys_namespaces_and_times_come_back() {
     assert_eq!(client.ttl_ms(own, b"").unwrap(), Some(None));
     // Over a pool that has them already.
     assert_eq!(load_from(&mut client, &path).unwrap().values, saved.values);
+}
+
+/// Values of many sizes, for a tree of some levels.
+fn row(number: u32) -> Vec<u8> {
+    vec![number as u8; [3, 80, 200, 3_000][number as usize % 4]]
+}
+
+#[test]
+fn ordered_keys_come_back() {
+    let scratch = Scratch::new("ordered");
+    for frozen in [false, true] {
+        let path = scratch.file("file");
+        let pool = TestPool::new(2, 2);
+        let mut client = pool.client(1);
+        let tree = client.namespace("rows", Kind::Tree, LIMITS).unwrap();
+        client.namespace("empty", Kind::Tree, Limits::default()).unwrap();
+        for number in 0..700_u32 {
+            client.tree_put(tree, &number.to_be_bytes(), &row(number)).unwrap();
+        }
+        client.put(0, b"k", b"v", Expiry::Never).unwrap();
+        let saved = save_to(&mut client, &path, frozen).unwrap();
+        assert_eq!((saved.values, saved.namespaces, saved.namespaces_left_out), (701, 3, 0));
+        let other = TestPool::new(1, 1);
+        let mut client = other.client(1);
+        assert_eq!(load_from(&mut client, &path).unwrap().values, 701);
+        let own = client.namespace("rows", Kind::Tree, Limits::default()).unwrap();
+        let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+        let mut next = 0_u32;
+        let shown = client.tree_scan(own, all.0, all.1, usize::MAX, |key, value| {
+            assert_eq!((key, value), (&next.to_be_bytes()[..], &row(next)[..]));
+            next += 1;
+            true
+        });
+        assert_eq!((shown.unwrap(), next), (700, 700));
+    }
 }
 
 /// A writer counts two keys up together; `frozen` files never show the second one ahead.

@@ -12,6 +12,7 @@ mod quota;
 mod scan;
 mod spaces;
 mod threads;
+mod wrecks;
 
 use std::sync::Arc;
 

@@ -15,7 +15,7 @@ const QUOTA: u64 = 4 << 20;
 const LAZY: u64 = QUOTA / 256;
 
 /// Joins with a connection that dies after `after` verbs, works until then, and is recovered.
-fn die(pool: &TestPool, healthy: &mut Client, after: u64, work: impl Fn(&mut Client) -> bool) {
+pub fn die(pool: &TestPool, healthy: &mut Client, after: u64, work: impl Fn(&mut Client) -> bool) {
     let pid = 1_000 + after as u32;
     let plan = FaultPlan { after, torn_words: after as usize % 3, death: Death::Connection };
     let verbs = Faulty::new(pool.memory.connect(pid), plan);

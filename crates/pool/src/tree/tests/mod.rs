@@ -3,6 +3,7 @@
 mod costs;
 mod format;
 mod model;
+mod raze;
 mod stale;
 mod threads;
 
