@@ -123,18 +123,29 @@ fn split_locked(fabric: &Fabric, alloc: &mut Allocator, place: Place, hash: KeyH
     let room = new_object(fabric, alloc, SUBTABLE_BYTES)?;
     let (depth, suffix) = (entry.depth, hash.suffix(entry.depth));
     let plan = Plan { old: entry.table, new: room.addr, depth, suffix };
-    // The first copy decides whether there is a plan. It comes before the others, so that none is
-    // left on them of which nobody knows.
-    let at = meta_word(fabric, meta::INDEX_SPLIT)?;
-    let recorded = fabric.batch(&mut [Verb::write(at, &plan.encode())]);
-    if recorded.is_err() && steadily(|| Plan::read(fabric))? != Some(plan) {
-        alloc.recycle(room);
-        return recorded;
+    let view = fabric.epoch();
+    let outcome = record(fabric, &plan).and_then(|()| finish(fabric));
+    // The room is the plan's, whoever finishes it; unless that was lost with its first copy.
+    if fabric.epoch() != view && steadily(|| is_dropped(fabric, &plan))? {
+        alloc.free(room.addr, room.class);
     }
-    // From here on the room is the plan's, whoever finishes it.
     alloc.complete(room.sequence);
-    recorded?;
-    finish(fabric)
+    outcome
+}
+
+/// The first copy decides whether there is a plan. It comes before the others, so that none is left
+/// on them of which nobody knows.
+fn record(fabric: &Fabric, plan: &Plan) -> Result<()> {
+    let at = meta_word(fabric, meta::INDEX_SPLIT)?;
+    fabric.batch(&mut [Verb::write(at, &plan.encode())])
+}
+
+/// Whether nobody will carry the plan out, nor has done so.
+fn is_dropped(fabric: &Fabric, plan: &Plan) -> Result<bool> {
+    if Plan::read(fabric)? == Some(*plan) {
+        return Ok(false);
+    }
+    Ok(!is_published(fabric, plan, root(fabric)?)?)
 }
 
 /// Finishes the split of a client that died in it; returns at once while a live one is at it.

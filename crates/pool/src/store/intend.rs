@@ -135,6 +135,12 @@ impl Client {
                 self.free_parts(&placed);
                 Err(PoolError::Conflict)
             }
+            // The slot went on while the membership changed. Whether or not it held the intent, it
+            // does no more, and nothing that was not committed takes effect.
+            Err(PoolError::Lost(_)) if ![seen.slot, held].contains(&rounds[0].current()) => {
+                self.free_parts(&placed);
+                Err(PoolError::Conflict)
+            }
             Err(error) => Err(error),
         }
     }
