@@ -107,7 +107,7 @@ fn step_all(fabric: &Fabric, rounds: &mut [Round]) -> Result<bool> {
     for (round, count) in rounds.iter_mut().filter(|round| round.is_open()).zip(counts) {
         let (mine, rest) = found.split_at(count);
         found = rest;
-        round.advance(fabric, mine)?;
+        round.advance(mine)?;
     }
     Ok(true)
 }

@@ -196,7 +196,7 @@ impl Rounds {
                 }
             }
             drop(verbs);
-            round.advance(fabric, &found).unwrap();
+            round.advance(&found).unwrap();
         });
         forget(round);
     }

@@ -144,6 +144,9 @@ pub struct Round {
     /// The view changed under this client's lock: nothing is proposed again, but what was proposed
     /// already is brought to its end.
     pub(super) finishing: bool,
+    /// After a change of the view: the own log entry says decided, although the primary has not
+    /// changed; the backups tell whether that still holds.
+    pub(super) doubted: bool,
     /// After a change of the view: the own log entry was not clear.
     pub(super) entered: bool,
     /// The primary has been seen to hold `new`: only the log entry may be missing.
@@ -186,6 +189,7 @@ impl Round {
             helping: false,
             lost: false,
             finishing: false,
+            doubted: false,
             entered: false,
             seen_new: false,
             polls: 0,

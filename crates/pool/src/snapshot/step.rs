@@ -54,8 +54,10 @@ impl Round {
             (Some(log), _) => Some(fabric.primary(log)?),
             (None, _) => None,
         };
-        if self.phase == Phase::Log {
-            self.prepare_log(fabric);
+        match self.phase {
+            Phase::Log => self.prepare_log(fabric),
+            Phase::Erase => self.logs = fabric.copies(self.log),
+            _ => {}
         }
         Ok(())
     }
@@ -169,7 +171,7 @@ impl Round {
     }
 
     /// Goes on with what the batch has found.
-    pub(super) fn advance(&mut self, fabric: &Fabric, found: &[u64]) -> Result<()> {
+    pub(super) fn advance(&mut self, found: &[u64]) -> Result<()> {
         let seen = Slot(u64::from_le_bytes(self.seen));
         match self.phase {
             Phase::Propose => self.proposed_all(found),
@@ -189,7 +191,7 @@ impl Round {
             Phase::Swap => self.swapped(found[0]),
             Phase::Wait => self.waited(seen),
             Phase::Own => self.end(self.decided_here().then_some(Rule::Helped), self.current),
-            Phase::Again => self.look_again(fabric, seen)?,
+            Phase::Again => self.look_again(seen)?,
             Phase::Erase => self.begin_again(),
             Phase::Walk => {
                 let link = proposal(&self.entry).filter(|link| link.0 == self.slot);
@@ -251,7 +253,11 @@ impl Round {
         for (held, looked) in self.held.iter_mut().zip(&self.looked) {
             *held = u64::from_le_bytes(*looked);
         }
-        self.go_help();
+        if self.doubted {
+            self.phase = Phase::Check;
+        } else {
+            self.go_help();
+        }
     }
 
     fn go_help(&mut self) {
@@ -271,6 +277,8 @@ impl Round {
     fn checked(&mut self, seen: Slot) -> Result<()> {
         if seen != self.old {
             self.over(seen);
+        } else if self.doubted {
+            self.judge_decision();
         } else if self.helping {
             if self.entry_at.is_some() && LogEntry::decode(&self.entry).is_none() {
                 let (slot, value) = (self.slot, Slot(self.winner));
@@ -372,15 +380,18 @@ impl Round {
     }
 
     /// What is true in the new view: the slot is not in the middle of anything.
-    fn look_again(&mut self, fabric: &Fabric, seen: Slot) -> Result<()> {
+    fn look_again(&mut self, seen: Slot) -> Result<()> {
         (self.lost, self.known, self.rule) = (false, 0, Rule::Helped);
-        (self.helping, self.current) = (false, seen);
+        (self.helping, self.doubted, self.current) = (false, false, seen);
         self.entered = self.entry_at.is_some() && self.entry[..16] != NOTHING;
         if seen == self.new || self.seen_new {
             self.go_record();
         } else if seen == self.old && self.decided_here() {
-            self.logs = fabric.copies(self.log);
-            (self.proposed, self.phase) = (false, Phase::Erase);
+            self.winner = self.new.0;
+            (self.doubted, self.phase) = (true, Phase::Look);
+            if self.copies.len() == 1 {
+                self.judge_decision();
+            }
         } else if seen == self.old {
             self.begin_again();
         } else if self.log.is_null() {
@@ -407,6 +418,18 @@ impl Round {
             (self.finishing, self.helping, self.phase) = (true, true, Phase::Look);
         } else {
             self.phase = Phase::Start;
+        }
+    }
+
+    /// The round is open, the own log entry says decided. If a backup still holds the new value,
+    /// that stands, and anybody may finish it. Otherwise it died with lost nodes.
+    fn judge_decision(&mut self) {
+        self.doubted = false;
+        if self.held().contains(&self.new.0) {
+            self.rule = rules::rule(self.held(), self.new.0);
+            self.go_fix();
+        } else {
+            (self.proposed, self.phase) = (false, Phase::Erase);
         }
     }
 
