@@ -4,10 +4,11 @@
 use artesian_bus::Verb;
 use smallvec::SmallVec;
 
+use super::settle::settle;
 use crate::address::ClientId;
 use crate::config::{meta, META_REPLICAS};
 use crate::error::{PoolError, Result};
-use crate::fabric::Fabric;
+use crate::fabric::{steadily, Fabric};
 use crate::membership::{standing, Standing};
 
 /// Looks at a lock that is held. Changes take microseconds; this waits for seconds.
@@ -43,7 +44,7 @@ fn acquire(fabric: &Fabric) -> Result<()> {
             return Ok(());
         }
         if wait % 16 == 15 && is_gone(fabric, found)? && fabric.cas(at, found, me)? == found {
-            return Ok(());
+            return steadily(|| settle(fabric));
         }
         fabric.verbs().relax(500 << wait.min(11));
     }
@@ -55,8 +56,12 @@ fn release(fabric: &Fabric) -> Result<()> {
     unlock(fabric, fabric.me())
 }
 
-/// Frees the lock if `dead`, which has been declared so, holds it.
+/// Frees the lock if `dead`, which has been declared so, holds it; what it has done to the first
+/// copy is done to all before.
 pub fn unlock_of_dead(fabric: &Fabric, dead: ClientId) -> Result<()> {
+    if fabric.read_word(fabric.meta(meta::NAMESPACE_LOCK)[0])? == dead.word() {
+        settle(fabric)?;
+    }
     unlock(fabric, dead)
 }
 

@@ -10,6 +10,7 @@
 mod lock;
 mod meter;
 mod record;
+mod settle;
 mod spaces;
 #[cfg(test)]
 mod tests;
@@ -184,14 +185,20 @@ fn find(fabric: &Fabric, name: &str) -> Result<(Namespace, Record)> {
 }
 
 fn read_table(fabric: &Fabric) -> Result<Vec<Record>> {
-    let mut bytes = vec![0; (COUNT * meta::NAMESPACE_RECORD) as usize];
-    fabric.batch(&mut [Verb::read(fabric.meta(meta::NAMESPACE_TABLE)[0], &mut bytes)])?;
+    let bytes = read_copy(fabric, fabric.meta(meta::NAMESPACE_TABLE)[0])?;
     let record = |bytes: &[u8]| {
         let mut record = [0; meta::NAMESPACE_RECORD as usize];
         record.copy_from_slice(bytes);
         record
     };
     Ok(bytes.chunks_exact(meta::NAMESPACE_RECORD as usize).map(record).collect())
+}
+
+/// The bytes of the copy of the table that lies at `at`.
+fn read_copy(fabric: &Fabric, at: GlobalAddr) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; (COUNT * meta::NAMESPACE_RECORD) as usize];
+    fabric.batch(&mut [Verb::read(at, &mut bytes)])?;
+    Ok(bytes)
 }
 
 /// Writes parts of a record, each with its offset, to all copies: on every copy in their order.

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use artesian_bus::fault::{Death, FaultPlan, Faulty};
 use artesian_bus::heap::HeapNodes;
-use artesian_bus::Verb;
+use artesian_bus::{Identity, Verb, Verbs};
 use proptest::prelude::*;
 
 use super::*;
 use crate::config::record as client_record;
 use crate::lifecycle::{format, join, leave};
+use crate::membership::look_after;
 use crate::PoolConfig;
 
 const BYTES: u64 = 16 << 20;
@@ -198,5 +200,43 @@ proptest! {
         bytes[at] = byte;
         let decoded = record::decode(3, &bytes);
         prop_assert!(!damaged || decoded.is_err() || decoded == Ok(None));
+    }
+}
+
+/// What somebody does to the table, before it is known whether it works.
+type Change = fn(&Fabric) -> Result<()>;
+
+#[test]
+fn copies_are_equal_after_the_death_of_who_changed_them() {
+    let changes: [Change; 3] = [
+        |fabric| create(fabric, "new", Kind::Tree, limits(3)).map(|_| ()),
+        |fabric| set_limits(fabric, "old", limits(30)).map(|_| ()),
+        |fabric| drop(fabric, "old"),
+    ];
+    for change in changes {
+        let memory = pool();
+        let healthy = client(&memory, 1);
+        create(&healthy, "old", Kind::Store, limits(10)).unwrap();
+        let joined = client(&memory, 2).verbs().tally().verbs();
+        for after in joined.. {
+            let pid = 100 + after as u32;
+            let plan =
+                FaultPlan { after, torn_words: after as usize % 3, death: Death::Connection };
+            let dying = join(Box::new(Faulty::new(memory.connect(pid), plan))).unwrap();
+            let done = change(&dying).is_ok();
+            memory.connect(900).fence(Identity { pid, started: 0 });
+            look_after(&healthy).unwrap();
+            let copies = healthy.meta(meta::NAMESPACE_TABLE);
+            let tables: Vec<_> =
+                copies.iter().map(|&at| read_copy(&healthy, at).unwrap()).collect();
+            assert!(tables.iter().all(|table| *table == tables[0]), "after {after} verbs");
+            list(&healthy).unwrap();
+            if done {
+                assert!(after > joined + 3, "a change takes more verbs");
+                break;
+            }
+            let _ = drop(&healthy, "new");
+            let _ = create(&healthy, "old", Kind::Store, limits(10));
+        }
     }
 }
