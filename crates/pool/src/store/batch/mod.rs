@@ -126,6 +126,8 @@ impl Client {
             };
             task.end(outcome);
         }
+        // Those that were answered just before the view changed still have their rooms.
+        tasks.iter_mut().for_each(|task| self.give_up(&mut task.attempt));
     }
 }
 
