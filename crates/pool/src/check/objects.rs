@@ -115,10 +115,23 @@ pub(super) fn compare(
         if copy[..end] != copies[0][..end] {
             let text = format!("copy {number} differs from the first one");
             found.push(Finding::error(What::ObjectCopies, place, text));
-        } else if copy[log..] != copies[0][log..] {
+        } else if !tell_the_same(&copy[log..], &copies[0][log..]) {
             let text = format!("the log entry of copy {number} differs from that of the first");
             found.push(Finding::warning(What::ObjectCopies, place, text));
         }
+    }
+}
+
+/// Whether two copies of a log entry agree. What won may be told by one of them alone, or by none:
+/// if the client died while it was written, and the slot's first copy was lost with it.
+fn tell_the_same(entry: &[u8], other: &[u8]) -> bool {
+    match (LogEntry::decode(entry), LogEntry::decode(other)) {
+        (Some(entry), Some(other)) => {
+            let decided = entry.decided.is_none() || other.decided.is_none();
+            entry == LogEntry { decided: entry.decided, ..other }
+                && (decided || entry.decided == other.decided)
+        }
+        _ => entry == other,
     }
 }
 

@@ -9,7 +9,7 @@ use super::layout::{self, BucketHeader, SLOTS};
 use crate::address::{ClientId, PoolAddr};
 use crate::config::meta;
 use crate::error::Result;
-use crate::fabric::Fabric;
+use crate::fabric::{steadily, Fabric};
 use crate::membership::{standing, Standing};
 use crate::rtx::Wait;
 use crate::snapshot::{self, Unlock};
@@ -119,8 +119,11 @@ pub(super) fn try_structure(fabric: &Fabric) -> Result<bool> {
             return Ok(false);
         }
     }
-    write_meta(fabric, meta::INDEX_LOCK, &me.to_le_bytes())?;
-    Ok(true)
+    // The first copy may be lost before the others know, and the lock with it.
+    steadily(|| match holds_structure(fabric)? {
+        true => write_meta(fabric, meta::INDEX_LOCK, &me.to_le_bytes()).map(|()| true),
+        false => Ok(false),
+    })
 }
 
 /// [`try_structure`], waiting for the holder.
@@ -144,13 +147,12 @@ pub(super) fn holds_structure(fabric: &Fabric) -> Result<bool> {
     Ok(fabric.read_word(meta_word(fabric, meta::INDEX_LOCK)?)? == fabric.me().word())
 }
 
-/// Gives the structural lock back.
+/// Gives the structural lock back, unless it was lost: it may be somebody else's by now. Whatever
+/// becomes of the membership, nobody forgets a lock that is held: others take the holder to be at
+/// work.
 pub(super) fn unlock_structure(fabric: &Fabric) -> Result<()> {
-    loop {
-        match write_meta(fabric, meta::INDEX_LOCK, &0u64.to_le_bytes()) {
-            Err(crate::PoolError::ViewChanged) if holds_structure(fabric)? => {}
-            Err(crate::PoolError::ViewChanged) => return Ok(()),
-            outcome => return outcome,
-        }
-    }
+    steadily(|| match holds_structure(fabric)? {
+        true => write_meta(fabric, meta::INDEX_LOCK, &0u64.to_le_bytes()),
+        false => Ok(()),
+    })
 }
