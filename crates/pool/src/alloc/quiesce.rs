@@ -81,7 +81,7 @@ pub(super) struct Census {
     /// The epoch, read before the table.
     pub(super) epoch: u64,
     /// Every client has reported that epoch.
-    all_reported: bool,
+    pub(super) all_reported: bool,
     /// Clients that pin something.
     pinning: SmallVec<[u16; 8]>,
 }
@@ -271,7 +271,7 @@ impl Allocator {
     }
 
     /// Who is in the pool and what each has reported.
-    fn census(&mut self, fabric: &Fabric) -> Result<Census> {
+    pub(super) fn census(&mut self, fabric: &Fabric) -> Result<Census> {
         let bytes = usize::from(fabric.config().max_clients) * meta::CLIENT_RECORD as usize;
         let records = &mut self.pace.records;
         records.resize(bytes, 0);
@@ -398,7 +398,7 @@ fn report(fabric: &Fabric, epoch: u64) -> Result<()> {
 }
 
 /// Moves the epoch on from `epoch`: the primary last, so that no copy lies behind it.
-fn advance(fabric: &Fabric, epoch: u64) -> Result<()> {
+pub(super) fn advance(fabric: &Fabric, epoch: u64) -> Result<()> {
     let copies = fabric.meta(meta::EPOCH);
     let step = |copy: &GlobalAddr| Verb::cas(*copy, epoch, epoch + 1);
     let mut verbs: SmallVec<[Verb<'_>; 3]> = copies.iter().skip(1).map(step).collect();

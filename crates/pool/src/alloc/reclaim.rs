@@ -1,6 +1,7 @@
 //! Making room, and giving blocks away.
 
 use super::frees::{change_bits, word_of};
+use super::quiesce::{advance, read_epoch};
 use super::table::{self, BlockState, BlockWord};
 use super::{Allocator, Liveness};
 use crate::address::{ClientId, PoolAddr};
@@ -13,6 +14,8 @@ const WAITS: u32 = 48;
 /// How much longer it waits if only the grace period is in the way: for clients that have not been
 /// given any time, or are dead and about to be recovered.
 const PATIENCE_NS: u64 = 1_000_000_000;
+/// Leases that operations under way are waited for.
+const GRACE_LEASES: u64 = 4;
 
 impl Allocator {
     /// Reclaims all it can for an object of `bytes`, waiting for the grace period in bounds;
@@ -48,6 +51,34 @@ impl Allocator {
             waits += 1;
         }
         Err(PoolError::Full { bytes })
+    }
+
+    /// Waits until every operation is over that was under way in the pool. Between operations.
+    pub(crate) fn wait_for_grace(&mut self, fabric: &Fabric) -> Result<()> {
+        let target = steadily(|| read_epoch(fabric))? + 2;
+        let started = fabric.verbs().now_ns();
+        let patience = u64::from(fabric.config().lease_ms) * 1_000_000 * GRACE_LEASES;
+        loop {
+            // Whoever died on the way holds the epoch until he is recovered.
+            match crate::membership::tick(fabric) {
+                Ok(()) | Err(PoolError::ViewChanged) => {}
+                Err(error) => return Err(error),
+            }
+            self.turn(fabric, None)?;
+            let census = steadily(|| self.census(fabric))?;
+            if census.epoch >= target {
+                return Ok(());
+            }
+            if census.all_reported {
+                steadily(|| advance(fabric, census.epoch))?;
+            }
+            let waited = fabric.verbs().now_ns().saturating_sub(started);
+            if waited > patience {
+                let what = "all operations that are under way in the pool".into();
+                return Err(PoolError::Timeout { what, waited_ms: waited / 1_000_000 });
+            }
+            fabric.verbs().relax(100_000);
+        }
     }
 
     /// Whether something would come back if the epoch moved on.

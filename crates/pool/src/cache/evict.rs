@@ -222,7 +222,7 @@ impl Client {
 
     /// What the object of a slot is; `None` if it cannot be read.
     #[cold]
-    fn kind_of(&self, slot: Slot) -> Result<Option<Kind>> {
+    pub(super) fn kind_of(&self, slot: Slot) -> Result<Option<Kind>> {
         let Some(class) = slot.class() else { return Ok(None) };
         let mut head = [0; HEADER_BYTES];
         loop {

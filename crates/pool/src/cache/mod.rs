@@ -21,6 +21,7 @@ mod ops;
 mod part;
 mod play;
 pub mod policy;
+mod raze;
 mod recount;
 mod room;
 mod sample;
@@ -114,6 +115,10 @@ impl Cache {
 
     /// Posts what has been put off, and learns how much is in use.
     fn settle(&mut self, fabric: &Fabric) -> Result<()> {
+        // The table may be elsewhere by now, or gone: the next operation looks it up.
+        if self.view != fabric.epoch() {
+            return Ok(());
+        }
         let mut verbs = SmallVec::new();
         let told = self.usage.untold();
         let told = Some(told).filter(|told| self.post_use(fabric, *told, &mut verbs));

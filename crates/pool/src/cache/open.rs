@@ -7,6 +7,7 @@ use super::layout::{self, Shape, EVICTIONS, FIXED, NUMBER, PIECES};
 use super::notes::Notes;
 use super::part;
 use super::policy::{CounterCache, Policy, Registry};
+use super::raze::refuse_closing;
 use super::recount;
 use super::sample::Sample;
 use super::stats::Counts;
@@ -69,6 +70,7 @@ impl Client {
         let gone = || PoolError::Invalid(format!("the namespace {name:?} was dropped"));
         let namespace = self.spaces.get(id).cloned().ok_or_else(gone)?;
         let view = self.fabric.epoch();
+        refuse_closing(&self.fabric, &namespace)?;
         let (place, table) = find_table(&self.fabric, &mut self.alloc, &namespace, config)?;
         let known = &table.shape.config;
         let seed = u64::from(id) << 32 | self.fabric.me().word();
@@ -231,6 +233,7 @@ impl Cache {
     #[cold]
     fn look_up_again(&mut self, fabric: &Fabric, alloc: &mut Allocator) -> Result<()> {
         let view = fabric.epoch();
+        refuse_closing(fabric, &self.namespace)?;
         let config = self.table.shape.config.clone();
         let (place, table) = find_table(fabric, alloc, &self.namespace, &config)?;
         if place != self.place {

@@ -98,7 +98,8 @@ impl Client {
 
     /// Deletes all keys of the namespace, then the namespace. Nobody should use it any more: what
     /// clients write that do not know yet may lie about, unseen, until its number is used again.
-    /// The memory of a tree comes back, that of a cache does when a check that is alone repairs.
+    /// All memory comes back. For a cache that takes a change of the view, and the end of all
+    /// operations that are under way.
     pub fn drop_namespace(&mut self, name: &str) -> Result<()> {
         let known = namespace::open(&self.fabric, name)?;
         let Some(known) = known else {
@@ -106,7 +107,7 @@ impl Client {
         };
         let tree = match known.kind {
             Space::Tree => self.doomed_tree(known.id)?,
-            Space::Cache => None,
+            Space::Cache => return self.drop_cache(&known),
             Space::Store if known.id == 0 => None,
             Space::Store => {
                 self.clear(known.id)?;
@@ -115,10 +116,10 @@ impl Client {
         };
         namespace::drop(&self.fabric, name)?;
         self.spaces.refresh(&self.fabric)?;
-        match (known.kind, tree) {
-            (_, Some(tree)) => self.raze_tree(&tree),
-            (Space::Store, None) => self.clear(known.id).map(drop),
-            _ => Ok(()),
+        match tree {
+            Some(tree) => self.raze_tree(&tree),
+            None if known.kind == Space::Tree => Ok(()),
+            None => self.clear(known.id).map(drop),
         }
     }
 

@@ -5,6 +5,7 @@ mod costs;
 mod large;
 mod nodes;
 mod policies;
+mod raze;
 mod threads;
 
 use std::sync::Arc;

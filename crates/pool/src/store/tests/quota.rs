@@ -46,7 +46,7 @@ fn quotas_hold_when_clients_have_died() {
         let limits = Limits { quota: QUOTA, ..Limits::default() };
         let space = client.namespace("small", Kind::Store, limits).unwrap();
         let mut random = Random(7);
-        for death in 0..150_u64 {
+        for death in 0..60_u64 {
             for number in 0..24_u32 {
                 client.put(space, &number.to_le_bytes(), &[2; 500], Never).unwrap();
             }
@@ -59,7 +59,7 @@ fn quotas_hold_when_clients_have_died() {
         }
         let (told, truth) = (client.usage(space).unwrap(), client.count_bytes(space).unwrap());
         assert!(told > truth + 4 * LAZY, "deaths leave {told} instead of {truth}");
-        assert!(told - truth <= 150 * (LAZY + 1_000));
+        assert!(told - truth <= 60 * (LAZY + 1_000));
         let full = fill(&mut client, space, "new");
         assert!(full <= QUOTA && full + LAZY > QUOTA, "{full} of {QUOTA}");
         assert_eq!(client.usage(space).unwrap(), full);
