@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use artesian_bus::fault::{Death, FaultPlan, Faulty};
 use artesian_bus::heap::HeapNodes;
+use artesian_bus::Verb;
 
 use super::testing::declare_dead;
 use super::*;
 use crate::address::{ClientId, PoolAddr};
 use crate::alloc::{Allocation, Allocator, Geometry};
-use crate::config::PoolConfig;
+use crate::config::{meta, record, PoolConfig};
 use crate::error::Result;
 use crate::fabric::Fabric;
 use crate::lifecycle::{format, join};
+use crate::membership::{table, words, EPOCH_JUMP};
 
 const BYTES: u64 = 4 << 20;
 
@@ -122,6 +124,32 @@ fn what_was_reclaimed_since_is_not_freed_again() {
     }
     assert!(!is_free(&owner, old), "reclaimed");
     declare_dead(&owner, ClientId { index: 2, incarnation: 1 });
+    repair_all(&owner, other.me()).unwrap();
+    assert!(!is_free(&owner, old), "freed again");
+}
+
+/// A master has settled what the dead client left, then the epoch jumped.
+#[test]
+fn what_a_master_has_settled_is_not_freed_again() {
+    let memory = memory(2);
+    let owner = join(Box::new(memory.connect(1))).unwrap();
+    let mut alloc = Allocator::new(&owner).unwrap();
+    let [root, old] = [64, 200].map(|bytes| alloc.allocate(&owner, bytes).unwrap());
+    let other = join(Box::new(memory.connect(2))).unwrap();
+    let mut its_alloc = Allocator::new(&other).unwrap();
+    replace(&other, &mut its_alloc, &Logs::default(), root.addr, old, PoolAddr(64)).unwrap();
+    declare_dead(&owner, other.me());
+    repair_all(&owner, other.me()).unwrap();
+    let flushed = table::offset(other.me().index, record::FLUSHED);
+    words::write(&owner, flushed, record::ALL_FLUSHED).unwrap();
+    (0..10).for_each(|_| alloc.quiesce(&owner).unwrap());
+    for copy in owner.meta(meta::EPOCH) {
+        owner.batch(&mut [Verb::faa(copy, EPOCH_JUMP)]).unwrap();
+    }
+    for _ in 0..1000 {
+        alloc.quiesce(&owner).unwrap();
+    }
+    assert!(!is_free(&owner, old), "reclaimed");
     repair_all(&owner, other.me()).unwrap();
     assert!(!is_free(&owner, old), "freed again");
 }

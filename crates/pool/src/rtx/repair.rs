@@ -194,6 +194,11 @@ fn free_rest(fabric: &Fabric, dead: ClientId, place: usize) -> Result<()> {
 /// has reported again, which it does only with all its frees done. The epoch jumps when the first
 /// copy of it is lost, but only while everybody holds still.
 fn is_intact(fabric: &Fabric, dead: ClientId, reported: u64) -> Result<bool> {
+    // A master has done all this already; the others go by an epoch since that may have jumped.
+    let flushed = first(&fabric.client_record(dead.index, record::FLUSHED))?;
+    if fabric.read_word(flushed)? == record::ALL_FLUSHED {
+        return Ok(false);
+    }
     let epoch = fabric.read_word(first(&fabric.meta(meta::EPOCH))?)?;
     let passed = epoch.saturating_sub(reported);
     if passed <= 1 {
