@@ -10,7 +10,7 @@ pub const LAZY: u64 = 100;
 /// Counts beyond which all are halved, so that the past fades.
 const MOST: u64 = 2048;
 /// By how many standard deviations another expert must be ahead to be followed.
-const AHEAD: f64 = 1.5;
+const AHEAD: f64 = 1.0;
 
 /// Hits of every expert, among the requests on which experts differed.
 ///
