@@ -128,10 +128,10 @@ mod tests {
             judge.add(0b010);
         }
         assert_eq!(judge.followed(), 0, "as good as the second");
-        (0..14).for_each(|_| judge.add(0b010));
-        assert_eq!(judge.followed(), 0, "14 of 114 are 1.31 deviations");
+        (0..9).for_each(|_| judge.add(0b010));
+        assert_eq!(judge.followed(), 0, "9 of 109 are 0.86 deviations");
         (0..3).for_each(|_| judge.add(0b010));
-        assert_eq!(judge.followed(), 1, "17 of 117 are 1.57");
+        assert_eq!(judge.followed(), 1, "12 of 112 are 1.13");
         (0..16).for_each(|_| judge.add(0b001));
         assert_eq!(judge.followed(), 1, "and nobody else is, for less");
     }
