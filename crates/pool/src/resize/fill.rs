@@ -42,11 +42,14 @@ pub(super) struct Step {
     pub is_pinned: bool,
 }
 
-/// Works towards the goal until about `budget` bytes are copied.
+/// Works towards the goal until about `budget` bytes are copied, or a place was given up: nothing
+/// may be written over that before the view that says so is stored, as whoever goes on after a
+/// death in the middle of the change goes by the view before.
 pub(super) fn advance(fabric: &Fabric, view: &mut View, goal: Goal, budget: u64) -> Result<Step> {
     let mut step = Step::default();
     while step.bytes < budget {
         let Some(filling) = view.filling else {
+            let retired = view.retired.len();
             match goal.next(fabric, view) {
                 Ok(Some(filling)) => view.filling = Some(filling),
                 Ok(None) => {
@@ -58,12 +61,16 @@ pub(super) fn advance(fabric: &Fabric, view: &mut View, goal: Goal, budget: u64)
                 Err(error) => return Err(error),
             }
             fabric.adopt(view.clone());
+            if view.retired.len() != retired {
+                break;
+            }
             continue;
         };
         if filling.upto < fabric.config().region_bytes() {
             extend(fabric, view, filling, budget - step.bytes, &mut step)?;
         } else if complete(fabric, view, filling)? {
             step.copies += 1;
+            break;
         } else {
             step.is_pinned = true;
             break;
