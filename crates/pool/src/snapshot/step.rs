@@ -383,6 +383,7 @@ impl Round {
     fn look_again(&mut self, seen: Slot) -> Result<()> {
         (self.lost, self.known, self.rule) = (false, 0, Rule::Helped);
         (self.helping, self.doubted, self.current) = (false, false, seen);
+        self.cursor = Slot::EMPTY;
         self.entered = self.entry_at.is_some() && self.entry[..16] != NOTHING;
         if seen == self.new || self.seen_new {
             self.go_record();
