@@ -115,7 +115,7 @@ fn nodes_and_clients_are_lost_together_after_every_verb() {
 #[test]
 #[ignore = "slow: many verbs of many repairs"]
 fn many_repairers_are_killed() {
-    Plan { second_stride: 5, ..all(Trouble::Repairer, &[1, 2], 13) }.run();
+    Plan { second_stride: 11, ..all(Trouble::Repairer, &[1, 2], 29) }.run();
 }
 
 #[test]
