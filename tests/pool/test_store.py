@@ -302,6 +302,22 @@ def test_keys_and_counts(pool: Pool) -> None:
         pool.drop("others")
 
 
+def test_namespaces_of_any_kind_can_be_dropped(pool: Pool) -> None:
+    for _ in range(3):
+        tree, cache = pool.tree("tree"), pool.cache("cache", "1MiB")
+        for number in range(2000):
+            tree.put(f"{number:05}", bytes(200))
+            cache.put(f"{number:05}", bytes(700))
+        pool.drop("tree")
+        pool.drop("cache")
+        with pytest.raises(PoolUsageError, match="no namespace"):
+            tree.get("00001")
+        with pytest.raises(PoolUsageError, match="no cache"):
+            cache.get("00001")
+    assert [known.name for known in pool.stats().namespaces] == ["default"]
+    assert pool.tree("tree").get("00001") is None
+
+
 def test_namespaces_are_apart(pool: Pool) -> None:
     one, two = pool.store("one"), pool.store("two")
     one.put("k", b"1")
