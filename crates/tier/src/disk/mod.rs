@@ -1,0 +1,313 @@
+//! Blocks in files of a directory, which the processes of a host share.
+//!
+//! Every process appends to a segment of its own; all read all segments and may take blocks away,
+//! which leaves a hole. So there is nothing to compact, and a record that is only half there, or was
+//! damaged, costs no other one. The bound holds for all processes together: room is taken under a
+//! lock on the directory, by what the files really take on the disk.
+//!
+//! Nothing is flushed: a process that dies loses nothing that it had saved, and what a crash of the
+//! machine tears does not verify.
+
+mod directory;
+mod record;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+
+use directory::Directory;
+use record::{checksum, room, Header, State, PAGE};
+use segment::Segment;
+
+use crate::error::{Context, Result, TierError};
+use crate::store::{Entry, Key, Loaded, Saved, Store, StoreStats};
+
+/// Where, and how much.
+#[derive(Clone, Debug)]
+pub struct DiskOptions {
+    /// The directory; made if it is not there. Nothing else may be in it.
+    pub path: PathBuf,
+    /// Bytes of all segments together.
+    pub capacity_bytes: u64,
+    /// Bytes after which a process begins another segment.
+    pub segment_bytes: u64,
+}
+
+/// See the module.
+pub struct DiskStore {
+    directory: Directory,
+    options: DiskOptions,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    segments: HashMap<String, Segment>,
+    blocks: HashMap<Key, Place>,
+    /// Being saved by some thread of this process.
+    saving: HashSet<Key>,
+    /// The segment that this process appends to.
+    mine: Option<String>,
+    num_segments: u64,
+    stats: StoreStats,
+}
+
+/// Where a block is.
+#[derive(Clone)]
+struct Place {
+    file: Arc<File>,
+    segment: Arc<str>,
+    header: Header,
+}
+
+impl DiskStore {
+    /// Opens the directory and learns what is in it.
+    pub fn open(options: DiskOptions) -> Result<DiskStore> {
+        if options.capacity_bytes < 2 * PAGE || options.segment_bytes < 2 * PAGE {
+            let (capacity, segment) = (options.capacity_bytes, options.segment_bytes);
+            let text = format!("{capacity} bytes in segments of {segment} hold no block");
+            return Err(TierError::Invalid(text));
+        }
+        let directory = Directory::open(&options.path)?;
+        let stats = StoreStats { capacity_bytes: options.capacity_bytes, ..StoreStats::default() };
+        let inner = Mutex::new(Inner {
+            segments: HashMap::new(),
+            blocks: HashMap::new(),
+            saving: HashSet::new(),
+            mine: None,
+            num_segments: 0,
+            stats,
+        });
+        let store = DiskStore { directory, options, inner };
+        store.refresh()?;
+        store.sweep_all()?;
+        Ok(store)
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.options.path
+    }
+
+    /// Deletes all segments in which nothing is left.
+    fn sweep_all(&self) -> Result<()> {
+        let _lock = self.directory.lock()?;
+        let mut inner = self.inner.lock();
+        let names: Vec<String> = inner.segments.keys().cloned().collect();
+        names.iter().try_for_each(|name| inner.sweep(&self.directory, name))
+    }
+
+    /// Takes room for a block, and a handle of the file that it is in.
+    fn reserve(&self, header: &mut Header) -> Result<Place> {
+        let _lock = self.directory.lock()?;
+        let mut inner = self.inner.lock();
+        inner.look(&self.directory)?;
+        let (used, bytes) = (inner.allocated()?, header.room());
+        if used + bytes > self.options.capacity_bytes {
+            let capacity = self.options.capacity_bytes;
+            return Err(TierError::Full { bytes, used, capacity });
+        }
+        let inner = &mut *inner;
+        let is_full = |segment: &Segment| segment.end() + bytes > self.options.segment_bytes;
+        let mine = inner.mine.as_ref().and_then(|name| inner.segments.get(name));
+        if mine.is_some_and(is_full) {
+            inner.mine = None;
+        }
+        let name = match &inner.mine {
+            Some(name) => name.clone(),
+            None => {
+                let name = self.directory.new_name(inner.num_segments);
+                inner.num_segments += 1;
+                let segment = Segment::create(self.options.path.join(&name))?;
+                inner.segments.insert(name.clone(), segment);
+                inner.mine = Some(name.clone());
+                name
+            }
+        };
+        let Some(segment) = inner.segments.get_mut(&name) else {
+            return Err(TierError::Invalid(format!("segment {name} is not open")));
+        };
+        segment.reserve(header)?;
+        Ok(Place { file: segment.file(), segment: name.into(), header: *header })
+    }
+
+    /// A block does not verify: why, and away with it.
+    fn give_up(&self, key: &Key, place: &Place) -> Result<Loaded> {
+        let mut inner = self.inner.lock();
+        let is_same = inner.blocks.get(key).is_some_and(|known| known.header == place.header);
+        if is_same {
+            inner.blocks.remove(key);
+        }
+        let segment = inner.segments.get(&*place.segment);
+        let header = segment.map_or(Ok(None), |segment| segment.header(place.header.offset))?;
+        let is_there = header.is_some_and(|header| header == place.header);
+        if !is_there {
+            inner.stats.num_vanished += 1;
+            return Ok(Loaded::Vanished);
+        }
+        inner.stats.num_corrupt += 1;
+        segment::take_away(&place.file, &place.header).context("write", self.path())?;
+        Ok(Loaded::Corrupt)
+    }
+}
+
+impl Inner {
+    /// Opens segments that are new, forgets those that are gone, reads on in all.
+    fn look(&mut self, directory: &Directory) -> Result<()> {
+        for name in directory.names()? {
+            if !self.segments.contains_key(&name) {
+                match Segment::open(directory.path().join(&name)) {
+                    Ok(segment) => drop(self.segments.insert(name, segment)),
+                    // Somebody was quicker to take it away.
+                    Err(TierError::Io { source, .. })
+                        if source.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let mut gone = Vec::new();
+        for (name, segment) in &mut self.segments {
+            if !segment.is_linked()? {
+                gone.push(name.clone());
+                continue;
+            }
+            if segment.is_mine() {
+                continue;
+            }
+            let (file, name) = (segment.file(), Arc::<str>::from(name.as_str()));
+            let blocks = &mut self.blocks;
+            segment.scan(|header| {
+                let place = Place { file: file.clone(), segment: name.clone(), header };
+                blocks.entry(header.key).or_insert(place);
+            })?;
+        }
+        for name in gone {
+            self.segments.remove(&name);
+            self.blocks.retain(|_, place| *place.segment != *name);
+        }
+        Ok(())
+    }
+
+    /// Deletes a segment if nothing is left in it and nobody appends to it. The directory is locked.
+    fn sweep(&mut self, directory: &Directory, name: &str) -> Result<()> {
+        let Some(segment) = self.segments.get(name) else { return Ok(()) };
+        let is_open = if segment.is_mine() {
+            self.mine.as_deref() == Some(name)
+        } else {
+            segment.is_attended()
+        };
+        if !is_open && directory.remove_if_dead(segment)? {
+            self.segments.remove(name);
+        }
+        Ok(())
+    }
+
+    fn allocated(&self) -> Result<u64> {
+        self.segments.values().map(Segment::allocated).sum()
+    }
+}
+
+impl Store for DiskStore {
+    fn contains(&self, key: &Key) -> bool {
+        self.inner.lock().blocks.contains_key(key)
+    }
+
+    fn save(&self, key: &Key, bytes: &[u8]) -> Result<Saved> {
+        {
+            let mut inner = self.inner.lock();
+            if inner.blocks.contains_key(key) || !inner.saving.insert(*key) {
+                return Ok(Saved::Known);
+            }
+        }
+        let outcome = self.save_new(key, bytes);
+        let mut inner = self.inner.lock();
+        inner.saving.remove(key);
+        match outcome {
+            Ok(place) => {
+                inner.blocks.insert(*key, place);
+                Ok(Saved::New)
+            }
+            Err(error) => {
+                inner.stats.num_failed_saves += u64::from(!matches!(error, TierError::Full { .. }));
+                Err(error)
+            }
+        }
+    }
+
+    fn load(&self, key: &Key, into: &mut [u8]) -> Result<Loaded> {
+        let Some(place) = self.inner.lock().blocks.get(key).cloned() else {
+            return Ok(Loaded::Absent);
+        };
+        let is_read = place.header.bytes == into.len() as u64
+            && place.file.read_exact_at(into, place.header.offset + PAGE).is_ok();
+        if is_read && checksum(into) == place.header.checksum {
+            return Ok(Loaded::Hit);
+        }
+        self.give_up(key, &place)
+    }
+
+    fn remove(&self, key: &Key) -> Result<bool> {
+        let _lock = self.directory.lock()?;
+        let mut inner = self.inner.lock();
+        let Some(place) = inner.blocks.remove(key) else { return Ok(false) };
+        segment::take_away(&place.file, &place.header).context("write", self.path())?;
+        let is_used = inner.blocks.values().any(|other| other.segment == place.segment);
+        if !is_used {
+            inner.sweep(&self.directory, &place.segment)?;
+        }
+        Ok(true)
+    }
+
+    fn refresh(&self) -> Result<()> {
+        self.inner.lock().look(&self.directory)
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        let entry = |place: &Place| {
+            let header = &place.header;
+            Entry { key: header.key, bytes: header.room(), saved_ms: header.saved_ms }
+        };
+        self.inner.lock().blocks.values().map(entry).collect()
+    }
+
+    fn stats(&self) -> StoreStats {
+        let inner = self.inner.lock();
+        // Not known for a moment is better than no answer.
+        let used_bytes = inner.allocated().unwrap_or(inner.stats.used_bytes);
+        StoreStats { used_bytes, num_blocks: inner.blocks.len() as u64, ..inner.stats }
+    }
+}
+
+impl DiskStore {
+    fn save_new(&self, key: &Key, bytes: &[u8]) -> Result<Place> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut header = Header {
+            state: State::Writing,
+            key: *key,
+            bytes: bytes.len() as u64,
+            checksum: checksum(bytes),
+            saved_ms: now.as_millis() as u64,
+            offset: 0,
+        };
+        if room(header.bytes) > self.options.segment_bytes {
+            let (bytes, limit) = (header.bytes, self.options.segment_bytes);
+            let text = format!("a block of {bytes} bytes does not fit in segments of {limit}");
+            return Err(TierError::Invalid(text));
+        }
+        let mut place = self.reserve(&mut header)?;
+        if let Err(error) = segment::fill(&place.file, &header, bytes) {
+            // Should this fail too, the record stays unreadable until this process ends.
+            let _ = segment::take_away(&place.file, &header);
+            return Err(error).context("write", self.path());
+        }
+        place.header.state = State::Live;
+        Ok(place)
+    }
+}

@@ -1,0 +1,16 @@
+//! Tiers of the context cache: stores for KV blocks outside of the engine's memory, and the threads
+//! that move blocks between them and that memory.
+//!
+//! A block is some bytes with a name of 32 bytes that says all that the bytes depend on; so a block
+//! never changes, and two of the same name are equal. A store may forget any block at any time, and
+//! never returns bytes that differ from those that were saved: what does not verify is a miss.
+
+mod disk;
+mod error;
+mod mover;
+mod store;
+
+pub use disk::{DiskOptions, DiskStore};
+pub use error::{Result, TierError};
+pub use mover::{Done, Memory, Mover, Outcome, Place, Ticket};
+pub use store::{Entry, Key, Loaded, Saved, Store, StoreStats, KEY_BYTES};
