@@ -5,6 +5,7 @@ mod pool;
 mod program;
 mod runtime;
 mod sampling;
+mod tier;
 
 use pyo3::prelude::*;
 
@@ -27,5 +28,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<program::PyKvLayout>()?;
     module.add_class::<program::ProgramBuilder>()?;
     module.add_class::<program::Program>()?;
+    module.add_class::<tier::BlockMover>()?;
     pool::register(module)
 }

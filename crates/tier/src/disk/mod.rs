@@ -162,14 +162,15 @@ impl Inner {
     /// Opens segments that are new, forgets those that are gone, reads on in all.
     fn look(&mut self, directory: &Directory) -> Result<()> {
         for name in directory.names()? {
-            if !self.segments.contains_key(&name) {
-                match Segment::open(directory.path().join(&name)) {
-                    Ok(segment) => drop(self.segments.insert(name, segment)),
-                    // Somebody was quicker to take it away.
-                    Err(TierError::Io { source, .. })
-                        if source.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
+            if self.segments.contains_key(&name) {
+                continue;
+            }
+            match Segment::open(directory.path().join(&name)) {
+                Ok(segment) => drop(self.segments.insert(name, segment)),
+                // Somebody was quicker to take it away.
+                Err(TierError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         let mut gone = Vec::new();

@@ -1,6 +1,6 @@
 //! Threads that move blocks between the engine's memory and a store.
 //!
-//! Loads go before saves. Saves wait in a bounded queue: when it is full a save is refused, and the
+//! Loads go first, then what is to be taken away, then saves. Saves wait in a bounded queue: when it is full a save is refused, and the
 //! block is simply not kept; serving is never slowed. Whoever asks polls for what has ended.
 
 #[cfg(test)]
@@ -58,6 +58,8 @@ pub enum Outcome {
     Full,
     /// What a load found.
     Loaded(Loaded),
+    /// Whether there was something to take away.
+    Removed(bool),
     /// The system refused, a full or broken disk for example.
     Failed,
 }
@@ -73,7 +75,15 @@ pub struct Done {
     pub took: Duration,
 }
 
+#[derive(Clone, Copy)]
+enum Task {
+    Load,
+    Save,
+    Remove,
+}
+
 struct Job {
+    task: Task,
     ticket: Ticket,
     key: Key,
     place: Place,
@@ -82,6 +92,7 @@ struct Job {
 #[derive(Default)]
 struct State {
     loads: VecDeque<Job>,
+    removals: VecDeque<Job>,
     saves: VecDeque<Job>,
     /// Bytes of the saves that wait or are under way.
     saving_bytes: usize,
@@ -152,7 +163,7 @@ impl Mover {
         }
         state.saving_bytes += place.bytes;
         let ticket = state.take_ticket();
-        state.saves.push_back(Job { ticket, key: *key, place });
+        state.saves.push_back(Job { task: Task::Save, ticket, key: *key, place });
         self.shared.work.notify_one();
         Ok(Some(ticket))
     }
@@ -162,9 +173,19 @@ impl Mover {
         self.check(place)?;
         let mut state = self.shared.state.lock();
         let ticket = state.take_ticket();
-        state.loads.push_back(Job { ticket, key: *key, place });
+        state.loads.push_back(Job { task: Task::Load, ticket, key: *key, place });
         self.shared.work.notify_one();
         Ok(ticket)
+    }
+
+    /// Takes a block out of the store.
+    pub fn remove(&self, key: &Key) -> Ticket {
+        let place = Place { offset: 0, bytes: 0 };
+        let mut state = self.shared.state.lock();
+        let ticket = state.take_ticket();
+        state.removals.push_back(Job { task: Task::Remove, ticket, key: *key, place });
+        self.shared.work.notify_one();
+        ticket
     }
 
     fn check(&self, place: Place) -> Result<()> {
@@ -217,6 +238,11 @@ impl State {
         self.num_open += 1;
         self.next
     }
+
+    fn next_job(&mut self) -> Option<Job> {
+        let first = self.loads.pop_front().or_else(|| self.removals.pop_front());
+        first.or_else(|| self.saves.pop_front())
+    }
 }
 
 impl Shared {
@@ -226,25 +252,23 @@ impl Shared {
             if state.is_closed {
                 return;
             }
-            let (job, is_load) = match state.loads.pop_front() {
-                Some(job) => (job, true),
-                None => match state.saves.pop_front() {
-                    Some(job) => (job, false),
-                    None => {
-                        self.work.wait(&mut state);
-                        continue;
-                    }
-                },
+            let Some(job) = state.next_job() else {
+                self.work.wait(&mut state);
+                continue;
             };
             drop(state);
             let started = Instant::now();
-            let outcome = if is_load { self.load(&job) } else { self.save(&job) };
+            let outcome = match job.task {
+                Task::Load => self.load(&job),
+                Task::Save => self.save(&job),
+                Task::Remove => self.store.remove(&job.key).map(Outcome::Removed),
+            };
             state = self.state.lock();
             let outcome = outcome.unwrap_or_else(|error| {
                 state.last_error = Some(error.to_string());
                 Outcome::Failed
             });
-            if !is_load {
+            if let Task::Save = job.task {
                 state.saving_bytes -= job.place.bytes;
             }
             state.num_open -= 1;

@@ -119,6 +119,9 @@ fn blocks_go_out_and_come_back() {
     for n in 0..4 {
         assert!(bytes[(7 - n) * BLOCK..][..BLOCK].iter().all(|&byte| byte == n as u8));
     }
+    let removals = [mover.remove(&key(2)), mover.remove(&key(60))];
+    let done = outcomes(&mover, 2);
+    assert_eq!(removals.map(|ticket| done[&ticket]), [true, false].map(Outcome::Removed));
     let absent = mover.load(&key(50), place(0)).unwrap();
     assert_eq!(outcomes(&mover, 1)[&absent], Outcome::Loaded(Loaded::Absent));
     assert!(!mover.wait(SOON), "nothing is under way");
