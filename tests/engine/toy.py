@@ -6,11 +6,13 @@ block table; so do its logits. No batch mate has any influence.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from artesian.config.engine import EngineConfig
+from artesian.context import ContextCache, DiskTier
 from artesian.engine.base import EngineInfo, Request, RequestOutput, SamplingParams
 from artesian.engine.batch import Batch
 from artesian.engine.engine import LLMEngine
@@ -128,21 +130,29 @@ def make_engine(
     block_size: int = 4,
     max_model_len: int = 128,
     clock: Clock | None = None,
+    context_dir: Path | None = None,
+    context_bytes: int = 1 << 30,
     **config: object,
 ) -> LLMEngine:
-    """An engine over a `ToyRunner`."""
+    """An engine over a `ToyRunner`, with a context cache in `context_dir`."""
     arena = Arena(num_blocks, block_size * 8)
     arena.memory[:] = 255  # what nobody stored must not look like content
     runner = ToyRunner(arena.memory, block_size)
     settings = {"max_num_seqs": 16, "max_num_batched_tokens": 64, "seed": 0} | config
+    cache = PrefixCache(arena)
+    context = None
+    if context_dir is not None:
+        tier = DiskTier(context_dir, context_bytes, arena, num_blocks * arena.block_bytes // 2)
+        context = ContextCache(cache, tier, block_size)
     return LLMEngine(
         runner,
         ToyTokenizer(),
-        PrefixCache(arena),
+        cache,
         KvIdentity("toy", "f32", block_size),
         EngineConfig(model="toy", block_size=block_size, **settings),
         EngineInfo(model_name="toy", max_model_len=max_model_len, vocab_size=VOCAB_SIZE),
         clock or Clock(),
+        context,
     )
 
 

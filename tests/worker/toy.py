@@ -148,6 +148,9 @@ class ToyEngine:
             num_kv_blocks=128,
         )
 
+    def close(self) -> None:
+        self.is_closed = True
+
     def info(self) -> EngineInfo:
         return EngineInfo(
             model_name="toy",

@@ -68,6 +68,12 @@ def engine_counts(supervisor: Supervisor) -> dict[str, float]:
         "generation_tokens": stats.generation_tokens,
         "num_preemptions": stats.num_preemptions,
         "engine_steps": stats.num_steps,
+        "context_cache_saved_blocks": stats.context_saved_blocks,
+        "context_cache_unsaved_blocks": stats.context_unsaved_blocks,
+        "context_cache_loaded_blocks": stats.context_loaded_blocks,
+        "context_cache_failed_loads": stats.context_failed_loads,
+        "context_cache_evicted_blocks": stats.context_evicted_blocks,
+        "context_cache_used_bytes": stats.context_used_bytes,
         "worker_restarts": supervisor.num_restarts,
     }
 

@@ -1,8 +1,9 @@
 """Settings of the engine."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from artesian.config.sizes import Size
 
@@ -38,6 +39,14 @@ class EngineConfig(BaseModel):
         None, ge=1 << 20, description="memory for KV blocks; default: planned from the memory limit"
     )
     enable_prefix_caching: bool = Field(True, description="reuse the KV of equal prompt beginnings")
+    context_cache_dir: Path | None = Field(
+        None,
+        description="directory where the KV of prompts is kept over restarts, and shared by the "
+        "servers of this host; default: nowhere",
+    )
+    context_cache_bytes: Size = Field(
+        10 << 30, ge=1 << 20, description="most bytes in context_cache_dir"
+    )
     quantization: Literal["int8"] | None = Field(
         None, description="int8: round weights to INT8 with one scale for each output channel"
     )
@@ -45,3 +54,9 @@ class EngineConfig(BaseModel):
     isa: Literal["portable", "avx2", "avx512", "amx"] | None = Field(
         None, description="instruction set of the kernels; default: the best this CPU has"
     )
+
+    @model_validator(mode="after")
+    def _check_context_cache(self) -> Self:
+        if self.context_cache_dir is not None and not self.enable_prefix_caching:
+            raise ValueError("context_cache_dir needs enable_prefix_caching")
+        return self

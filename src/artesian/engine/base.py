@@ -130,6 +130,12 @@ class EngineStats(msgspec.Struct, kw_only=True):
     num_preemptions: int = 0
     num_steps: int = 0
     resident_memory_bytes: int = 0
+    context_saved_blocks: int = 0
+    context_unsaved_blocks: int = 0
+    context_loaded_blocks: int = 0
+    context_failed_loads: int = 0
+    context_evicted_blocks: int = 0
+    context_used_bytes: int = 0
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,6 +182,9 @@ class Engine(Protocol):
 
     def stats(self) -> EngineStats:
         """Current counts."""
+
+    def close(self) -> None:
+        """Ends what goes on in the background, within a bounded time."""
 
     def info(self) -> EngineInfo:
         """What this engine is; fixed once it has started."""

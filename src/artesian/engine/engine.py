@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from artesian.config.engine import EngineConfig
+from artesian.context import ContextCache
 from artesian.engine.base import (
     EngineInfo,
     EngineStats,
@@ -39,6 +40,9 @@ _SEED_STRIDE = (
     0x9E3779B97F4A7C15  # keeps the seeds of index 1, 2, ... away from a caller's neighbours
 )
 _UINT64 = 2**64
+_MOST_WAIT_S = 0.05  # for blocks that a tier sends; commands are looked at in between
+_CLOSE_S = 5.0
+_MIN_PREFILL_TOKENS = 64  # of a step that tells how quick prefill is
 
 
 class LLMEngine:
@@ -53,8 +57,10 @@ class LLMEngine:
         config: EngineConfig,
         info: EngineInfo,
         clock: Callable[[], float] = time.monotonic,
+        context: ContextCache | None = None,
     ) -> None:
-        """`identity.block_size_tokens` is the size of the cache's blocks; `clock` gives seconds."""
+        """`identity.block_size_tokens` is the size of the cache's blocks; `clock` gives seconds;
+        `context` keeps blocks of `cache` elsewhere."""
         block_size = identity.block_size_tokens
         self.tokenizer = tokenizer
         self.config = config
@@ -73,7 +79,9 @@ class LLMEngine:
             config.max_num_batched_tokens,
             info.max_model_len,
             keep_finished=config.enable_prefix_caching,
+            context=context,
         )
+        self._context = context
         self._builder = BatchBuilder(
             config.max_num_batched_tokens, block_size, self._scheduler.block_tables
         )
@@ -138,12 +146,23 @@ class LLMEngine:
         now = self._clock()
         if now >= self._next_deadline_s:
             self._expire(now)
+        if self._context is not None:
+            self._context.poll()
         schedule = self._scheduler.schedule(now)
         outputs, self._unreported = self._unreported, []
         if schedule.sequences:
             self._stats.num_steps += 1
             self._run(schedule, outputs)
+            if self._context is not None:
+                self._observe(self._context, schedule, self._clock() - now)
+        elif self._context is not None and not outputs and self._context.is_busy:
+            self._context.wait(_MOST_WAIT_S)
         return outputs
+
+    def close(self) -> None:
+        """Lets what is being saved come to its end, for a bounded time."""
+        if self._context is not None:
+            self._context.close(_CLOSE_S)
 
     def stats(self) -> EngineStats:
         """Current counts."""
@@ -154,6 +173,8 @@ class LLMEngine:
         stats.prefix_cache_queries_tokens = self.cache.stats.queries_tokens
         stats.prefix_cache_hits_tokens = self.cache.stats.hits_tokens
         stats.num_preemptions = self._scheduler.num_preemptions
+        if self._context is not None:
+            _count_context(stats, self._context)
         stats.resident_memory_bytes = resident_bytes()
         return msgspec.structs.replace(stats)
 
@@ -218,6 +239,12 @@ class LLMEngine:
                 continue
             logprobs = None if sampled.logprobs is None else sampled.logprobs[row]
             outputs.append(self._report(sequence, sampled.tokens[row], logprobs, now))
+
+    def _observe(self, context: ContextCache, schedule: Schedule, seconds: float) -> None:
+        num_tokens = sum(schedule.num_tokens)
+        is_prefill = 2 * len(schedule.sequences) < num_tokens
+        if num_tokens >= _MIN_PREFILL_TOKENS and is_prefill and seconds > 0:
+            context.gate.observe_prefill(num_tokens, seconds)
 
     def _take_computed(self, schedule: Schedule, logits: F32) -> tuple[list[Sequence], F32]:
         """Books the rows as computed; returns the sequences to sample for and their logits."""
@@ -318,3 +345,12 @@ class LLMEngine:
                 self._end_request(request_id, "deadline")
             else:
                 self._next_deadline_s = min(self._next_deadline_s, state.deadline_s)
+
+
+def _count_context(stats: EngineStats, context: ContextCache) -> None:
+    stats.context_saved_blocks = context.stats.num_saved_blocks
+    stats.context_unsaved_blocks = context.stats.num_unsaved_blocks
+    stats.context_loaded_blocks = context.stats.num_loaded_blocks
+    stats.context_failed_loads = context.stats.num_failed_loads
+    stats.context_evicted_blocks = context.stats.num_evicted_blocks
+    stats.context_used_bytes = context.tier.used_bytes

@@ -4,6 +4,7 @@ import logging
 import time
 
 from artesian.config.engine import EngineConfig
+from artesian.context import ContextCache, DiskTier
 from artesian.engine.base import EngineInfo
 from artesian.engine.engine import LLMEngine
 from artesian.kvcache import Arena, KvIdentity, PrefixCache
@@ -15,6 +16,8 @@ from artesian.ops.base import KvLayout
 from artesian.ops.native import default_kv_dtype, kv_block_bytes
 
 _logger = logging.getLogger(__name__)
+_MOST_SAVING_BYTES = 256 << 20
+"""Blocks that wait to be saved are held in the arena: this much of it at most."""
 
 
 def create_engine(config: EngineConfig) -> LLMEngine:
@@ -36,6 +39,9 @@ def create_engine(config: EngineConfig) -> LLMEngine:
     phases.end("pack weights")
     numerics = {"isa": runner.isa, "quantization": config.quantization or "none"}
     identity = KvIdentity(checkpoint.fingerprint(), layout.dtype, config.block_size, extra=numerics)
+    cache = PrefixCache(arena)
+    context = open_context(cache, config)
+    phases.end("context cache")
     info = EngineInfo(
         model_name=checkpoint.name,
         max_model_len=plan.max_model_len,
@@ -44,7 +50,28 @@ def create_engine(config: EngineConfig) -> LLMEngine:
         phases_ms=phases.times_ms,
         memory_plan_bytes=_memory_plan_bytes(plan),
     )
-    return LLMEngine(runner, tokenizer, PrefixCache(arena), identity, config, info)
+    return LLMEngine(runner, tokenizer, cache, identity, config, info, context=context)
+
+
+def open_context(cache: PrefixCache, config: EngineConfig) -> ContextCache | None:
+    """The context cache in `config.context_cache_dir`, if that is set.
+
+    Raises:
+        OSError, ValueError: the directory cannot be used; the message says why.
+    """
+    if config.context_cache_dir is None:
+        return None
+    arena = cache.allocator
+    most_saving_bytes = min(_MOST_SAVING_BYTES, arena.num_blocks * arena.block_bytes // 8)
+    tier = DiskTier(config.context_cache_dir, config.context_cache_bytes, arena, most_saving_bytes)
+    _logger.info(
+        "context cache: %s holds %d blocks of any model, %.0f of %.0f MiB",
+        config.context_cache_dir,
+        len(tier.entries()),
+        tier.used_bytes / 2**20,
+        tier.capacity_bytes / 2**20,
+    )
+    return ContextCache(cache, tier, config.block_size)
 
 
 def plan_kv(checkpoint: Checkpoint, config: EngineConfig) -> tuple[KvLayout, MemoryPlan]:

@@ -8,6 +8,8 @@ A policy: no I/O, no clock. It owns the waiting and running sequences and lends 
   one block; decode takes blocks as it fills them. When none is left, the running sequence of worst
   rank is preempted: its blocks stay cached while room lasts, so that computing them again is cheap.
 - A waiting sequence of better priority than a running one takes its place.
+- A sequence whose next blocks are in a tier of the context cache waits while they come; those that
+  will wait anyway ask for theirs ahead of time.
 - A sequence whose next blocks another one is computing right now waits for them instead of
   computing them twice.
 """
@@ -18,6 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from artesian.context import ContextCache
 from artesian.engine.sequence import RequestState, Sequence, Status
 from artesian.kvcache.prefix_cache import PrefixCache
 
@@ -28,6 +31,12 @@ _MIN_MIXED_PREFILL_TOKENS = 64
 
 # Rows of logits are wide: prompts whose every row is wanted advance in small chunks.
 _PROMPT_LOGPROBS_CHUNK_TOKENS = 64
+
+# Waiting sequences whose blocks are fetched before there is a place for them.
+_LOOK_AHEAD = 8
+
+# A prefix that was fetched and evicted again before the sequence could start is fetched once more.
+_MOST_ONBOARDINGS = 2
 
 
 @dataclass(slots=True)
@@ -56,6 +65,7 @@ class Scheduler:
         max_num_batched_tokens: int,
         max_model_len: int,
         keep_finished: bool = True,
+        context: ContextCache | None = None,
     ) -> None:
         num_blocks = -(-max_model_len // block_size)
         if cache.num_blocks < num_blocks:
@@ -73,6 +83,7 @@ class Scheduler:
         self._max_num_seqs = min(max_num_seqs, max_num_batched_tokens)
         self._budget = max_num_batched_tokens
         self._keep_finished = keep_finished
+        self._context = context
         self._free_slots = list(range(max_num_seqs))
         self._being_computed: dict[bytes, Sequence] = {}
 
@@ -119,6 +130,8 @@ class Scheduler:
                 budget -= self._add_chunk(schedule, sequence, budget)
         if self.waiting:
             self._admit(schedule, budget, now)
+            if self._context is not None:
+                self._look_ahead()
         return schedule
 
     def computed(self, sequence: Sequence, num_tokens: int) -> None:
@@ -138,6 +151,13 @@ class Scheduler:
             if self._being_computed.get(name) is sequence:
                 del self._being_computed[name]
         sequence.num_named = num_full
+        self._save(sequence)
+
+    def _save(self, sequence: Sequence) -> None:
+        """Begins to save what is named and was not saved yet; what is refused is tried again."""
+        if self._context is not None:
+            blocks = sequence.blocks[: sequence.num_named]
+            sequence.num_saved += self._context.save(sequence.hashes, blocks, sequence.num_saved)
 
     def _ensure_block(self, sequence: Sequence, schedule: Schedule) -> bool:
         """Makes room for one more token, preempting by rank; False when `sequence` itself had to
@@ -176,8 +196,11 @@ class Scheduler:
             if sequence.waits_for is not None and sequence.waits_for in self._being_computed:
                 index += 1
                 continue
+            if self._is_onboarding(sequence):
+                index += 1
+                continue
             hits = self._lookup(sequence)
-            if sequence.waits_for is not None:
+            if sequence.waits_for is not None or self._begin_onboarding(sequence, hits):
                 index += 1
                 continue
             if not self._make_room(sequence, hits, schedule):
@@ -207,6 +230,35 @@ class Scheduler:
             sequence.waits_for = name
         return hits
 
+    def _is_onboarding(self, sequence: Sequence) -> bool:
+        onboarding = sequence.onboarding
+        if onboarding is None:
+            return False
+        if not onboarding.is_done:
+            return True
+        sequence.onboarding = None
+        if onboarding.num_loaded == 0:  # no use to ask again
+            sequence.num_onboardings = _MOST_ONBOARDINGS
+        return False
+
+    def _begin_onboarding(self, sequence: Sequence, hits: list[int]) -> bool:
+        """Whether blocks behind `hits` are on their way from a tier now."""
+        if self._context is None or sequence.num_onboardings >= _MOST_ONBOARDINGS:
+            return False
+        if sequence.needs_prompt_logprobs:
+            return False
+        num_usable = (sequence.num_tokens - 1) // self._block_size
+        sequence.onboarding = self._context.onboard(sequence.hashes[:num_usable], hits)
+        sequence.num_onboardings += 1
+        return sequence.onboarding is not None
+
+    def _look_ahead(self) -> None:
+        for sequence in self.waiting[:_LOOK_AHEAD]:
+            if sequence.num_onboardings == 0 and sequence.onboarding is None:
+                hits = self._lookup(sequence)
+                if sequence.waits_for is None:
+                    self._begin_onboarding(sequence, hits)
+
     def _make_room(self, sequence: Sequence, hits: list[int], schedule: Schedule) -> bool:
         """Whether `sequence` can start now, after preempting sequences of worse priority if need
         be."""
@@ -219,8 +271,9 @@ class Scheduler:
                 and num_needed + num_reserved <= num_available
             ):
                 return True
-            victim = max(self.running, key=_rank)
-            if victim.rank[0] <= sequence.rank[0]:
+            # With nobody running, blocks that are being saved or fetched are what is in the way.
+            victim = max(self.running, key=_rank, default=None)
+            if victim is None or victim.rank[0] <= sequence.rank[0]:
                 return False
             self._preempt(victim, schedule)
 
@@ -233,6 +286,7 @@ class Scheduler:
         self.cache.acquire(hits)
         sequence.blocks = list(hits)
         sequence.num_named = len(hits)
+        sequence.num_saved = 0
         sequence.num_computed = len(hits) * self._block_size
         table = self.block_tables[sequence.slot]
         table[: len(hits)] = hits
@@ -269,6 +323,8 @@ class Scheduler:
         for name in sequence.hashes[sequence.num_named :]:
             if self._being_computed.get(name) is sequence:
                 del self._being_computed[name]
+        if keep_named:
+            self._save(sequence)
         self.cache.release(sequence.blocks, keep_named)
         sequence.blocks = []
         sequence.num_named = 0

@@ -5,6 +5,7 @@ from enum import Enum, auto
 import numpy as np
 import numpy.typing as npt
 
+from artesian.context.cache import Onboarding
 from artesian.engine.base import (
     OutputLogprobs,
     Request,
@@ -69,6 +70,8 @@ class Sequence:
         is_plain_greedy: the next token is simply the most likely one; has_penalties: earlier tokens
         or biases change the logits.
         waits_for: name of a block that another sequence is computing now.
+        onboarding: blocks of this sequence that a tier is sending; num_onboardings: how often it
+        has asked a tier.
     """
 
     __slots__ = (
@@ -83,8 +86,11 @@ class Sequence:
         "max_tokens",
         "num_computed",
         "num_named",
+        "num_onboardings",
         "num_prompt_tokens",
+        "num_saved",
         "num_tokens",
+        "onboarding",
         "prompt_logprobs",
         "rank",
         "sampling",
@@ -126,11 +132,14 @@ class Sequence:
         self.tokens[: self.num_tokens] = request.prompt_token_ids
         self.num_computed = 0
         self.num_named = 0
+        self.num_saved = 0
         self.blocks: list[int] = []
         self.hashes: list[bytes] = []
         self.slot = -1
         self.status = Status.WAITING
         self.waits_for: bytes | None = None
+        self.onboarding: Onboarding | None = None
+        self.num_onboardings = 0
         bias = request.sampling.logit_bias
         self.bias_ids = np.fromiter(bias.keys(), np.int32, len(bias))
         self.bias_values = np.fromiter(bias.values(), np.float32, len(bias))

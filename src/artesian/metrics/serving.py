@@ -20,6 +20,7 @@ GAUGES = {
     "kv_cache_usage_perc": "share of KV blocks in use, 0 to 1",
     "num_kv_blocks": "KV blocks in the arena",
     "worker_resident_memory_bytes": "resident memory of the worker",
+    "context_cache_used_bytes": "bytes that the context cache takes on disk",
 }
 COUNTERS = {
     "prefix_cache_queries": "prompt tokens looked up in the prefix cache",
@@ -28,6 +29,11 @@ COUNTERS = {
     "generation_tokens": "tokens generated",
     "num_preemptions": "requests paused for lack of KV blocks",
     "engine_steps": "steps of the engine",
+    "context_cache_saved_blocks": "KV blocks saved on disk",
+    "context_cache_unsaved_blocks": "KV blocks not saved, as the disk refused or was full",
+    "context_cache_loaded_blocks": "KV blocks loaded from disk",
+    "context_cache_failed_loads": "KV blocks on disk that could not be had and were computed",
+    "context_cache_evicted_blocks": "KV blocks deleted from disk to make room",
     "worker_restarts": "workers that had to be replaced",
 }
 

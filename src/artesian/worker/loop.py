@@ -149,6 +149,7 @@ def _run(spec: WorkerSpec, channel: WorkerChannel, clock: StepClock) -> int:
         return EXIT_FATAL
     try:
         WorkerLoop(engine, channel, clock).run()
+        engine.close()
     except ChannelError:
         raise
     except Exception as error:

@@ -91,7 +91,10 @@ impl Directory {
             }
             offset += header.room();
         }
-        fs::remove_file(segment.path()).context("delete", segment.path())?;
-        Ok(true)
+        match fs::remove_file(segment.path()) {
+            // Somebody else's work.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+            outcome => outcome.context("delete", segment.path()).map(|()| true),
+        }
     }
 }

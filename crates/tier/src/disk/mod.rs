@@ -192,6 +192,9 @@ impl Inner {
         for name in gone {
             self.segments.remove(&name);
             self.blocks.retain(|_, place| *place.segment != *name);
+            if self.mine.as_ref() == Some(&name) {
+                self.mine = None;
+            }
         }
         Ok(())
     }

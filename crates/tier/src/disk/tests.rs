@@ -136,6 +136,27 @@ fn damage_costs_the_blocks_that_it_hits() {
 }
 
 #[test]
+fn files_that_somebody_deletes_are_blocks_that_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, other) = (open(dir.path()), open(dir.path()));
+    for number in 0..7 {
+        store.save(&key(number), &block(number)).unwrap();
+    }
+    other.refresh().unwrap();
+    for path in files(dir.path()) {
+        fs::remove_file(path).unwrap();
+    }
+    assert!(other.remove(&key(6)).unwrap());
+    for store in [&store, &other] {
+        assert_eq!(store.save(&key(9), &block(9)).unwrap(), Saved::New);
+        assert_eq!(load(store, 9), Loaded::Hit);
+        assert_eq!(load(store, 0), Loaded::Absent);
+        assert!(store.remove(&key(9)).unwrap());
+    }
+    assert_eq!(open(dir.path()).stats().num_blocks, 0);
+}
+
+#[test]
 fn what_a_dead_process_left_half_written_is_given_back() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

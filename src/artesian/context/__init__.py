@@ -1,0 +1,7 @@
+"""The context cache: KV that outlives the arena, the worker and the server."""
+
+from artesian.context.base import Done, Entry, Tier
+from artesian.context.cache import ContextCache, Onboarding
+from artesian.context.disk import DiskTier
+
+__all__ = ["ContextCache", "DiskTier", "Done", "Entry", "Onboarding", "Tier"]

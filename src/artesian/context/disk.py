@@ -1,0 +1,90 @@
+"""KV blocks in files that the processes of a host share; `crates/tier` moves them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from artesian._core import BlockMover
+from artesian.context.base import Done, Entry, Outcome
+from artesian.kvcache.base import BlockAllocator
+
+_NUM_THREADS = 2
+_SEGMENT_BYTES = 256 << 20
+_MIN_SEGMENTS = 8
+"""So many make up the capacity at least: what is deleted leaves a page until its segment goes."""
+_SEGMENT_BLOCKS = 4
+"""A segment holds so many blocks at least."""
+
+
+class DiskTier:
+    """A `Tier` that survives restarts."""
+
+    label = "disk"
+
+    def __init__(
+        self, path: Path, capacity_bytes: int, arena: BlockAllocator, most_saving_bytes: int
+    ) -> None:
+        """Opens `path`, or makes it.
+
+        Args:
+            most_saving_bytes: blocks that may wait to be saved.
+
+        Raises:
+            OSError: the system refused. ValueError: the directory holds something else, or the
+                capacity no block.
+        """
+        self.capacity_bytes = capacity_bytes
+        self._block_bytes = arena.block_bytes
+        segment_bytes = min(_SEGMENT_BYTES, capacity_bytes // _MIN_SEGMENTS)
+        segment_bytes = max(segment_bytes, _SEGMENT_BLOCKS * (arena.block_bytes + 8192))
+        self._mover = BlockMover(
+            path, capacity_bytes, segment_bytes, arena.memory, _NUM_THREADS, most_saving_bytes
+        )
+
+    @property
+    def used_bytes(self) -> int:
+        """See `Tier`."""
+        return self._mover.used_bytes
+
+    @property
+    def num_open(self) -> int:
+        """See `Tier`."""
+        return self._mover.num_open
+
+    def find(self, names: Sequence[bytes]) -> int:
+        """See `Tier`."""
+        return self._mover.find(names)
+
+    def save(self, name: bytes, block: int) -> int | None:
+        """See `Tier`."""
+        return self._mover.save(name, block * self._block_bytes, self._block_bytes)
+
+    def load(self, name: bytes, block: int) -> int:
+        """See `Tier`."""
+        return self._mover.load(name, block * self._block_bytes, self._block_bytes)
+
+    def remove(self, name: bytes) -> int:
+        """See `Tier`."""
+        return self._mover.remove(name)
+
+    def poll(self) -> list[Done]:
+        """See `Tier`."""
+        polled = self._mover.poll()
+        return [Done(ticket, cast(Outcome, outcome), took_s) for ticket, outcome, took_s in polled]
+
+    def wait(self, timeout_s: float) -> bool:
+        """See `Tier`."""
+        return self._mover.wait(timeout_s)
+
+    def refresh(self) -> None:
+        """See `Tier`."""
+        self._mover.refresh()
+
+    def entries(self) -> list[Entry]:
+        """See `Tier`."""
+        found = self._mover.entries()
+        return [Entry(name, num_bytes, saved_ms / 1e3) for name, num_bytes, saved_ms in found]
+
+    def take_error(self) -> str | None:
+        """See `Tier`."""
+        return self._mover.take_error()
