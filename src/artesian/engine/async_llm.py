@@ -102,6 +102,7 @@ class AsyncLLM:
         self._is_closed = True
         self._commands.put(None)
         await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._engine.close)
 
     async def __aenter__(self) -> Self:
         return self

@@ -118,7 +118,9 @@ class LLM:
             self._cancel([request.request_id])
 
     def close(self) -> None:
-        """Frees the model's memory."""
+        """Frees the model's memory, after what the context cache is still saving."""
+        if self._engine is not None:
+            self._engine.close()
         self._engine = None
         gc.collect()  # what loading left in cycles may hold on to the file
 
