@@ -1,9 +1,9 @@
 //! Blocks in files of a directory, which the processes of a host share.
 //!
 //! Every process appends to a segment of its own; all read all segments and may take blocks away,
-//! which leaves a hole. So there is nothing to compact, and a record that is only half there, or was
-//! damaged, costs no other one. The bound holds for all processes together: room is taken under a
-//! lock on the directory, by what the files really take on the disk.
+//! which leaves a hole. So there is nothing to compact, and a record that is only half there, or
+//! was damaged, costs no other one. The bound holds for all processes together: room is taken
+//! under a lock on the directory, by what the files really take on the disk.
 //!
 //! Nothing is flushed: a process that dies loses nothing that it had saved, and what a crash of the
 //! machine tears does not verify.
@@ -199,7 +199,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Deletes a segment if nothing is left in it and nobody appends to it. The directory is locked.
+    /// Deletes a segment if nothing is left in it and nobody appends to it. The directory is
+    /// locked.
     fn sweep(&mut self, directory: &Directory, name: &str) -> Result<()> {
         let Some(segment) = self.segments.get(name) else { return Ok(()) };
         let is_open = if segment.is_mine() {

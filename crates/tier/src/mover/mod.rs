@@ -1,7 +1,8 @@
 //! Threads that move blocks between the engine's memory and a store.
 //!
-//! Loads go first, then what is to be taken away, then saves. Saves wait in a bounded queue: when it is full a save is refused, and the
-//! block is simply not kept; serving is never slowed. Whoever asks polls for what has ended.
+//! Loads go first, then what is to be taken away, then saves. Saves wait in a bounded queue: when
+//! it is full a save is refused, and may be tried again; serving is never slowed. Whoever asks
+//! polls for what has ended.
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ pub struct Memory {
     bytes: usize,
 }
 
-// SAFETY: it is an address and a length; what may be done with them is the promise of `Memory::new`.
+// SAFETY: an address and a length; what may be done with them is the promise of `Memory::new`.
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
