@@ -114,6 +114,8 @@ class ContextCache:
         """
         saving = _Saving([])
         index = first
+        if index < len(blocks):
+            self._make_room(len(blocks) - index)
         while index < len(blocks):
             name = names[index]
             if name not in self._order and name not in self._saving_names:
@@ -161,8 +163,8 @@ class ContextCache:
                 self.stats.num_evicted_blocks += done.outcome == "removed"
         if any(done.outcome == "failed" for done in ended):
             self._report(self.tier.take_error())
-        if any(done.outcome in ("saved", "full") for done in ended):
-            self._make_room()
+        if any(done.outcome == "full" for done in ended):
+            self._make_room(0)
 
     def wait(self, timeout_s: float) -> None:
         """Waits until something has ended."""
@@ -229,14 +231,13 @@ class ContextCache:
         self.stats.load_s += seconds
         self.gate.observe_load(len(is_good), seconds)
 
-    def _make_room(self) -> None:
-        victims = self._order.victims(
-            self.tier.used_bytes, self.tier.capacity_bytes, self._open.by_name
-        )
-        waiting = set(self._open.removals.values())
-        for name in victims:
-            if name not in waiting:
-                self._open.removals[self.tier.remove(name)] = name
+    def _make_room(self, num_blocks: int) -> None:
+        """Begins to take away what is in the way of so many blocks more."""
+        coming = num_blocks + len(self._open.saves) - len(self._open.removals)
+        used_bytes = self.tier.used_bytes + coming * self._block_bytes
+        spared = [*self._open.by_name, *self._open.removals.values()]
+        for name in self._order.victims(used_bytes, self.tier.capacity_bytes, spared):
+            self._open.removals[self.tier.remove(name)] = name
 
     def _refresh_if_due(self) -> None:
         now = self._clock()
