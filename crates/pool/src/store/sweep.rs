@@ -102,6 +102,14 @@ impl Client {
         Ok(swept.expired + swept.emptied > 0)
     }
 
+    /// Goes through the whole index once and takes away what has expired and what deletions have
+    /// left. Ticks do that bit by bit, and whoever finds no room; so nobody needs to. Returns how
+    /// many objects it gave up.
+    pub fn sweep_index(&mut self) -> Result<u64> {
+        let swept = self.sweep_pieces(u32::MAX)?;
+        Ok((swept.expired + swept.emptied) as u64)
+    }
+
     /// Sweeps up to `pieces` pieces of the index; no more than all of it.
     pub(super) fn sweep_pieces(&mut self, pieces: u32) -> Result<Swept> {
         let (mut all, mut ends) = (Swept::default(), 0);

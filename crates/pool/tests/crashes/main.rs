@@ -148,11 +148,36 @@ const RECLAIM: Case = Case {
     new: INSERT.old,
 };
 
+/// Leaves tombstones and something that has expired.
+fn refuse(client: &mut Client, namespace: u16) -> Result<()> {
+    all(client.put_many(namespace, &KEYS.map(|key| (key, &b"gone"[..])), Never))?;
+    all(client.delete_many(namespace, &KEYS[1..]))?;
+    client.put(namespace, KEYS[0], &large(1), Expiry::In(0))
+}
+
+/// Sweeps take away what has expired, and what deletions have left.
+const SWEEP: Case = Case {
+    name: "sweep",
+    work: |client, namespace| {
+        client.sweep_index()?;
+        client.get(namespace, b"key 0", &mut Vec::new()).map(drop)
+    },
+    before: refuse,
+    old: || vec![None; 6],
+    new: || vec![None; 6],
+};
+
 #[test]
 fn of_times_to_live() {
     for case in [EXPIRE, RECLAIM] {
         at_every_verb(&case);
     }
+}
+
+#[test]
+#[ignore = "not yet: with copies, nobody knows what a dead client's emptied slot had named: a leak"]
+fn of_a_sweep() {
+    at_every_verb(&SWEEP);
 }
 
 #[test]
