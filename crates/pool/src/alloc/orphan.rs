@@ -220,18 +220,21 @@ fn settle_bits(
     held: &[u64],
 ) -> Result<()> {
     for &(at, unused) in unused {
-        let copies = fabric.copies(bitmap(block).add(at as u64 * 8));
-        for copy in copies {
-            let mut bytes = [0; 8];
-            steadily(|| fabric.batch(&mut [Verb::read(copy, &mut bytes)]))?;
-            let found = word(&bytes, 0);
-            let (set, clear) = (held[at] & !found, unused & !held[at] & found);
-            if set | clear != 0 {
-                match fabric.batch(&mut [Verb::faa(copy, set.wrapping_sub(clear))]) {
-                    Ok(()) | Err(PoolError::ViewChanged) => {}
-                    Err(error) => return Err(error),
-                }
-            }
+        let word = bitmap(block).add(at as u64 * 8);
+        steadily(|| settle_word(fabric, word, unused, held[at]))?;
+    }
+    Ok(())
+}
+
+/// [`settle_bits`] of one word, as the view has it now.
+fn settle_word(fabric: &Fabric, at: PoolAddr, unused: u64, held: u64) -> Result<()> {
+    for copy in fabric.copies(at) {
+        let mut bytes = [0; 8];
+        fabric.batch(&mut [Verb::read(copy, &mut bytes)])?;
+        let found = word(&bytes, 0);
+        let (set, clear) = (held & !found, unused & !held & found);
+        if set | clear != 0 {
+            fabric.batch(&mut [Verb::faa(copy, set.wrapping_sub(clear))])?;
         }
     }
     Ok(())
