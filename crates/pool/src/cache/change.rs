@@ -105,7 +105,7 @@ impl Client {
         change: &Change<'_>,
     ) -> Result<Done> {
         let mut attempt = Attempt::new();
-        let mut wait = Wait::new(&self.fabric);
+        let mut wait = Wait::new();
         let outcome = loop {
             match self.cache_change_once(cache, key, change, &mut attempt, &mut wait) {
                 Ok(Step::Done(done)) => break Ok(done),

@@ -26,7 +26,7 @@ const PEEK: usize = 128;
 /// hold, by number of the slot in the table.
 pub(super) fn freeze(fabric: &Fabric, plan: &Plan) -> Result<Vec<(usize, Slot)>> {
     let mut moves: Vec<Option<bool>> = vec![None; SLOTS_PER_TABLE as usize];
-    let mut wait = Wait::new(fabric);
+    let mut wait = Wait::new();
     loop {
         let bytes = read_table(fabric, plan.old)?;
         let slots: Vec<(PoolAddr, Slot)> = slots_of(plan.old, &bytes).collect();

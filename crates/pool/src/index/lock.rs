@@ -128,7 +128,7 @@ pub(super) fn try_structure(fabric: &Fabric) -> Result<bool> {
 
 /// [`try_structure`], waiting for the holder.
 pub(super) fn lock_structure(fabric: &Fabric) -> Result<()> {
-    let mut wait = Wait::new(fabric);
+    let mut wait = Wait::new();
     loop {
         match try_structure(fabric) {
             Ok(true) => return Ok(()),

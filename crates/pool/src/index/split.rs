@@ -165,7 +165,7 @@ pub fn finish_of_dead(fabric: &Fabric) -> Result<()> {
 
 /// Carries out the plan that is recorded, if any. The caller holds the structural lock.
 fn finish(fabric: &Fabric) -> Result<()> {
-    let mut wait = Wait::new(fabric);
+    let mut wait = Wait::new();
     loop {
         let outcome = read_plan(fabric).and_then(|bytes| match Plan::decode(&bytes) {
             Some(plan) => carry_out(fabric, &plan),
@@ -264,7 +264,7 @@ fn publish(fabric: &Fabric, plan: &Plan, root: Root) -> Result<()> {
 fn take_locks(fabric: &Fabric, plan: &Plan) -> Result<()> {
     let me = fabric.me();
     let header = |depth, owner| BucketHeader { depth, suffix: plan.suffix, owner }.word();
-    let mut wait = Wait::new(fabric);
+    let mut wait = Wait::new();
     let mut wanted: Vec<(PoolAddr, u64)> =
         lock_words(plan.old).map(|at| (at, header(plan.depth, ClientId::NOBODY))).collect();
     let mut settled = false;

@@ -23,8 +23,8 @@ struct Wait {
 }
 
 impl Wait {
-    fn new(fabric: &Fabric) -> Wait {
-        Wait { patience: Patience::new(fabric), pause: FIRST_PAUSE_NS }
+    fn new() -> Wait {
+        Wait { patience: Patience::default(), pause: FIRST_PAUSE_NS }
     }
 
     /// The next pause's length, while the own lease is kept up.
@@ -56,7 +56,7 @@ pub fn report_loss(fabric: &Fabric, node: NodeId) -> Result<()> {
         Some(NodeState::Dead) => return Ok(()),
         Some(_) => {}
     }
-    let mut wait = Wait::new(fabric);
+    let mut wait = Wait::new();
     let mut told = false;
     while fabric.epoch() == view.epoch {
         if fabric.asked() > view.epoch * 2 + 1 {
@@ -84,7 +84,7 @@ pub fn report_loss(fabric: &Fabric, node: NodeId) -> Result<()> {
 /// Obeys the mailbox: holds still until the master has changed the view, then adopts the new one.
 /// If the master dies meanwhile, this client may become the next and finish the change.
 pub fn hold_still(fabric: &Fabric) -> Result<()> {
-    let mut wait = Wait::new(fabric);
+    let mut wait = Wait::new();
     let mut acknowledged = 0;
     loop {
         let asked = fabric.asked();

@@ -12,26 +12,25 @@ pub fn is_dead(fabric: &Fabric, client: ClientId) -> Result<bool> {
 
 /// How long somebody has waited. Who was suspended meanwhile has not waited: the others had no
 /// chance to be seen.
+#[derive(Default)]
 pub(crate) struct Patience {
     waited: u64,
-    last: u64,
+    last: Option<u64>,
 }
 
 impl Patience {
-    pub(crate) fn new(fabric: &Fabric) -> Patience {
-        Patience { waited: 0, last: fabric.verbs().now_ns() }
-    }
-
-    /// Nanoseconds so far; asked between short pauses.
+    /// Nanoseconds since it was asked first; asked between short pauses. Most operations never
+    /// wait, and looking at the clock would be a good part of them.
     pub(crate) fn waited_ns(&mut self, fabric: &Fabric) -> u64 {
         let now = fabric.verbs().now_ns();
-        let since = now.saturating_sub(std::mem::replace(&mut self.last, now));
+        let since = self.last.replace(now).map_or(0, |last| now.saturating_sub(last));
         self.waited += since.min(u64::from(fabric.config().lease_ms) * 1_000_000 / 4);
         self.waited
     }
 }
 
 /// A bounded wait with growing pauses.
+#[derive(Default)]
 pub struct Wait {
     patience: Patience,
     rounds: u32,
@@ -44,8 +43,8 @@ const PATIENCE_LEASES: u64 = 6;
 
 impl Wait {
     /// Starts to wait.
-    pub fn new(fabric: &Fabric) -> Wait {
-        Wait { patience: Patience::new(fabric), rounds: 0 }
+    pub fn new() -> Wait {
+        Wait::default()
     }
 
     /// Pauses so far.

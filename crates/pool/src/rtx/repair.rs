@@ -80,7 +80,7 @@ fn with_place<T>(
         return work();
     }
     let me = fabric.me().word() << 32;
-    let mut wait = Wait::new(fabric);
+    let mut wait = Wait::new();
     let mut expected = 0;
     let copies = || fabric.client_area(index, place_offset(place) + REPAIRER);
     loop {

@@ -137,7 +137,7 @@ impl<'a> Rtx<'a> {
     ) -> Result<()> {
         let lock = target.lock_word(self.fabric)?;
         let ordered = self.locks.iter().all(|&held| held < lock);
-        let mut wait = Wait::new(self.fabric);
+        let mut wait = Wait::new();
         loop {
             let found = self.attempt(lock, target, into, new.take())?;
             if found == 0 {

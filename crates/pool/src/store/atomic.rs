@@ -138,7 +138,7 @@ impl Client {
     ) -> Result<R> {
         let key = Key::new(namespace, key)?;
         self.stats.writes += 1;
-        let mut wait = Wait::new(&self.fabric);
+        let mut wait = Wait::new();
         let outcome = loop {
             let object = match self.read_live(&key) {
                 Ok(object) => object,

@@ -155,7 +155,7 @@ impl Client {
         change: &Change<'_>,
         attempt: &mut Attempt,
     ) -> Result<Done> {
-        let (mut wait, mut searched) = (Wait::new(&self.fabric), false);
+        let (mut wait, mut searched) = (Wait::new(), false);
         loop {
             match self.change_once(key, change, attempt, &mut wait) {
                 Ok(Step::Done(done)) => return Ok(done),

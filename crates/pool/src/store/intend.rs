@@ -56,7 +56,7 @@ impl Client {
         status: PoolAddr,
         expected: Expected,
     ) -> Result<Option<Placed>> {
-        let mut wait = Wait::new(&self.fabric);
+        let mut wait = Wait::new();
         let (seen, header) = loop {
             match self.seek(key, change, attempt, &mut wait)? {
                 Sought::Again => self.stats.retries += 1,

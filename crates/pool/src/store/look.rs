@@ -46,7 +46,7 @@ impl Client {
     /// Looks until the answer stands. What is read `whole` is verified.
     #[inline]
     fn look_for(&mut self, key: &Key<'_>, whole: bool) -> Result<Option<Object>> {
-        let mut wait = Wait::new(&self.fabric);
+        let mut wait = Wait::new();
         loop {
             match self.read_once(key, whole, &mut wait) {
                 Ok(Some(found)) => return Ok(found),

@@ -90,7 +90,7 @@ impl Client {
             _ => self.stats.writes += 1,
         }
         self.trees.begin();
-        let (mut stored, mut wait, mut searched) = (None, Wait::new(&self.fabric), false);
+        let (mut stored, mut wait, mut searched) = (None, Wait::new(), false);
         let outcome = loop {
             let again = match self.tree_change_once(namespace, key, want, &mut stored) {
                 Ok(Some(done)) => break Ok(done),

@@ -62,7 +62,7 @@ impl Client {
 
     /// Takes one node away; the way it showed, or none if it is no node of the tree any more.
     fn raze_node(&mut self, tree: TreeId, at: PoolAddr) -> Result<Option<Way>> {
-        let (mut wait, mut way) = (Wait::new(&self.fabric), None);
+        let (mut wait, mut way) = (Wait::new(), None);
         loop {
             match self.raze_once(tree, at, &mut way) {
                 Ok(true) => return Ok(way),

@@ -328,7 +328,7 @@ impl<'a> Walk<'a> {
         if *looks <= QUICK_LOOKS {
             return self.fabric.pass_gate();
         }
-        let wait = wait.get_or_insert_with(|| Wait::new(self.fabric));
+        let wait = wait.get_or_insert_with(Wait::new);
         if wait.is_check_due() && is_place(route.addr) {
             // A new node is locked together with the one that names it, and by that one's lock.
             let mut free = true;
