@@ -175,7 +175,6 @@ fn of_times_to_live() {
 }
 
 #[test]
-#[ignore = "not yet: with copies, nobody knows what a dead client's emptied slot had named: a leak"]
 fn of_a_sweep() {
     at_every_verb(&SWEEP);
 }
