@@ -5,6 +5,7 @@ use artesian_bus::Verb;
 use crate::config::record;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
+use crate::membership::words;
 
 /// Gives the client's place back. It must be in no operation, and its allocator is to
 /// [give back](crate::alloc::Allocator::give_back) its blocks before: any that are left have to be
@@ -33,18 +34,23 @@ fn give_back_place(fabric: &Fabric, live: u64, free: u64) -> Result<()> {
     let copies = fabric.client_record(fabric.me().index, 0);
     let idle = u64::MAX.to_le_bytes();
     let free_bytes = free.to_le_bytes();
+    // From here on others may take this client for gone, if the first copy is lost: it must not
+    // pass the gate any more, where it could become the master.
     for &copy in &copies[1..] {
         let mut batch = [
             Verb::write(copy.add(record::REPORTED), &idle),
             Verb::write(copy.add(record::STATE), &free_bytes),
         ];
-        fabric.batch(&mut batch)?;
+        words::post(fabric, &mut batch)?;
     }
-    let found = fabric.cas(copies[0].add(record::STATE), live, free)?;
-    if found == live {
-        return Ok(());
+    let mut first = [Verb::cas(copies[0].add(record::STATE), live, free)];
+    if !words::post(fabric, &mut first)? {
+        return if copies.len() > 1 { Ok(()) } else { Err(PoolError::ViewChanged) };
     }
-    judge(fabric, found)
+    match first[0].found() {
+        found if found == live => Ok(()),
+        found => judge(fabric, found),
+    }
 }
 
 /// The place is not this client's any more: it was given back, before the view changed, and may
