@@ -116,7 +116,8 @@ def test_the_bound_holds(tmp_path: Path) -> None:
         prompt = [start, *PROMPT]
         assert generate(engine, prompt, greedy()).tokens == expected(prompt)
         settle(engine)  # the toy computes more quickly than any disk writes
-        assert sum(path.stat().st_blocks * 512 for path in files(tmp_path)) <= bound
+        found = [path.stat().st_blocks * 512 for path in files(tmp_path)]
+        assert sum(found) <= bound + 4096 * len(found)  # file systems take some for themselves
     engine.close()
     stats = context_of(engine).stats
     assert stats.num_evicted_blocks > 30

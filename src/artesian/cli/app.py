@@ -22,6 +22,7 @@ VERBS = (
     ("bench", "Measure latency and throughput, in this process or of a server."),
     ("eval", "Measure what number formats cost in quality."),
     ("models", "List, fetch and inspect models."),
+    ("cache", "Look at the directory of a context cache, and empty it."),
     ("pool", "Create, look at and look after pools of shared memory."),
     ("doctor", "Check whether this machine is ready to serve."),
     ("version", "Print versions."),
@@ -66,6 +67,7 @@ def run(arguments: Sequence[str]) -> int:
 def explain(error: Exception) -> int:
     """Prints an error that a user can mend and returns the exit code; raises any other again."""
     from artesian.config import SettingsError
+    from artesian.context.base import ContextCacheError
     from artesian.engine.base import InvalidRequestError
     from artesian.kvcache.memory_plan import MemoryPlanError
     from artesian.loader.base import CheckpointError
@@ -77,7 +79,8 @@ def explain(error: Exception) -> int:
     if isinstance(error, SettingsError):
         print_error(str(error), error.hint)
         return 2
-    if isinstance(error, CheckpointError | InvalidRequestError | MemoryPlanError):
+    mendable = (CheckpointError, ContextCacheError, InvalidRequestError, MemoryPlanError)
+    if isinstance(error, mendable):
         print_error(str(error))
         return 2
     if isinstance(error, OSError):

@@ -4,6 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+
+class ContextCacheError(ValueError):
+    """A directory or a size that cannot be used; the message says why."""
+
+
 Outcome = Literal[
     "saved", "known", "full", "hit", "absent", "vanished", "corrupt", "failed", "removed"
 ]

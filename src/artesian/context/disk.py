@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import cast
 
 from artesian._core import BlockMover
-from artesian.context.base import Done, Entry, Outcome
+from artesian.context.base import ContextCacheError, Done, Entry, Outcome
 from artesian.kvcache.base import BlockAllocator
 
 _NUM_THREADS = 2
@@ -30,16 +30,19 @@ class DiskTier:
             most_saving_bytes: blocks that may wait to be saved.
 
         Raises:
-            OSError: the system refused. ValueError: the directory holds something else, or the
-                capacity no block.
+            OSError: the system refused.
+            ContextCacheError: the directory holds something else, or the capacity no block.
         """
         self.capacity_bytes = capacity_bytes
         self._block_bytes = arena.block_bytes
         segment_bytes = min(_SEGMENT_BYTES, capacity_bytes // _MIN_SEGMENTS)
         segment_bytes = max(segment_bytes, _SEGMENT_BLOCKS * (arena.block_bytes + 8192))
-        self._mover = BlockMover(
-            path, capacity_bytes, segment_bytes, arena.memory, _NUM_THREADS, most_saving_bytes
-        )
+        try:
+            self._mover = BlockMover(
+                path, capacity_bytes, segment_bytes, arena.memory, _NUM_THREADS, most_saving_bytes
+            )
+        except ValueError as error:
+            raise ContextCacheError(str(error)) from None
 
     @property
     def used_bytes(self) -> int:

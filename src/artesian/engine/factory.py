@@ -57,7 +57,7 @@ def open_context(cache: PrefixCache, config: EngineConfig) -> ContextCache | Non
     """The context cache in `config.context_cache_dir`, if that is set.
 
     Raises:
-        OSError, ValueError: the directory cannot be used; the message says why.
+        OSError, ContextCacheError: the directory cannot be used; the message says why.
     """
     if config.context_cache_dir is None:
         return None

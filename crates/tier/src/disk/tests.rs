@@ -11,6 +11,8 @@ use crate::store::KEY_BYTES;
 
 const BLOCK: usize = 10_000;
 const ROOM: u64 = 4 * PAGE;
+/// What file systems take for themselves, for two or three segments; less than a block.
+const OWN: u64 = 3 * PAGE;
 
 fn open(path: &Path) -> DiskStore {
     open_with(path, 1 << 30)
@@ -34,6 +36,12 @@ fn load(store: &DiskStore, number: u8) -> Loaded {
     let loaded = store.load(&key(number), &mut into).unwrap();
     assert!(loaded != Loaded::Hit || into == block(number), "wrong bytes");
     loaded
+}
+
+/// The files take so much, but for what the file system adds.
+fn assert_used(store: &DiskStore, bytes: u64) {
+    let used = store.stats().used_bytes;
+    assert!((bytes..=bytes + OWN).contains(&used), "{used} are used, not {bytes}");
 }
 
 fn files(path: &Path) -> Vec<PathBuf> {
@@ -61,23 +69,23 @@ fn blocks_outlive_the_process() {
 #[test]
 fn the_bound_holds_and_room_comes_back() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open_with(dir.path(), 8 * ROOM);
+    let store = open_with(dir.path(), 8 * ROOM + OWN);
     for number in 0..8 {
         store.save(&key(number), &block(number)).unwrap();
     }
     let error = store.save(&key(8), &block(8)).unwrap_err();
     assert!(matches!(error, TierError::Full { .. }), "{error}");
-    assert_eq!(store.stats().used_bytes, 8 * ROOM);
+    assert_used(&store, 8 * ROOM);
     for number in 0..5 {
         assert!(store.remove(&key(number)).unwrap());
     }
     assert!(!store.remove(&key(0)).unwrap());
     assert_eq!(files(dir.path()).len(), 1, "a segment of dead blocks goes");
-    assert_eq!(store.stats().used_bytes, 3 * ROOM);
+    assert_used(&store, 3 * ROOM);
     assert_eq!(store.save(&key(8), &block(8)).unwrap(), Saved::New);
     assert_eq!(load(&store, 8), Loaded::Hit);
     drop(store);
-    let store = open_with(dir.path(), 8 * ROOM);
+    let store = open_with(dir.path(), 8 * ROOM + OWN);
     assert_eq!(load(&store, 0), Loaded::Absent, "what was taken away stays away");
     assert_eq!(store.stats().num_blocks, 4);
 }
@@ -86,7 +94,7 @@ fn the_bound_holds_and_room_comes_back() {
 fn two_share_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     // The header of one that is taken away stays.
-    let capacity = 6 * ROOM + PAGE;
+    let capacity = 6 * ROOM + PAGE + 2 * PAGE;
     let (one, other) = (open_with(dir.path(), capacity), open_with(dir.path(), capacity));
     one.save(&key(1), &block(1)).unwrap();
     assert_eq!(load(&other, 1), Loaded::Absent);
@@ -188,7 +196,8 @@ fn what_a_dead_process_left_half_written_is_given_back() {
     drop(other);
     let store = open(dir.path());
     store.refresh().unwrap();
-    assert_eq!(store.stats().used_bytes, 3 * ROOM + PAGE, "only the header is left of it");
+    // Only the header is left of the last one.
+    assert_used(&store, 3 * ROOM + PAGE);
 }
 
 #[test]
