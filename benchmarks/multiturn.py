@@ -1,0 +1,183 @@
+"""What a later turn of a conversation costs, by where the KV of the earlier ones is.
+
+    make bench-multiturn
+    make bench-multiturn ARGS='--history 7000 --rounds 5'
+
+A real server and the openai client: the time from sending a prompt to its first token. Every round
+has a history of its own, and the ways take turns within it; a figure is the median of the rounds.
+"""
+
+import argparse
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+from openai import OpenAI
+
+import report
+from machine import describe
+from report import Row
+
+COMPUTED = "computed"
+TARGETS = {
+    "in memory": 0.05,
+    "from disk, after a restart": 0.08,
+    "from disk, pushed out of memory": 0.08,
+    "from disk, another server's": 0.08,
+}
+"""Parts of the time to compute it."""
+FIRST_ID, LAST_ID = 1_000, 40_000
+"""Of tokens that mean nothing in a template, and that both demo models have."""
+START_S = 120.0
+SAVE_S = 1.0
+console = report.make_console()
+Prompt = list[int]
+
+
+class Server:
+    """A running server, warmed up."""
+
+    def __init__(self, model: str, port: int) -> None:
+        url = f"http://127.0.0.1:{port}"
+        until = time.monotonic() + START_S
+        while not _is_ready(f"{url}/ready"):
+            if time.monotonic() > until:
+                raise RuntimeError(f"{model} is not served after {START_S:.0f} s")
+            time.sleep(0.05)
+        self._client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        self._model = self._client.models.list().data[0].id
+        self.first_token_s([FIRST_ID] * 200)
+
+    def first_token_s(self, prompt: Prompt) -> float:
+        """Seconds to the first token of the answer."""
+        started = time.perf_counter()
+        stream = iter(
+            self._client.completions.create(
+                model=self._model, prompt=prompt, max_tokens=2, temperature=0, stream=True
+            )
+        )
+        next(stream)
+        taken = time.perf_counter() - started
+        for _ in stream:
+            pass
+        return taken
+
+
+@contextmanager
+def serving(model: str, **settings: object) -> Iterator[Server]:
+    """A server with settings of `artesian serve`, ended as a service manager does it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    named = {"port": port, **settings}
+    flags = [text for name, value in named.items() for text in (_flag(name), str(value))]
+    command = [sys.executable, "-m", "artesian", "serve", model, *flags]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield Server(model, port)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+class Turns:
+    """One round: a history, and prompts that go on from it."""
+
+    def __init__(self, seed: int, num_history: int, num_new: int) -> None:
+        self._random = random.Random(seed)
+        self._num_new = num_new
+        self.history = self._tokens(num_history)
+        self.other = self._tokens(num_history)
+
+    def turn(self) -> Prompt:
+        """The history and something new behind it."""
+        return self.history + self._tokens(self._num_new)
+
+    def _tokens(self, count: int) -> Prompt:
+        return [self._random.randrange(FIRST_ID, LAST_ID) for _ in range(count)]
+
+
+def measure(model: str, turns: Turns, room: str) -> dict[str, float]:
+    """Seconds to the first token, by way. `room` is memory for one conversation, not for two."""
+    found = {}
+    with TemporaryDirectory(prefix="artesian-bench-") as directory:
+        kept = {"context_cache_dir": Path(directory) / "kv"}
+        with serving(model) as server:
+            found[COMPUTED] = server.first_token_s(turns.turn())
+            found["in memory"] = server.first_token_s(turns.turn())
+        with serving(model, **kept) as server:
+            server.first_token_s(turns.history)
+        with serving(model, **kept) as server:
+            found["from disk, after a restart"] = server.first_token_s(turns.turn())
+            with serving(model, **kept) as second:
+                server.first_token_s(turns.other)
+                time.sleep(SAVE_S)
+                turns.history = turns.other
+                found["from disk, another server's"] = second.first_token_s(turns.turn())
+        with serving(model, **kept, kv_cache_memory_bytes=room) as server:
+            server.first_token_s(turns.turn())
+            server.first_token_s([token + 1 for token in turns.history])
+            found["from disk, pushed out of memory"] = server.first_token_s(turns.turn())
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--history", type=int, default=4_000, help="tokens of the earlier turns")
+    parser.add_argument("--new", type=int, default=100, help="tokens of the turn that is timed")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--room", default="128MiB", help="KV memory for hardly more than a history")
+    options = parser.parse_args()
+    machine = describe()
+    console.print(f"{machine.cpu}, {machine.num_cpus} CPUs, load {machine.load_average}")
+    rounds: dict[str, list[float]] = {}
+    for number in range(options.rounds):
+        turns = Turns(number, options.history, options.new)
+        for way, seconds in measure(options.model, turns, options.room).items():
+            rounds.setdefault(way, []).append(seconds * 1e3)
+        console.print(f"round {number + 1} of {options.rounds}")
+    rows = [_row(way, rounds, options) for way in (COMPUTED, *TARGETS)]
+    title = f"{options.model}: {options.history} tokens of history and {options.new} new ones"
+    report.print_table(title, rows, ["Artesian", COMPUTED], console)
+    extra: dict[str, object] = {"model": options.model, "rounds": options.rounds}
+    console.print(f"written to {report.write('multiturn', rows, machine, extra)}")
+
+
+def _row(way: str, rounds: dict[str, list[float]], options: argparse.Namespace) -> Row:
+    value, computed = statistics.median(rounds[way]), statistics.median(rounds[COMPUTED])
+    return Row(
+        subject=f"{options.model}, {options.history} + {options.new} tokens",
+        metric=f"time to first token, {way}",
+        value=value,
+        unit="ms",
+        baseline=None if way == COMPUTED else COMPUTED,
+        baseline_value=None if way == COMPUTED else computed,
+        better="less",
+        target=TARGETS.get(way),
+        values={"Artesian": value, COMPUTED: computed},
+        spread={"Artesian": (min(rounds[way]), max(rounds[way]))},
+    )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=1.0).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+if __name__ == "__main__":
+    main()
