@@ -32,6 +32,10 @@ pub mod tag {
     pub const INTENT: u8 = 0xfc;
     /// Not in an index: the word that says what becomes of a transaction.
     pub const STATUS: u8 = 0xfa;
+    /// Counts as empty: emptied for good by the operation of the log object at the address, whose
+    /// size class is the fingerprint byte. It keeps no object in use: that one's owner frees it
+    /// when the round is over.
+    pub const EMPTIED: u8 = 0xf9;
     /// Evicted from the cache: the address is the evicting client's log object, of
     /// [`super::HISTORY_CLASS`], and the fingerprint byte tells which experts wanted it.
     pub const HISTORY: u8 = 0xfb;
@@ -130,7 +134,8 @@ impl Slot {
 
     /// Where the log entry of the operation lies that put this value here.
     pub fn log(self) -> Option<PoolAddr> {
-        let class = self.logged_class().filter(|_| !self.is_restored())?;
+        let emptier = (self.kind() == tag::EMPTIED).then_some(SizeClass(self.fingerprint()));
+        let class = self.logged_class().or(emptier).filter(|_| !self.is_restored())?;
         let addr = self.addr();
         (!addr.is_null()).then(|| crate::object::log_addr(addr, class))
     }
@@ -143,6 +148,7 @@ impl Slot {
             tag::TOMBSTONE => Some(SizeClass(self.fingerprint() & !GONE)),
             tag::INTENT => Some(INTENT_CLASS),
             tag::HISTORY => Some(HISTORY_CLASS),
+            tag::EMPTIED => Some(SizeClass(self.fingerprint())),
             kind => Some(SizeClass(kind & !tag::MOVED)),
         };
         let class = class.filter(|class| (class.0 as usize) < SizeClass::COUNT)?;
@@ -164,7 +170,7 @@ impl Slot {
     /// The value of a slot that the operation of the object at `addr` has emptied for good: vacant,
     /// and no object is to be freed when it is taken. The operation's object is its own to free.
     pub const fn emptied(version: u8, class: SizeClass, addr: PoolAddr) -> Slot {
-        Slot::new(class.0 | GONE, version, tag::TOMBSTONE, addr)
+        Slot::new(class.0, version, tag::EMPTIED, addr)
     }
 
     /// The value that freezes this one while a split moves it.
@@ -176,8 +182,8 @@ impl Slot {
     /// The value that replaces this frozen one when the key has moved: vacant, and no object is to
     /// be freed when it is taken.
     pub const fn cleared(self) -> Slot {
-        let class = SizeClass(self.kind() & !tag::MOVED);
-        Slot::emptied(self.next_version(), class, self.addr())
+        let class = self.kind() & !tag::MOVED;
+        Slot::new(class | GONE, self.next_version(), tag::TOMBSTONE, self.addr())
     }
 
     /// The object that a frozen value still refers to, as the slot it moves to has it; `None` if
@@ -204,7 +210,7 @@ impl Slot {
 
     /// Whether an insert may take it.
     pub const fn is_vacant(self) -> bool {
-        self.0 == 0 || self.kind() == tag::TOMBSTONE
+        self.0 == 0 || matches!(self.kind(), tag::TOMBSTONE | tag::EMPTIED)
     }
 }
 
@@ -241,6 +247,19 @@ mod tests {
         assert!(slot.trail() == slot.log() && Slot::EMPTY.trail().is_none());
         assert!(slot.thawed().is_none() && Slot::EMPTY.thawed().is_none());
         assert!(Slot::new(1, 2, tag::TOMBSTONE, addr).thawed().is_none());
+    }
+
+    #[test]
+    fn who_emptied_a_slot_is_known_and_keeps_nothing() {
+        let (class, addr) = (SizeClass(3), PoolAddr(0x3000));
+        let emptied = Slot::emptied(9, class, addr);
+        assert!(emptied.is_vacant() && emptied.names().is_none() && emptied.class().is_none());
+        assert!(emptied.logged_class().is_none() && emptied.thawed().is_none());
+        let log = Some(crate::object::log_addr(addr, class));
+        assert_eq!((emptied.log(), emptied.trail(), emptied.version()), (log, log, 9));
+        let intent = Slot::new(1, emptied.next_version(), tag::INTENT, PoolAddr(0x2000));
+        let back = emptied.restored_over(intent);
+        assert!(back.is_vacant() && back.log().is_none() && back.trail() == log);
     }
 
     #[test]

@@ -5,6 +5,13 @@
 //! to aligned words. The CPU keeps the promise, as every access below covers whole aligned words of
 //! the shared side: wider ones are split, if at all, where cache lines meet.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of a word, and of a cache line.
+const WORD: usize = 8;
+const LINE: usize = 64;
+/// From here on writes go past the caches: parts of values that would fill them.
+pub(super) const STREAM_WORDS: usize = (80 << 10) / WORD;
 /// Shorter copies are left to the caller.
 const VECTOR_WORDS: usize = 16;
 /// From here on starting the string instruction pays, which need not read what it overwrites.
@@ -66,11 +73,67 @@ pub(super) unsafe fn copy(to: *mut u8, from: *const u8, words: usize) -> usize {
     done
 }
 
+/// Like [`copy`], for what nobody is about to read: past the caches, without reading what it
+/// overwrites. Everything is visible to all when it returns.
+///
+/// # Safety
+/// As for [`copy`]; the shared side is `to`.
+#[cfg(target_arch = "x86_64")]
+pub(super) unsafe fn stream(to: *mut u8, from: *const u8, words: usize) -> usize {
+    let head = (to.addr().wrapping_neg() % LINE / WORD).min(words);
+    // SAFETY: the caller's promise; the lines begin behind the head, aligned.
+    unsafe {
+        let copied = copy(to, from, head);
+        for word in copied..head {
+            let value = from.cast::<u64>().add(word).read_unaligned();
+            AtomicU64::from_ptr(to.cast::<u64>().add(word)).store(value, Ordering::Relaxed);
+        }
+        let lines = (words - head) / (LINE / WORD);
+        if lines == 0 {
+            return head;
+        }
+        std::arch::asm!(
+            "2:",
+            "movups {a}, [{from}]",
+            "movups {b}, [{from} + 16]",
+            "movups {c}, [{from} + 32]",
+            "movups {d}, [{from} + 48]",
+            "movntps [{to}], {a}",
+            "movntps [{to} + 16], {b}",
+            "movntps [{to} + 32], {c}",
+            "movntps [{to} + 48], {d}",
+            "add {from}, 64",
+            "add {to}, 64",
+            "dec {left}",
+            "jnz 2b",
+            "sfence",
+            a = out(xmm_reg) _,
+            b = out(xmm_reg) _,
+            c = out(xmm_reg) _,
+            d = out(xmm_reg) _,
+            from = inout(reg) from.add(head * WORD) => _,
+            to = inout(reg) to.add(head * WORD) => _,
+            left = inout(reg) lines => _,
+            options(nostack),
+        );
+        head + lines * (LINE / WORD)
+    }
+}
+
 /// Elsewhere the caller copies word by word.
 ///
 /// # Safety
 /// None needed.
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) unsafe fn copy(_to: *mut u8, _from: *const u8, _words: usize) -> usize {
+    0
+}
+
+/// As [`copy`].
+///
+/// # Safety
+/// None needed.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) unsafe fn stream(_to: *mut u8, _from: *const u8, _words: usize) -> usize {
     0
 }

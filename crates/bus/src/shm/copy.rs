@@ -35,8 +35,9 @@ unsafe fn load_bytes(from: *mut u8, into: &mut [u8]) {
 /// Stores whole words at the aligned `to`.
 #[inline]
 unsafe fn store_words(to: *mut u8, from: &[[u8; WORD]]) {
+    let copy = if from.len() < bulk::STREAM_WORDS { bulk::copy } else { bulk::stream };
     // SAFETY: the caller has `from.len()` shared words at `to`, aligned.
-    let done = unsafe { bulk::copy(to, from.as_ptr().cast(), from.len()) };
+    let done = unsafe { copy(to, from.as_ptr().cast(), from.len()) };
     let to = to.cast::<u64>();
     for (i, word) in from.iter().enumerate().skip(done) {
         // SAFETY: as above.

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::fabric::Fabric;
 use crate::index::KeyHash;
 use crate::object::{self, word, Header, Kind};
-use crate::slot::{tag, Slot};
+use crate::slot::Slot;
 use crate::store::large::{Manifest, Part};
 
 /// What a piece of a table refers to.
@@ -69,7 +69,7 @@ fn slot(
     seen: &mut Seen,
     found: &mut Vec<Finding>,
 ) -> Result<()> {
-    let vacant = slot.0 == 0 || slot.kind() == tag::TOMBSTONE;
+    let vacant = slot.is_vacant();
     let Some(class) = slot.logged_class() else {
         if !vacant {
             let text = format!("{slot:?} means nothing in a cache");

@@ -94,6 +94,7 @@ fn meaning(slot: Slot) -> Meaning {
         _ if slot.0 == 0 => Meaning::Nothing,
         tag::TOMBSTONE => slot.logged_class().map_or(Meaning::Nothing, Meaning::Names),
         tag::INTENT => Meaning::Names(INTENT_CLASS),
+        tag::EMPTIED => Meaning::Nothing,
         _ => Meaning::Nonsense,
     }
 }

@@ -11,7 +11,7 @@ use crate::class::SizeClass;
 use crate::config::MAX_REPLICAS;
 use crate::error::{PoolError, Result};
 use crate::fabric::Fabric;
-use crate::object::{self, Kind, MAX_KEY_BYTES};
+use crate::object::MAX_KEY_BYTES;
 use crate::object::{log_addr, proposal, word, Header, LogEntry, Op, HEADER_BYTES, LOG_BYTES};
 use crate::slot::{tag, Slot};
 use crate::snapshot::{settle_many, walk, Fate};
@@ -267,30 +267,8 @@ pub(super) fn end_transactions(fabric: &Fabric, operations: &[Operation]) -> Res
     Ok(any)
 }
 
-/// What a sweep's operation replaced, if `operation` is one: its object tells, as helpers of the
-/// round write nothing into its log entry.
-fn emptied(fabric: &Fabric, operation: &Operation) -> Result<Option<(PoolAddr, Slot)>> {
-    let Some(slot) = operation.slot.filter(|_| operation.entry.op == Op::Delete) else {
-        return Ok(None);
-    };
-    let mut bytes = vec![0; operation.class.bytes()];
-    match fabric.read(operation.object, &mut bytes) {
-        Err(PoolError::Lost(_)) => return Ok(None),
-        outcome => outcome?,
-    }
-    Ok(match object::parse(&bytes, operation.class) {
-        Ok((header, _, _)) if header.kind == Kind::Eviction && header.expires_ms != 0 => {
-            Some((slot, Slot(header.expires_ms)))
-        }
-        _ => None,
-    })
-}
-
 /// Decides every operation.
 pub(super) fn judge(fabric: &Fabric, operations: &mut [Operation]) -> Result<()> {
-    for operation in operations.iter_mut().filter(|operation| operation.link.is_none()) {
-        operation.link = emptied(fabric, operation)?;
-    }
     let links = operations.iter().filter_map(|op| Some((op.object, op.link?)));
     let links: HashMap<PoolAddr, (PoolAddr, Slot)> = links.collect();
     for operation in operations.iter_mut() {

@@ -242,20 +242,12 @@ impl Client {
     }
 
     /// Adds the log object of a round on that slot to the image buffer. Its key is the slot's
-    /// address, as with evictions: so recovery finds the slot. What the round replaces stands
-    /// where other objects have their time: with copies, helpers leave nothing in its log entry,
-    /// as the slot does not lead there.
+    /// address, as with evictions: so recovery finds the slot.
     fn add_log_image(&mut self, seen: Candidate, room: &Allocation) {
         let key = seen.at.0.to_le_bytes();
         let (kind, key_len) = (Kind::Eviction, key.len() as u16);
-        let header = Header {
-            kind,
-            version: 0,
-            namespace: 0,
-            key_len,
-            value_len: 0,
-            expires_ms: seen.slot.0,
-        };
+        let header =
+            Header { kind, version: 0, namespace: 0, key_len, value_len: 0, expires_ms: 0 };
         let alone = self.fabric.config().replicas == 1;
         let proposed = alone.then_some((seen.at, seen.slot));
         let parts = Parts { header, key: &key, value: &[], op: Op::Delete, proposed };

@@ -270,7 +270,7 @@ impl Books {
     }
 
     fn slot(&mut self, at: PoolAddr, slot: Slot) -> Outcome<()> {
-        if slot.0 == 0 || slot.kind() == tag::TOMBSTONE && slot.logged_class().is_none() {
+        if slot.is_vacant() && slot.logged_class().is_none() {
             return Ok(());
         }
         let Some(class) = slot.logged_class().filter(|_| slot.kind() != tag::INTENT) else {

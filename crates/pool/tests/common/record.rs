@@ -42,7 +42,7 @@ impl Record {
 
     /// The operation that [`Record::calls`] numbered `at` has not happened and told nothing.
     pub fn withdraws(&self, at: usize) {
-        // Reads without a reply may be left out.
+        // A read without a reply says nothing, and `check` leaves it out.
         self.operations.borrow_mut()[at].1.call = Call::Get;
     }
 
@@ -54,8 +54,12 @@ impl Record {
     /// Whether the keys behaved as registers; those that `forgets` names may empty themselves.
     pub fn check(&self, forgets: impl Fn(u32) -> bool) -> Result<(), String> {
         let operations = self.operations.borrow();
+        let told = |operation: &Operation<Call, Reply>| {
+            operation.call != Call::Get || operation.reply.is_some()
+        };
+        let operations = operations.iter().filter(|(_, operation)| told(operation));
         let (forgetful, others): (Vec<_>, Vec<_>) =
-            operations.iter().cloned().partition(|(key, _)| forgets(*key));
+            operations.cloned().partition(|(key, _)| forgets(*key));
         check_by_key(&Register, others)?;
         check_by_key(&Forgetful, forgetful)
     }
