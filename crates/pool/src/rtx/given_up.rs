@@ -119,8 +119,8 @@ fn what_was_reclaimed_since_is_not_freed_again() {
     replace(&other, &mut its_alloc, &Logs::default(), root.addr, old, PoolAddr(64)).unwrap();
     assert!(is_free(&owner, old));
     for _ in 0..1000 {
-        its_alloc.quiesce(&other).unwrap();
-        alloc.quiesce(&owner).unwrap();
+        its_alloc.settle(&other).unwrap();
+        alloc.settle(&owner).unwrap();
     }
     assert!(!is_free(&owner, old), "reclaimed");
     declare_dead(&owner, ClientId { index: 2, incarnation: 1 });
@@ -142,12 +142,12 @@ fn what_a_master_has_settled_is_not_freed_again() {
     repair_all(&owner, other.me()).unwrap();
     let flushed = table::offset(other.me().index, record::FLUSHED);
     words::write(&owner, flushed, record::ALL_FLUSHED).unwrap();
-    (0..10).for_each(|_| alloc.quiesce(&owner).unwrap());
+    (0..10).for_each(|_| alloc.settle(&owner).unwrap());
     for copy in owner.meta(meta::EPOCH) {
         owner.batch(&mut [Verb::faa(copy, EPOCH_JUMP)]).unwrap();
     }
     for _ in 0..1000 {
-        alloc.quiesce(&owner).unwrap();
+        alloc.settle(&owner).unwrap();
     }
     assert!(!is_free(&owner, old), "reclaimed");
     repair_all(&owner, other.me()).unwrap();

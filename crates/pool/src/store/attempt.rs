@@ -96,6 +96,11 @@ impl Client {
     #[inline]
     fn room_for(&mut self, bytes: usize, kind: Kind) -> Result<Allocation> {
         match self.alloc.allocate(&self.fabric, bytes) {
+            Ok(room) if kind == Kind::Deletion && !self.alloc.stocks(room.class) => {
+                let is_stocked = self.alloc.stock(&self.fabric, room.class);
+                self.sweeper.is_short |= is_stocked == Ok(false);
+                Ok(room)
+            }
             Err(PoolError::Full { .. }) if kind == Kind::Deletion => {
                 self.alloc.allocate_spare(&self.fabric, bytes)
             }

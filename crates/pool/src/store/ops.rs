@@ -52,6 +52,9 @@ impl Client {
     /// Takes the value of `key` away; false if it had none.
     pub fn delete(&mut self, namespace: u16, key: &[u8]) -> Result<bool> {
         self.stats.deletes += 1;
+        if self.sweeper.is_short {
+            self.sweep_in_time()?;
+        }
         let key = Key::new(namespace, key)?;
         let (rule, op, kind) = (Rule::Present, Op::Delete, Kind::Deletion);
         let done = self.change(&key, &Change { rule, op, kind, value: &[], expires_ms: 0 })?;

@@ -36,6 +36,8 @@ pub(crate) struct Sweeper {
     due_ms: u64,
     /// A sweep for room found nothing: there is none before this.
     barren_ms: u64,
+    /// The pool is full, and few objects are left for deletions, and for sweeps.
+    pub(super) is_short: bool,
     /// When blocks of dead clients are to be looked for again.
     search_ms: u64,
 }
@@ -49,6 +51,8 @@ pub(super) struct Swept {
     pub expired: usize,
     /// Tombstones that were emptied.
     pub emptied: usize,
+    /// There was no room for the log objects of emptying more.
+    pub is_starved: bool,
 }
 
 impl Client {
@@ -96,10 +100,18 @@ impl Client {
             return Ok(false);
         }
         let swept = self.sweep_pieces(URGENT)?;
-        if swept.expired + swept.emptied == 0 {
+        if swept.expired + swept.emptied == 0 && !swept.is_starved {
             self.sweeper.barren_ms = now + PAUSE_MS;
         }
         Ok(swept.expired + swept.emptied > 0)
+    }
+
+    /// Sweeps while there still are objects to sweep with: deletions leave tombstones, which only
+    /// sweeps empty, and both need log objects. Between operations.
+    #[cold]
+    pub(super) fn sweep_in_time(&mut self) -> Result<()> {
+        self.sweeper.is_short = false;
+        self.sweep_for_room().map(drop)
     }
 
     /// Goes through the whole index once and takes away what has expired and what deletions have
@@ -118,6 +130,10 @@ impl Client {
             all.objects += swept.objects;
             all.expired += swept.expired;
             all.emptied += swept.emptied;
+            all.is_starved |= swept.is_starved;
+            if swept.is_starved {
+                break;
+            }
             ends += u32::from(self.sweeper.cursor == Some(Cursor::START));
             if ends == 2 {
                 break;
@@ -161,7 +177,11 @@ impl Client {
         for some in deleted.chunks(GROUP) {
             match self.empty(some) {
                 Ok(emptied) => swept.emptied += emptied,
-                Err(PoolError::ViewChanged | PoolError::Full { .. }) => break,
+                Err(PoolError::ViewChanged) => break,
+                Err(PoolError::Full { .. }) => {
+                    swept.is_starved = true;
+                    break;
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -70,15 +70,19 @@ fn a_pool_that_was_emptied_takes_as_much_again() {
         let mut client = pool.client(1);
         let count = fill(&mut client, first);
         let mut other = pool.client(2);
+        let (deleter, idler) = match deleted_by {
+            1 => (&mut client, &mut other),
+            _ => (&mut other, &mut client),
+        };
+        idler.idle().unwrap();
         for number in 0..count {
-            let deleter = if deleted_by == 1 { &mut client } else { &mut other };
             let outcome = deleter.delete(0, &number.to_le_bytes());
             assert_eq!(outcome, Ok(true), "{first}: {number} of {count}, by {deleted_by}");
             if number.is_multiple_of(8) {
-                client.tick().unwrap();
-                other.tick().unwrap();
+                deleter.tick().unwrap();
             }
         }
+        idler.resume().unwrap();
         other.leave().unwrap();
         let empty = TestPool::new(8 << 20, 1, 1);
         let fresh = fill(&mut empty.client(1), second);
