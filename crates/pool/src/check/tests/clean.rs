@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::{check, work, Random, TestPool};
 use crate::check::{Progress, Step};
@@ -83,6 +84,7 @@ fn a_pool_at_work_has_no_findings() {
                     for round in 1.. {
                         work(&mut client, &mut random, (200 * round).min(6_000), 200);
                         client.tick().unwrap();
+                        std::thread::sleep(Duration::from_millis(1));
                         if done.load(Ordering::Relaxed) {
                             break;
                         }

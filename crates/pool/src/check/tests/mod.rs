@@ -10,12 +10,14 @@ mod hostile_work;
 mod trees;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use artesian_bus::heap::HeapNodes;
 use artesian_bus::{GlobalAddr, NodeId, Verb, Verbs};
 
 use super::{run, Options, Report};
 use crate::client::Client;
+use crate::error::PoolError;
 use crate::lifecycle;
 use crate::store::Expiry::Never;
 use crate::PoolConfig;
@@ -75,15 +77,20 @@ pub fn check(client: &mut Client, repair: bool) -> Report {
     run(client, Options { repair }, &mut |_| {}).unwrap()
 }
 
-/// Some puts and deletes of `keys` keys.
+/// Some puts and deletes of `keys` keys. A check that goes on meanwhile is one long operation: what
+/// is freed comes back behind it, and clients that are quick enough find the pool full before.
 pub fn work(client: &mut Client, random: &mut Random, keys: u64, steps: u32) {
     for step in 0..steps {
         let key = random.below(keys).to_le_bytes();
-        if random.below(4) == 0 {
-            client.delete(0, &key).unwrap();
+        let outcome = if random.below(4) == 0 {
+            client.delete(0, &key).map(drop)
         } else {
             let value = vec![step as u8; random.below(500) as usize];
-            client.put(0, &key, &value, Never).unwrap();
+            client.put(0, &key, &value, Never)
+        };
+        match outcome {
+            Err(PoolError::Full { .. }) => std::thread::sleep(Duration::from_millis(1)),
+            outcome => outcome.unwrap(),
         }
     }
 }
