@@ -48,10 +48,12 @@ class Tier(Protocol):
     Attributes:
         label: for people and metrics, such as "disk".
         capacity_bytes: bound of `used_bytes`.
+        room_bytes: what a block of the arena takes, overheads included.
     """
 
     label: str
     capacity_bytes: int
+    room_bytes: int
 
     @property
     def used_bytes(self) -> int:

@@ -92,7 +92,6 @@ class ContextCache:
         self.gate = LoadGate()
         self._prefix_cache = prefix_cache
         self._block_size_tokens = block_size_tokens
-        self._block_bytes = prefix_cache.allocator.block_bytes
         self._clock = clock
         self._order = LeafFirstLru()
         self._open = _Open()
@@ -130,12 +129,15 @@ class ContextCache:
         self._prefix_cache.acquire(saving.held)
         return index - first
 
-    def onboard(self, names: Sequence[bytes], hits: Sequence[int]) -> Onboarding | None:
+    def onboard(
+        self, names: Sequence[bytes], hits: Sequence[int], num_reserved: int = 0
+    ) -> Onboarding | None:
         """Begins to load what the tier has of `names` behind the cached blocks `hits`.
 
-        None when there is nothing, no room, or computing it is quicker. When the first of them is
-        on its way already, that is the answer.
+        None when there is nothing, no room but for `num_reserved` blocks, or computing it is
+        quicker. When the first of them is on its way already, that is the answer.
         """
+        self._order.use(names)  # what memory has is wanted as well: a restart would need it
         missing = list(names[len(hits) :])
         if not missing:
             return None
@@ -144,10 +146,9 @@ class ContextCache:
         self._refresh_if_due()
         count = self.tier.find(missing)
         room = self._prefix_cache.num_available_blocks - self._prefix_cache.num_idle(hits)
-        count = min(count, room)
+        count = min(count, room - num_reserved)
         if count <= 0 or not self.gate.should_load(count, self._block_size_tokens):
             return None
-        self._order.use(names[: len(hits) + count])
         return self._load(missing[:count], list(hits))
 
     def poll(self) -> None:
@@ -193,7 +194,7 @@ class ContextCache:
         self._saving_names.remove(name)
         if done.outcome in ("saved", "known"):
             self.stats.num_saved_blocks += done.outcome == "saved"
-            self._order.add(name, self._block_bytes)
+            self._order.add(name, self.tier.room_bytes)
         else:
             self.stats.num_unsaved_blocks += 1
         saving.num_open -= 1
@@ -234,7 +235,7 @@ class ContextCache:
     def _make_room(self, num_blocks: int) -> None:
         """Begins to take away what is in the way of so many blocks more."""
         coming = num_blocks + len(self._open.saves) - len(self._open.removals)
-        used_bytes = self.tier.used_bytes + coming * self._block_bytes
+        used_bytes = self.tier.used_bytes + coming * self.tier.room_bytes
         spared = [*self._open.by_name, *self._open.removals.values()]
         for name in self._order.victims(used_bytes, self.tier.capacity_bytes, spared):
             self._open.removals[self.tier.remove(name)] = name

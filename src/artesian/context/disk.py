@@ -12,6 +12,8 @@ _NUM_THREADS = 2
 _SEGMENT_BYTES = 256 << 20
 _MIN_SEGMENTS = 8
 """So many make up the capacity at least: what is deleted leaves a page until its segment goes."""
+_PAGE_BYTES = 4096
+"""Blocks take whole ones, and one more each (`crates/tier`)."""
 _SEGMENT_BLOCKS = 4
 """A segment holds so many blocks at least."""
 
@@ -35,8 +37,9 @@ class DiskTier:
         """
         self.capacity_bytes = capacity_bytes
         self._block_bytes = arena.block_bytes
+        self.room_bytes = (1 - -arena.block_bytes // _PAGE_BYTES) * _PAGE_BYTES
         segment_bytes = min(_SEGMENT_BYTES, capacity_bytes // _MIN_SEGMENTS)
-        segment_bytes = max(segment_bytes, _SEGMENT_BLOCKS * (arena.block_bytes + 8192))
+        segment_bytes = max(segment_bytes, _SEGMENT_BLOCKS * self.room_bytes)
         try:
             self._mover = BlockMover(
                 path, capacity_bytes, segment_bytes, arena.memory, _NUM_THREADS, most_saving_bytes

@@ -248,7 +248,9 @@ class Scheduler:
         if sequence.needs_prompt_logprobs:
             return False
         num_usable = (sequence.num_tokens - 1) // self._block_size
-        sequence.onboarding = self._context.onboard(sequence.hashes[:num_usable], hits)
+        num_reserved = len(self.running)  # each may need its next block soon
+        names = sequence.hashes[:num_usable]
+        sequence.onboarding = self._context.onboard(names, hits, num_reserved)
         sequence.num_onboardings += 1
         return sequence.onboarding is not None
 
