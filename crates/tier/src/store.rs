@@ -58,7 +58,8 @@ pub struct StoreStats {
     pub num_failed_saves: u64,
 }
 
-/// A store of blocks. All calls may be made by any thread, and block.
+/// A store of blocks. All calls may be made by any thread. Those that return a `Result` may wait
+/// for a disk; the others never do.
 pub trait Store: Send + Sync {
     /// Whether there is such a block, as far as this process knows.
     fn contains(&self, key: &Key) -> bool;

@@ -45,17 +45,26 @@ pub struct DiskOptions {
 pub struct DiskStore {
     directory: Directory,
     options: DiskOptions,
-    inner: Mutex<Inner>,
+    /// Locked before `known`, and while the disk is waited for.
+    files: Mutex<Files>,
+    /// Never locked while the disk is waited for: the engine asks here.
+    known: Mutex<Known>,
 }
 
-struct Inner {
+#[derive(Default)]
+struct Files {
     segments: HashMap<String, Segment>,
-    blocks: HashMap<Key, Place>,
-    /// Being saved by some thread of this process.
-    saving: HashSet<Key>,
     /// The segment that this process appends to.
     mine: Option<String>,
     num_segments: u64,
+}
+
+#[derive(Default)]
+struct Known {
+    blocks: HashMap<Key, Place>,
+    /// Being saved by some thread of this process.
+    saving: HashSet<Key>,
+    /// With what the files took when that was looked at last.
     stats: StoreStats,
 }
 
@@ -77,15 +86,8 @@ impl DiskStore {
         }
         let directory = Directory::open(&options.path)?;
         let stats = StoreStats { capacity_bytes: options.capacity_bytes, ..StoreStats::default() };
-        let inner = Mutex::new(Inner {
-            segments: HashMap::new(),
-            blocks: HashMap::new(),
-            saving: HashSet::new(),
-            mine: None,
-            num_segments: 0,
-            stats,
-        });
-        let store = DiskStore { directory, options, inner };
+        let known = Mutex::new(Known { stats, ..Known::default() });
+        let store = DiskStore { directory, options, files: Mutex::default(), known };
         store.refresh()?;
         store.sweep_all()?;
         Ok(store)
@@ -99,74 +101,77 @@ impl DiskStore {
     /// Deletes all segments in which nothing is left.
     fn sweep_all(&self) -> Result<()> {
         let _lock = self.directory.lock()?;
-        let mut inner = self.inner.lock();
-        let names: Vec<String> = inner.segments.keys().cloned().collect();
-        names.iter().try_for_each(|name| inner.sweep(&self.directory, name))
+        let mut files = self.files.lock();
+        let names: Vec<String> = files.segments.keys().cloned().collect();
+        names.iter().try_for_each(|name| files.sweep(&self.directory, name))
     }
 
     /// Takes room for a block, and a handle of the file that it is in.
     fn reserve(&self, header: &mut Header) -> Result<Place> {
         let _lock = self.directory.lock()?;
-        let mut inner = self.inner.lock();
-        inner.look(&self.directory)?;
-        let (used, bytes) = (inner.allocated()?, header.room());
+        let mut files = self.files.lock();
+        let (used, bytes) = (self.look(&mut files)?, header.room());
         if used + bytes > self.options.capacity_bytes {
             let capacity = self.options.capacity_bytes;
             return Err(TierError::Full { bytes, used, capacity });
         }
-        let inner = &mut *inner;
+        let files = &mut *files;
         let is_full = |segment: &Segment| segment.end() + bytes > self.options.segment_bytes;
-        let mine = inner.mine.as_ref().and_then(|name| inner.segments.get(name));
+        let mine = files.mine.as_ref().and_then(|name| files.segments.get(name));
         if mine.is_some_and(is_full) {
-            inner.mine = None;
+            files.mine = None;
         }
-        let name = match &inner.mine {
+        let name = match &files.mine {
             Some(name) => name.clone(),
             None => {
-                let name = self.directory.new_name(inner.num_segments);
-                inner.num_segments += 1;
+                let name = self.directory.new_name(files.num_segments);
+                files.num_segments += 1;
                 let segment = Segment::create(self.options.path.join(&name))?;
-                inner.segments.insert(name.clone(), segment);
-                inner.mine = Some(name.clone());
+                files.segments.insert(name.clone(), segment);
+                files.mine = Some(name.clone());
                 name
             }
         };
-        let Some(segment) = inner.segments.get_mut(&name) else {
+        let Some(segment) = files.segments.get_mut(&name) else {
             return Err(TierError::Invalid(format!("segment {name} is not open")));
         };
         segment.reserve(header)?;
+        self.known.lock().stats.used_bytes = used + bytes;
         Ok(Place { file: segment.file(), segment: name.into(), header: *header })
     }
 
     /// A block does not verify: why, and away with it.
     fn give_up(&self, key: &Key, place: &Place) -> Result<Loaded> {
-        let mut inner = self.inner.lock();
-        let is_same = inner.blocks.get(key).is_some_and(|known| known.header == place.header);
-        if is_same {
-            inner.blocks.remove(key);
+        {
+            let blocks = &mut self.known.lock().blocks;
+            if blocks.get(key).is_some_and(|known| known.header == place.header) {
+                blocks.remove(key);
+            }
         }
-        let segment = inner.segments.get(&*place.segment);
+        let files = self.files.lock();
+        let segment = files.segments.get(&*place.segment);
         let header = segment.map_or(Ok(None), |segment| segment.header(place.header.offset))?;
         let is_there = header.is_some_and(|header| header == place.header);
         if !is_there {
-            inner.stats.num_vanished += 1;
+            self.known.lock().stats.num_vanished += 1;
             return Ok(Loaded::Vanished);
         }
-        inner.stats.num_corrupt += 1;
+        self.known.lock().stats.num_corrupt += 1;
         segment::take_away(&place.file, &place.header).context("write", self.path())?;
         Ok(Loaded::Corrupt)
     }
 }
 
-impl Inner {
-    /// Opens segments that are new, forgets those that are gone, reads on in all.
-    fn look(&mut self, directory: &Directory) -> Result<()> {
-        for name in directory.names()? {
-            if self.segments.contains_key(&name) {
+impl DiskStore {
+    /// Opens segments that are new, forgets those that are gone, reads on in all. Returns what they
+    /// take on the disk.
+    fn look(&self, files: &mut Files) -> Result<u64> {
+        for name in self.directory.names()? {
+            if files.segments.contains_key(&name) {
                 continue;
             }
-            match Segment::open(directory.path().join(&name)) {
-                Ok(segment) => drop(self.segments.insert(name, segment)),
+            match Segment::open(self.directory.path().join(&name)) {
+                Ok(segment) => drop(files.segments.insert(name, segment)),
                 // Somebody was quicker to take it away.
                 Err(TierError::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::NotFound => {}
@@ -174,7 +179,7 @@ impl Inner {
             }
         }
         let mut gone = Vec::new();
-        for (name, segment) in &mut self.segments {
+        for (name, segment) in &mut files.segments {
             if !segment.is_linked()? {
                 gone.push(name.clone());
                 continue;
@@ -183,22 +188,25 @@ impl Inner {
                 continue;
             }
             let (file, name) = (segment.file(), Arc::<str>::from(name.as_str()));
-            let blocks = &mut self.blocks;
             segment.scan(|header| {
                 let place = Place { file: file.clone(), segment: name.clone(), header };
-                blocks.entry(header.key).or_insert(place);
+                self.known.lock().blocks.entry(header.key).or_insert(place);
             })?;
         }
         for name in gone {
-            self.segments.remove(&name);
-            self.blocks.retain(|_, place| *place.segment != *name);
-            if self.mine.as_ref() == Some(&name) {
-                self.mine = None;
+            files.segments.remove(&name);
+            self.known.lock().blocks.retain(|_, place| *place.segment != *name);
+            if files.mine.as_ref() == Some(&name) {
+                files.mine = None;
             }
         }
-        Ok(())
+        let used = files.allocated()?;
+        self.known.lock().stats.used_bytes = used;
+        Ok(used)
     }
+}
 
+impl Files {
     /// Deletes a segment if nothing is left in it and nobody appends to it. The directory is
     /// locked.
     fn sweep(&mut self, directory: &Directory, name: &str) -> Result<()> {
@@ -221,33 +229,33 @@ impl Inner {
 
 impl Store for DiskStore {
     fn contains(&self, key: &Key) -> bool {
-        self.inner.lock().blocks.contains_key(key)
+        self.known.lock().blocks.contains_key(key)
     }
 
     fn save(&self, key: &Key, bytes: &[u8]) -> Result<Saved> {
         {
-            let mut inner = self.inner.lock();
-            if inner.blocks.contains_key(key) || !inner.saving.insert(*key) {
+            let mut known = self.known.lock();
+            if known.blocks.contains_key(key) || !known.saving.insert(*key) {
                 return Ok(Saved::Known);
             }
         }
         let outcome = self.save_new(key, bytes);
-        let mut inner = self.inner.lock();
-        inner.saving.remove(key);
+        let mut known = self.known.lock();
+        known.saving.remove(key);
         match outcome {
             Ok(place) => {
-                inner.blocks.insert(*key, place);
+                known.blocks.insert(*key, place);
                 Ok(Saved::New)
             }
             Err(error) => {
-                inner.stats.num_failed_saves += u64::from(!matches!(error, TierError::Full { .. }));
+                known.stats.num_failed_saves += u64::from(!matches!(error, TierError::Full { .. }));
                 Err(error)
             }
         }
     }
 
     fn load(&self, key: &Key, into: &mut [u8]) -> Result<Loaded> {
-        let Some(place) = self.inner.lock().blocks.get(key).cloned() else {
+        let Some(place) = self.known.lock().blocks.get(key).cloned() else {
             return Ok(Loaded::Absent);
         };
         let is_read = place.header.bytes == into.len() as u64
@@ -260,18 +268,19 @@ impl Store for DiskStore {
 
     fn remove(&self, key: &Key) -> Result<bool> {
         let _lock = self.directory.lock()?;
-        let mut inner = self.inner.lock();
-        let Some(place) = inner.blocks.remove(key) else { return Ok(false) };
+        let mut files = self.files.lock();
+        let Some(place) = self.known.lock().blocks.remove(key) else { return Ok(false) };
         segment::take_away(&place.file, &place.header).context("write", self.path())?;
-        let is_used = inner.blocks.values().any(|other| other.segment == place.segment);
-        if !is_used {
-            inner.sweep(&self.directory, &place.segment)?;
+        let is_in_it = |other: &Place| other.segment == place.segment;
+        if !self.known.lock().blocks.values().any(is_in_it) {
+            files.sweep(&self.directory, &place.segment)?;
         }
+        self.known.lock().stats.used_bytes = files.allocated()?;
         Ok(true)
     }
 
     fn refresh(&self) -> Result<()> {
-        self.inner.lock().look(&self.directory)
+        self.look(&mut self.files.lock()).map(drop)
     }
 
     fn entries(&self) -> Vec<Entry> {
@@ -279,14 +288,12 @@ impl Store for DiskStore {
             let header = &place.header;
             Entry { key: header.key, bytes: header.room(), saved_ms: header.saved_ms }
         };
-        self.inner.lock().blocks.values().map(entry).collect()
+        self.known.lock().blocks.values().map(entry).collect()
     }
 
     fn stats(&self) -> StoreStats {
-        let inner = self.inner.lock();
-        // Not known for a moment is better than no answer.
-        let used_bytes = inner.allocated().unwrap_or(inner.stats.used_bytes);
-        StoreStats { used_bytes, num_blocks: inner.blocks.len() as u64, ..inner.stats }
+        let known = self.known.lock();
+        StoreStats { num_blocks: known.blocks.len() as u64, ..known.stats }
     }
 }
 

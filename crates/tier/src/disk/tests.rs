@@ -117,6 +117,18 @@ fn two_share_a_directory() {
 }
 
 #[test]
+fn what_is_known_is_told_while_the_disk_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.save(&key(1), &block(1)).unwrap();
+    let _slow = store.files.lock();
+    assert!(store.contains(&key(1)) && !store.contains(&key(2)));
+    assert_eq!((store.entries().len(), store.stats().num_blocks), (1, 1));
+    assert_used(&store, ROOM);
+    assert_eq!(load(&store, 1), Loaded::Hit);
+}
+
+#[test]
 fn damage_costs_the_blocks_that_it_hits() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
