@@ -95,10 +95,6 @@ impl BlockMover {
         py.detach(|| self.mover.wait(timeout))
     }
 
-    fn refresh(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.store.refresh()).map_err(fault)
-    }
-
     fn entries(&self) -> Vec<(Key, u64, u64)> {
         let entries = self.store.entries().into_iter();
         entries.map(|entry| (entry.key, entry.bytes, entry.saved_ms)).collect()

@@ -39,7 +39,8 @@ class Entry:
 
 
 class Tier(Protocol):
-    """Keeps blocks by name. Moves are asked for, go on in other threads, and are polled.
+    """Keeps blocks by name. Moves are asked for, go on in other threads, and are polled. What other
+    processes save is found within a second. No call but `wait` waits for a disk.
 
     A tier may forget any block at any time, and never returns bytes that differ from those that
     were saved. While a save is under way its block must not change, and while a load is, nobody may
@@ -80,9 +81,6 @@ class Tier(Protocol):
 
     def wait(self, timeout_s: float) -> bool:
         """Waits until there is something to poll, or nothing is open; False when there is not."""
-
-    def refresh(self) -> None:
-        """Learns what other processes have saved. Raises `OSError`."""
 
     def entries(self) -> list[Entry]:
         """All blocks that this process knows, in no order."""

@@ -21,7 +21,6 @@ from artesian.kvcache.prefix_cache import PrefixCache
 
 _logger = logging.getLogger(__name__)
 
-_REFRESH_INTERVAL_S = 0.25
 _QUIET_S = 30.0
 """Between two messages about a tier that fails."""
 
@@ -96,7 +95,6 @@ class ContextCache:
         self._order = LeafFirstLru()
         self._open = _Open()
         self._saving_names: set[bytes] = set()
-        self._next_refresh_s = clock() + _REFRESH_INTERVAL_S
         self._next_message_s = 0.0
         for entry in sorted(tier.entries(), key=lambda entry: entry.saved_s):
             self._order.add(entry.name, entry.num_bytes)
@@ -143,7 +141,6 @@ class ContextCache:
             return None
         if missing[0] in self._open.by_name:
             return self._open.by_name[missing[0]]
-        self._refresh_if_due()
         count = self.tier.find(missing)
         room = self._prefix_cache.num_available_blocks - self._prefix_cache.num_idle(hits)
         count = min(count, room - num_reserved)
@@ -162,8 +159,8 @@ class ContextCache:
             elif done.ticket in self._open.removals:
                 self._order.forget(self._open.removals.pop(done.ticket))
                 self.stats.num_evicted_blocks += done.outcome == "removed"
-        if any(done.outcome == "failed" for done in ended):
-            self._report(self.tier.take_error())
+        if error := self.tier.take_error():
+            self._report(error)
         if any(done.outcome == "full" for done in ended):
             self._make_room(0)
 
@@ -240,19 +237,9 @@ class ContextCache:
         for name in self._order.victims(used_bytes, self.tier.capacity_bytes, spared):
             self._open.removals[self.tier.remove(name)] = name
 
-    def _refresh_if_due(self) -> None:
-        now = self._clock()
-        if now < self._next_refresh_s:
-            return
-        try:
-            self.tier.refresh()
-        except OSError as error:
-            self._report(str(error))
-        self._next_refresh_s = now + _REFRESH_INTERVAL_S
-
-    def _report(self, error: str | None) -> None:
+    def _report(self, error: str) -> None:
         """A tier that fails costs hits and nothing else; so now and then a line says so."""
         now = self._clock()
-        if error is not None and now >= self._next_message_s:
+        if now >= self._next_message_s:
             self._next_message_s = now + _QUIET_S
             _logger.warning("the %s tier of the context cache fails: %s", self.tier.label, error)

@@ -82,10 +82,6 @@ class DiskTier:
         """See `Tier`."""
         return self._mover.wait(timeout_s)
 
-    def refresh(self) -> None:
-        """See `Tier`."""
-        self._mover.refresh()
-
     def entries(self) -> list[Entry]:
         """See `Tier`."""
         found = self._mover.entries()

@@ -2,7 +2,7 @@
 //!
 //! Loads go first, then what is to be taken away, then saves. Saves wait in a bounded queue: when
 //! it is full a save is refused, and may be tried again; serving is never slowed. Whoever asks
-//! polls for what has ended.
+//! polls for what has ended. In between the store learns what other processes have saved.
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +16,9 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Result, TierError};
 use crate::store::{Key, Loaded, Saved, Store};
+
+/// How often a thread learns what other processes have saved.
+const REFRESH: Duration = Duration::from_millis(250);
 
 /// Names a save or a load.
 pub type Ticket = u64;
@@ -101,6 +104,7 @@ struct State {
     next: Ticket,
     done: Vec<Done>,
     last_error: Option<String>,
+    refreshed: Option<Instant>,
     is_closed: bool,
 }
 
@@ -253,8 +257,18 @@ impl Shared {
             if state.is_closed {
                 return;
             }
+            if state.refreshed.is_none_or(|last| last.elapsed() >= REFRESH) {
+                state.refreshed = Some(Instant::now());
+                drop(state);
+                let outcome = self.store.refresh();
+                state = self.state.lock();
+                if let Err(error) = outcome {
+                    state.last_error = Some(error.to_string());
+                }
+                continue;
+            }
             let Some(job) = state.next_job() else {
-                self.work.wait(&mut state);
+                self.work.wait_for(&mut state, REFRESH);
                 continue;
             };
             drop(state);
