@@ -3,11 +3,9 @@
 //! Every effect on the pool passes the verbs, so dying after each of them covers every state that a
 //! crash can leave behind. [`Faulty`] goes around any transport; without it nothing is counted.
 
-use std::any::Any;
 use std::cell::Cell;
-use std::sync::Arc;
 
-use crate::{BusError, Fate, GlobalAddr, Identity, NodeId, Tally, Verb, Verbs};
+use crate::{BusError, Verb, Verbs};
 
 /// How a client dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,59 +87,14 @@ impl<V: Verbs> Verbs for Faulty<V> {
         }
     }
 
-    fn mailbox(&self, addr: GlobalAddr) -> u64 {
-        self.verbs.mailbox(addr)
-    }
-
-    fn wait_mailbox(&self, addr: GlobalAddr, seen: u64, timeout_ns: u64) {
-        self.verbs.wait_mailbox(addr, seen, timeout_ns);
-    }
-
-    fn wake_mailbox(&self, addr: GlobalAddr) {
-        self.verbs.wake_mailbox(addr);
-    }
-
-    fn now_ns(&self) -> u64 {
-        self.verbs.now_ns()
-    }
-
-    fn relax(&self, ns: u64) {
-        self.verbs.relax(ns);
-    }
-
-    fn identity(&self) -> Identity {
-        self.verbs.identity()
-    }
-
-    fn is_alive(&self, client: Identity) -> bool {
-        self.verbs.is_alive(client)
-    }
-
-    fn fence(&self, client: Identity) -> Fate {
-        self.verbs.fence(client)
-    }
-
-    fn map(&self, addr: GlobalAddr, len: usize) -> Option<*const u8> {
-        self.verbs.map(addr, len)
-    }
-
-    fn anchor(&self) -> Option<Arc<dyn Any + Send + Sync>> {
-        self.verbs.anchor()
-    }
-
-    fn nodes(&self) -> Vec<(NodeId, u64)> {
-        self.verbs.nodes()
-    }
-
-    fn tally(&self) -> Tally {
-        self.verbs.tally()
-    }
+    crate::pass_on!(verbs: memory, time, map);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::heap::HeapNodes;
+    use crate::{GlobalAddr, NodeId};
 
     /// What two batches of two verbs leave behind if the client dies after `after` of them.
     fn left_behind(after: u64, torn_words: usize) -> (Vec<u64>, bool) {

@@ -20,6 +20,7 @@ pub mod shm;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod verbs;
+mod wrap;
 
 pub use address::{GlobalAddr, NodeId};
 pub use counters::{Counters, Tally};

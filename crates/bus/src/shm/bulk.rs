@@ -137,3 +137,58 @@ pub(super) unsafe fn copy(_to: *mut u8, _from: *const u8, _words: usize) -> usiz
 pub(super) unsafe fn stream(_to: *mut u8, _from: *const u8, _words: usize) -> usize {
     0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shm::copy::write;
+
+    const MARGIN: usize = 128;
+
+    /// A copy of `bytes` bytes to and from all alignments changes what it should, and nothing else.
+    fn copies_exactly(bytes: usize, f: impl Fn(*mut u8, &[u8])) {
+        let source: Vec<u8> = (0..bytes + 8).map(|at| (at * 7 + at / 251) as u8).collect();
+        let mut memory = vec![0_u64; bytes / WORD + 2 * MARGIN / WORD + LINE / WORD];
+        for shift in 0..LINE / WORD {
+            for skew in [0, 1, 4, 7] {
+                memory.fill(u64::MAX);
+                let from = &source[skew..skew + bytes];
+                let start = MARGIN + shift * WORD;
+                // SAFETY: within `memory`, margins included.
+                f(unsafe { memory.as_mut_ptr().cast::<u8>().add(start) }, from);
+                // SAFETY: all of `memory`, as bytes.
+                let all = unsafe {
+                    std::slice::from_raw_parts(memory.as_ptr().cast::<u8>(), memory.len() * WORD)
+                };
+                assert!(all[start..start + bytes] == *from, "{bytes} bytes, {shift}, {skew}");
+                let mut around = all[..start].iter().chain(&all[start + bytes..]);
+                assert!(around.all(|&byte| byte == 0xff), "{bytes} bytes, {shift}, {skew}");
+            }
+        }
+    }
+
+    #[test]
+    fn streams_copy_what_they_say() {
+        for words in (0..40).chain([127, 128, 1_000]) {
+            copies_exactly(words * WORD, |to, from| {
+                // SAFETY: so many words lie at both, and only this thread knows of them.
+                let done = unsafe { stream(to, from.as_ptr(), words) };
+                assert!(done <= words && (done == 0 || words - done < LINE / WORD));
+                // SAFETY: as above; the rest is the caller's, here as everywhere.
+                let rest = unsafe { to.add(done * WORD) };
+                // SAFETY: as above.
+                unsafe { write(rest, &from[done * WORD..]) };
+            });
+        }
+    }
+
+    #[test]
+    fn writes_that_are_long_enough_to_stream_are_exact() {
+        for bytes in [STREAM_WORDS * WORD, STREAM_WORDS * WORD + WORD, (100 << 10) + 5] {
+            copies_exactly(bytes, |to, from| {
+                // SAFETY: so many bytes lie at both, and only this thread knows of them.
+                unsafe { write(to, from) };
+            });
+        }
+    }
+}

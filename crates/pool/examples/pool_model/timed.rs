@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use artesian_bus::heap::HeapVerbs;
-use artesian_bus::{BusError, Fate, GlobalAddr, Identity, NodeId, Tally, Verb, Verbs};
+use artesian_bus::{pass_on, BusError, GlobalAddr, Verb, Verbs};
 
 use crate::clock::Clock;
 
@@ -60,10 +60,6 @@ impl Verbs for Timed {
         self.heap.batch(verbs)
     }
 
-    fn mailbox(&self, addr: GlobalAddr) -> u64 {
-        self.heap.mailbox(addr)
-    }
-
     fn wait_mailbox(&self, addr: GlobalAddr, seen: u64, timeout_ns: u64) {
         let until = self.now_ns() + timeout_ns;
         while self.mailbox(addr) == seen && self.now_ns() < until {
@@ -81,27 +77,9 @@ impl Verbs for Timed {
         self.place.sleep(ns);
     }
 
-    fn identity(&self) -> Identity {
-        self.heap.identity()
-    }
-
-    fn is_alive(&self, client: Identity) -> bool {
-        self.heap.is_alive(client)
-    }
-
-    fn fence(&self, client: Identity) -> Fate {
-        self.heap.fence(client)
-    }
-
     fn map(&self, _addr: GlobalAddr, _len: usize) -> Option<*const u8> {
         None
     }
 
-    fn nodes(&self) -> Vec<(NodeId, u64)> {
-        self.heap.nodes()
-    }
-
-    fn tally(&self) -> Tally {
-        self.heap.tally()
-    }
+    pass_on!(heap: memory);
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use artesian_bus::heap::{HeapNodes, HeapVerbs};
-use artesian_bus::{BusError, Fate, GlobalAddr, Identity, NodeId, Tally, Verb, Verbs};
+use artesian_bus::{pass_on, BusError, GlobalAddr, Verb, Verbs};
 
 use crate::address::ClientId;
 use crate::config::{record, PoolConfig};
@@ -42,49 +42,11 @@ impl Verbs for Dying {
         outcome
     }
 
-    fn mailbox(&self, addr: GlobalAddr) -> u64 {
-        self.inner.mailbox(addr)
-    }
-
-    fn wait_mailbox(&self, addr: GlobalAddr, seen: u64, timeout_ns: u64) {
-        self.inner.wait_mailbox(addr, seen, timeout_ns);
-    }
-
-    fn wake_mailbox(&self, addr: GlobalAddr) {
-        self.inner.wake_mailbox(addr);
-    }
-
-    fn now_ns(&self) -> u64 {
-        self.inner.now_ns()
-    }
-
-    fn relax(&self, ns: u64) {
-        self.inner.relax(ns);
-    }
-
-    fn identity(&self) -> Identity {
-        self.inner.identity()
-    }
-
-    fn is_alive(&self, client: Identity) -> bool {
-        self.inner.is_alive(client)
-    }
-
-    fn fence(&self, client: Identity) -> Fate {
-        self.inner.fence(client)
-    }
-
     fn map(&self, _addr: GlobalAddr, _len: usize) -> Option<*const u8> {
         None
     }
 
-    fn nodes(&self) -> Vec<(NodeId, u64)> {
-        self.inner.nodes()
-    }
-
-    fn tally(&self) -> Tally {
-        self.inner.tally()
-    }
+    pass_on!(inner: memory, time);
 }
 
 /// The nodes of a test.

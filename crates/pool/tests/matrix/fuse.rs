@@ -1,11 +1,10 @@
 //! A connection at which something happens after the n-th verb of what a client does.
 
-use std::any::Any;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use artesian_bus::shm::{ShmNodes, ShmVerbs};
-use artesian_bus::{BusError, Fate, GlobalAddr, Identity, NodeId, Tally, Verb, Verbs};
+use artesian_bus::{pass_on, BusError, NodeId, Verb, Verbs};
 use rustix::process::{getpid, kill_process, Signal};
 
 /// What happens.
@@ -123,51 +122,5 @@ impl Verbs for Fuse {
         }
     }
 
-    fn mailbox(&self, addr: GlobalAddr) -> u64 {
-        self.verbs.mailbox(addr)
-    }
-
-    fn wait_mailbox(&self, addr: GlobalAddr, seen: u64, timeout_ns: u64) {
-        self.verbs.wait_mailbox(addr, seen, timeout_ns);
-    }
-
-    fn wake_mailbox(&self, addr: GlobalAddr) {
-        self.verbs.wake_mailbox(addr);
-    }
-
-    fn now_ns(&self) -> u64 {
-        self.verbs.now_ns()
-    }
-
-    fn relax(&self, ns: u64) {
-        self.verbs.relax(ns);
-    }
-
-    fn identity(&self) -> Identity {
-        self.verbs.identity()
-    }
-
-    fn is_alive(&self, client: Identity) -> bool {
-        self.verbs.is_alive(client)
-    }
-
-    fn fence(&self, client: Identity) -> Fate {
-        self.verbs.fence(client)
-    }
-
-    fn map(&self, addr: GlobalAddr, len: usize) -> Option<*const u8> {
-        self.verbs.map(addr, len)
-    }
-
-    fn anchor(&self) -> Option<Arc<dyn Any + Send + Sync>> {
-        self.verbs.anchor()
-    }
-
-    fn nodes(&self) -> Vec<(NodeId, u64)> {
-        self.verbs.nodes()
-    }
-
-    fn tally(&self) -> Tally {
-        self.verbs.tally()
-    }
+    pass_on!(verbs: memory, time, map);
 }

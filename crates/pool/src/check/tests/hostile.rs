@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use artesian_bus::fault::{Death, FaultPlan, Faulty};
 use artesian_bus::heap::{HeapNodes, HeapVerbs};
-use artesian_bus::{BusError, Fate, GlobalAddr, Identity, NodeId, Tally, Verb, Verbs};
+use artesian_bus::{pass_on, BusError, GlobalAddr, NodeId, Verb, Verbs};
 
 use super::{hostile_work, Random, TestPool};
 use crate::check::{run, Options};
@@ -113,10 +113,6 @@ impl Verbs for Scribbler {
         self.verbs.batch(verbs)
     }
 
-    fn mailbox(&self, addr: GlobalAddr) -> u64 {
-        self.verbs.mailbox(addr)
-    }
-
     fn wait_mailbox(&self, _addr: GlobalAddr, _seen: u64, timeout_ns: u64) {
         self.event(timeout_ns);
     }
@@ -131,29 +127,11 @@ impl Verbs for Scribbler {
         self.event(ns);
     }
 
-    fn identity(&self) -> Identity {
-        self.verbs.identity()
-    }
-
-    fn is_alive(&self, client: Identity) -> bool {
-        self.verbs.is_alive(client)
-    }
-
-    fn fence(&self, client: Identity) -> Fate {
-        self.verbs.fence(client)
-    }
-
     fn map(&self, _addr: GlobalAddr, _len: usize) -> Option<*const u8> {
         None
     }
 
-    fn nodes(&self) -> Vec<(NodeId, u64)> {
-        self.verbs.nodes()
-    }
-
-    fn tally(&self) -> Tally {
-        self.verbs.tally()
-    }
+    pass_on!(verbs: memory);
 }
 
 /// What clients do: so many operations.
