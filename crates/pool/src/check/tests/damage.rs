@@ -228,3 +228,18 @@ fn slots_and_objects() {
         write(fabric, second(&copies), BucketHeader { depth: 9, ..header }.word());
     });
 }
+
+/// Who nudges a master may die between two copies of its mailbox. A copy that asks for another view
+/// is another thing.
+#[test]
+fn a_nudge_that_was_cut_short_is_no_damage() {
+    let (pool, mut client) = pool();
+    let other = pool.client(2);
+    let mailbox = other.fabric().client_record(2, record::MAILBOX)[1];
+    pool.change(mailbox.node(), mailbox.offset(), |word| word | 1);
+    let findings = check(&mut client, false).findings;
+    assert!(findings.is_empty(), "{}", findings[0]);
+    pool.change(mailbox.node(), mailbox.offset(), |word| word + 2);
+    let findings = check(&mut client, false).findings;
+    assert!(findings.iter().any(|finding| finding.what == What::MetaCopies), "{findings:?}");
+}
