@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from artesian.context import ContextCache
+from artesian.context import ContextCache, Done, Tier
 from artesian.engine.base import Request
 from artesian.engine.engine import LLMEngine
 from tests.engine.toy import assert_no_leak, generate, greedy, make_engine, run
@@ -97,6 +98,60 @@ def test_two_servers_share_a_directory(tmp_path: Path) -> None:
     assert context_of(other).stats.num_loaded_blocks == 15
     close(one)
     close(other)
+
+
+class HangingTier:
+    """A disk tier whose loads come to no end until it is told so."""
+
+    def __init__(self, tier: Tier) -> None:
+        self._tier = tier
+        self._held: list[Done] = []
+        self.hangs = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tier, name)
+
+    def wait(self, timeout_s: float) -> bool:
+        time.sleep(0.01)
+        return not self.hangs
+
+    def poll(self) -> list[Done]:
+        self._held += self._tier.poll()
+        if self.hangs:
+            return []
+        ended, self._held = self._held, []
+        return ended
+
+
+def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
+    first = make_engine(context_dir=tmp_path)
+    generate(first, PROMPT, greedy())
+    close(first)
+    second = make_engine(context_dir=tmp_path)
+    context = context_of(second)
+    context.tier = tier = HangingTier(context.tier)
+    assert generate(second, PROMPT, greedy()).tokens == expected(PROMPT)
+    assert context.stats.num_loaded_blocks == 0
+    assert context.is_busy
+    tier.hangs = False
+    close(second)
+    assert context.stats.num_loaded_blocks == 15, "what comes late is of use to others"
+
+
+def test_what_others_have_filled_makes_room_too(tmp_path: Path) -> None:
+    bound = 60 * 8192
+    late = make_engine(context_dir=tmp_path, context_bytes=bound)
+    other = make_engine(context_dir=tmp_path, context_bytes=bound)
+    for start in range(4):
+        generate(other, [start, *PROMPT], greedy(1))
+        settle(other)
+    close(other)
+    for start in range(20, 24):
+        generate(late, [start, *PROMPT], greedy(1))
+        settle(late)
+    assert context_of(late).stats.num_evicted_blocks > 0
+    assert context_of(late).stats.num_saved_blocks > 15
+    close(late)
 
 
 def test_what_memory_serves_stays_on_disk_too(tmp_path: Path) -> None:

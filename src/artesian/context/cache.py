@@ -21,6 +21,8 @@ from artesian.kvcache.prefix_cache import PrefixCache
 
 _logger = logging.getLogger(__name__)
 
+_MIN_PATIENCE_S = 0.5
+"""Blocks are waited for so long, or twice as long as computing them would take."""
 _QUIET_S = 30.0
 """Between two messages about a tier that fails."""
 
@@ -47,6 +49,7 @@ class Onboarding:
     Attributes:
         held: the blocks before them.
         is_done: they are there, or as many of them as could be had.
+        is_late: they are not worth waiting for any more.
         num_loaded: how many.
     """
 
@@ -57,6 +60,7 @@ class Onboarding:
     num_open: int
     is_good: npt.NDArray[np.bool_]
     is_done: bool = False
+    is_late: bool = False
     num_loaded: int = 0
 
 
@@ -73,7 +77,8 @@ class _Open:
     saves: dict[int, tuple[bytes, _Saving]] = field(default_factory=dict)
     loads: dict[int, tuple[int, Onboarding]] = field(default_factory=dict)
     removals: dict[int, bytes] = field(default_factory=dict)
-    by_name: dict[bytes, Onboarding] = field(default_factory=dict)
+    saving: set[bytes] = field(default_factory=set)
+    loading: dict[bytes, Onboarding] = field(default_factory=dict)
 
 
 class ContextCache:
@@ -94,10 +99,8 @@ class ContextCache:
         self._clock = clock
         self._order = LeafFirstLru()
         self._open = _Open()
-        self._saving_names: set[bytes] = set()
         self._next_message_s = 0.0
-        for entry in sorted(tier.entries(), key=lambda entry: entry.saved_s):
-            self._order.add(entry.name, entry.num_bytes)
+        self._learn()
 
     @property
     def is_busy(self) -> bool:
@@ -115,12 +118,12 @@ class ContextCache:
             self._make_room(len(blocks) - index)
         while index < len(blocks):
             name = names[index]
-            if name not in self._order and name not in self._saving_names:
+            if name not in self._order and name not in self._open.saving:
                 ticket = self.tier.save(name, blocks[index])
                 if ticket is None:  # those behind it are of no use without it
                     break
                 self._open.saves[ticket] = (name, saving)
-                self._saving_names.add(name)
+                self._open.saving.add(name)
                 saving.num_open += 1
                 saving.held = list(blocks[: index + 1])
             index += 1
@@ -139,8 +142,8 @@ class ContextCache:
         missing = list(names[len(hits) :])
         if not missing:
             return None
-        if missing[0] in self._open.by_name:
-            return self._open.by_name[missing[0]]
+        if missing[0] in self._open.loading:
+            return self._open.loading[missing[0]]
         count = self.tier.find(missing)
         room = self._prefix_cache.num_available_blocks - self._prefix_cache.num_idle(hits)
         count = min(count, room - num_reserved)
@@ -159,9 +162,12 @@ class ContextCache:
             elif done.ticket in self._open.removals:
                 self._order.forget(self._open.removals.pop(done.ticket))
                 self.stats.num_evicted_blocks += done.outcome == "removed"
+        for onboarding in set(self._open.loading.values()):
+            self._look_at_clock(onboarding)
         if error := self.tier.take_error():
             self._report(error)
         if any(done.outcome == "full" for done in ended):
+            self._learn()  # others may have filled it
             self._make_room(0)
 
     def wait(self, timeout_s: float) -> None:
@@ -183,12 +189,12 @@ class ContextCache:
         onboarding = Onboarding(names, hits, blocks, self._clock(), len(names), is_good)
         for index, (name, block) in enumerate(zip(names, blocks, strict=True)):
             self._open.loads[self.tier.load(name, block)] = (index, onboarding)
-            self._open.by_name[name] = onboarding
+            self._open.loading[name] = onboarding
         return onboarding
 
     def _end_save(self, done: Done) -> None:
         name, saving = self._open.saves.pop(done.ticket)
-        self._saving_names.remove(name)
+        self._open.saving.remove(name)
         if done.outcome in ("saved", "known"):
             self.stats.num_saved_blocks += done.outcome == "saved"
             self._order.add(name, self.tier.room_bytes)
@@ -221,7 +227,7 @@ class ContextCache:
         self._prefix_cache.release(onboarding.blocks[count:])
         self._prefix_cache.release([*onboarding.held, *named])
         for name in onboarding.names:
-            del self._open.by_name[name]
+            self._open.loading.pop(name, None)
         onboarding.num_loaded = count
         onboarding.is_done = True
         self.stats.num_loaded_blocks += count
@@ -229,11 +235,25 @@ class ContextCache:
         self.stats.load_s += seconds
         self.gate.observe_load(len(is_good), seconds)
 
+    def _look_at_clock(self, onboarding: Onboarding) -> None:
+        """A disk that hangs holds up nobody, and is known to be slow from then on."""
+        waited_s = self._clock() - onboarding.started_s
+        num_blocks = len(onboarding.names)
+        computing_s = self.gate.prefill_s(num_blocks * self._block_size_tokens)
+        if not onboarding.is_late and waited_s > max(_MIN_PATIENCE_S, 2 * computing_s):
+            onboarding.is_late = True
+            self.gate.observe_load(num_blocks, waited_s)
+
+    def _learn(self) -> None:
+        """Takes over what the tier knows, in the order in which it was saved."""
+        for entry in sorted(self.tier.entries(), key=lambda entry: entry.saved_s):
+            self._order.add(entry.name, entry.num_bytes)
+
     def _make_room(self, num_blocks: int) -> None:
         """Begins to take away what is in the way of so many blocks more."""
         coming = num_blocks + len(self._open.saves) - len(self._open.removals)
         used_bytes = self.tier.used_bytes + coming * self.tier.room_bytes
-        spared = [*self._open.by_name, *self._open.removals.values()]
+        spared = [*self._open.loading, *self._open.removals.values()]
         for name in self._order.victims(used_bytes, self.tier.capacity_bytes, spared):
             self._open.removals[self.tier.remove(name)] = name
 

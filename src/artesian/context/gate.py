@@ -25,11 +25,15 @@ class LoadGate:
         """A step computed so many prompt tokens, and little else."""
         self.prefill_s_per_token = _mean(self.prefill_s_per_token, seconds / num_tokens)
 
+    def prefill_s(self, num_tokens: int) -> float:
+        """How long computing so many tokens takes; 0 while that is not known."""
+        return (self.prefill_s_per_token or 0.0) * num_tokens
+
     def should_load(self, num_blocks: int, block_size_tokens: int) -> bool:
         """Whether to load `num_blocks` rather than to compute their tokens."""
         if self.load_s_per_block is None or self.prefill_s_per_token is None:
             return True
-        if self.load_s_per_block <= self.prefill_s_per_token * block_size_tokens:
+        if self.load_s_per_block <= self.prefill_s(block_size_tokens):
             self._num_refused = 0
             return True
         self._num_refused += 1

@@ -234,7 +234,7 @@ class Scheduler:
         onboarding = sequence.onboarding
         if onboarding is None:
             return False
-        if not onboarding.is_done:
+        if not (onboarding.is_done or onboarding.is_late):
             return True
         sequence.onboarding = None
         if onboarding.num_loaded == 0:  # no use to ask again
