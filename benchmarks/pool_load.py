@@ -105,15 +105,28 @@ def missing() -> str | None:
     return "cargo build --release -p artesian-pool --example pool_load"
 
 
-def _start(command: str, pool: str, options: dict[str, Any]) -> subprocess.Popen[str]:
+def output(program: Path, *arguments: str, **options: object) -> list[Report]:
+    """Runs another example of crates/pool to its end; each line that it prints is a report."""
+    command = [str(program), *arguments, *_flags(options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1_200)
+    if done.returncode != 0:
+        raise LoadError(done.stderr.strip() or f"ended with status {done.returncode}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def _flags(options: dict[str, Any]) -> list[str]:
     flags = []
     for name, value in options.items():
         if isinstance(value, bool):
             flags += [f"--{name}"] * value
         else:
             flags += [f"--{name}", str(value)]
+    return flags
+
+
+def _start(command: str, pool: str, options: dict[str, Any]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [PROGRAM, command, "--pool", pool, *flags],
+        [PROGRAM, command, "--pool", pool, *_flags(options)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -4,11 +4,8 @@ Clients are threads in virtual time: a round trip takes 5 us, and a request to a
 its one core, after those that came before. So these are ratios of protocols, not of machines.
 """
 
-import json
-import subprocess
-
 from machine import ROOT
-from pool_load import LoadError, Report
+from pool_load import Report, output
 from report import Row
 
 PROGRAM = ROOT / "target" / "release" / "examples" / "pool_model"
@@ -103,9 +100,5 @@ def _rate(mode: str, workload: str, clients: int, service_ns: float) -> float:
 
 
 def _call(command: str, **options: object) -> Report:
-    flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    done = subprocess.run([PROGRAM, command, *flags], capture_output=True, text=True, timeout=600)
-    if done.returncode != 0:
-        raise LoadError(done.stderr.strip() or f"ended with status {done.returncode}")
-    report: Report = json.loads(done.stdout)
+    [report] = output(PROGRAM, command, **options)
     return report

@@ -21,7 +21,7 @@ def small_rows(measured: Measured, workloads: tuple[str, ...]) -> dict[str, list
     """Rows of one client and of all together."""
     rows: dict[str, list[Row]] = {"one": [], "all": []}
     for workload in workloads:
-        ours = {f"{n} client{'s'[: n - 1]}": f"{workload} x{n}" for n in CLIENTS}
+        ours = _runs(workload)
         values = _known(measured, ours)
         one = values["1 client"]
         others = _known_mixes(measured, {"redis": "redis", "memcached": "memcached"}, workload)
@@ -82,7 +82,7 @@ def batch_rows(measured: Measured) -> list[Row]:
 
 def ordered_rows(measured: Measured) -> list[Row]:
     """YCSB-E: 95% scans of 1 to 100 values, 5% inserts."""
-    values = _known(measured, {f"{n} client{'s'[: n - 1]}": f"e x{n}" for n in CLIENTS})
+    values = _known(measured, _runs("e"))
     names = {"get": "redis sorted scan", "set": "redis sorted insert"}
     rates = _known(measured, names)
     redis = {"redis": peers.mix(rates, 0.95, 0.05)} if len(rates) == 2 else {}
@@ -99,9 +99,14 @@ def ordered_rows(measured: Measured) -> list[Row]:
         )
     ]
     for kind in ("scan", "insert"):
-        for metric, key, scale in (("p50, us", "p50_ns", 1e-3), ("p99, us", "p99_ns", 1e-3)):
-            cost = {f"{n} client{'s'[: n - 1]}": f"e x{n}" for n in CLIENTS}
-            found = {name: _costs(measured, run, kind, key, scale) for name, run in cost.items()}
+        for metric, key, scale in (
+            ("p50, us", "p50_ns", 1e-3),
+            ("p99, us", "p99_ns", 1e-3),
+            ("round trips, mean", "round_trips", 1),
+        ):
+            found = {
+                name: _costs(measured, run, kind, key, scale) for name, run in _runs("e").items()
+            }
             known = {name: value for name, value in found.items() if value is not None}
             rows.append(
                 Row(
@@ -111,18 +116,6 @@ def ordered_rows(measured: Measured) -> list[Row]:
                     unit="",
                     better="less",
                     values=known,
-                )
-            )
-        trips = _costs(measured, "e x1", kind, "round_trips")
-        if trips is not None:
-            rows.append(
-                Row(
-                    subject="ordered index, 100 B",
-                    metric=f"{kind}, round trips, mean",
-                    value=trips,
-                    unit="",
-                    better="less",
-                    values={"1 client": trips},
                 )
             )
     return rows
@@ -244,6 +237,11 @@ def cost_rows(measured: Measured) -> list[Row]:
                 )
             )
     return rows
+
+
+def _runs(workload: str) -> dict[str, str]:
+    """The figures of a workload, by how many clients there were."""
+    return {f"{n} client{'s'[: n - 1]}": f"{workload} x{n}" for n in CLIENTS}
 
 
 def _known(measured: Measured, names: dict[str, str]) -> dict[str, float]:

@@ -1,11 +1,8 @@
 """The pool's ordered index: what it does, and what the logs of its transactions cost."""
 
-import json
-import subprocess
-
 from machine import ROOT
 from pool_cases import Plan
-from pool_load import LoadError, Report
+from pool_load import Report, output
 from report import Row
 
 PROGRAM = ROOT / "target" / "release" / "examples" / "tree_load"
@@ -37,12 +34,8 @@ def tree_rows(plan: Plan) -> list[Row]:
 
 def _run(plan: Plan, delay_ns: int) -> list[Report]:
     seconds = max(0.1, plan.seconds / 4)
-    options = {"keys": KEYS, "seconds": seconds, "rounds": plan.rounds, "delay-ns": delay_ns}
-    flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    done = subprocess.run([PROGRAM, *flags], capture_output=True, text=True, timeout=1_200)
-    if done.returncode != 0:
-        raise LoadError(done.stderr.strip() or f"ended with status {done.returncode}")
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    sizes = {"keys": KEYS, "seconds": seconds, "rounds": plan.rounds, "delay-ns": delay_ns}
+    return output(PROGRAM, **sizes)
 
 
 def _rows(report: Report) -> list[Row]:
