@@ -5,7 +5,7 @@ from enum import Enum, auto
 import numpy as np
 import numpy.typing as npt
 
-from artesian.context.cache import Onboarding
+from artesian.context.loader import Onboarding
 from artesian.engine.base import (
     OutputLogprobs,
     Request,
