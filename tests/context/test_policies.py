@@ -1,7 +1,7 @@
 """Which blocks go, and whether loading is worth it."""
 
-from artesian.context.eviction import LeafFirstLru
 from artesian.context.gate import LoadGate
+from artesian.context.policies import LeafFirstLru
 
 
 def test_nothing_goes_below_the_high_water_mark() -> None:

@@ -11,6 +11,8 @@ from artesian.kvcache.prefix_cache import PrefixCache
 @dataclass(slots=True, eq=False)
 class _Saving:
     held: list[int]
+    names: Sequence[bytes] = ()
+    """Of the blocks that are held."""
     num_open: int = 0
 
 
@@ -46,6 +48,7 @@ class Saver:
                 self._names.add(name)
                 saving.num_open += 1
                 saving.held = list(blocks[: index + 1])
+                saving.names = names[: index + 1]
             index += 1
         self._prefix_cache.acquire(saving.held)
         return index - first
@@ -63,5 +66,6 @@ class Saver:
             self._shelf.stats.num_unsaved_blocks += 1
         saving.num_open -= 1
         if saving.num_open == 0:
+            self._shelf.use(saving.names)  # the ends of what was saved go first
             self._prefix_cache.release(saving.held)
         return True

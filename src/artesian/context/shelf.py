@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from artesian.context.base import Done, Tier
-from artesian.context.eviction import LeafFirstLru
+from artesian.context.policies import EvictionPolicy, LeafFirstLru
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Shelf:
     def __init__(self, tier: Tier) -> None:
         self.tier = tier
         self.stats = TierStats()
-        self._order = LeafFirstLru()
+        self._order: EvictionPolicy = LeafFirstLru()
         self._removals: dict[int, bytes] = {}
         self.learn()
 
