@@ -5,7 +5,8 @@ The stored "KV" of a token depends on the token, its position and all KV before 
 block table; so do its logits. No batch mate has any influence.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from artesian.config.engine import EngineConfig
 from artesian.context import ContextCache, DiskTier
+from artesian.context.sessions import SessionKeeper, SessionRecords
 from artesian.engine.base import EngineInfo, Request, RequestOutput, SamplingParams
 from artesian.engine.batch import Batch
 from artesian.engine.engine import LLMEngine
@@ -132,27 +134,34 @@ def make_engine(
     clock: Clock | None = None,
     context_dir: Path | None = None,
     context_bytes: int = 1 << 30,
+    sessions_clock: Callable[[], float] = time.time,
     **config: object,
 ) -> LLMEngine:
-    """An engine over a `ToyRunner`, with a context cache in `context_dir`."""
+    """An engine over a `ToyRunner`, with a context cache and records of sessions in
+    `context_dir`."""
     arena = Arena(num_blocks, block_size * 8)
     arena.memory[:] = 255  # what nobody stored must not look like content
     runner = ToyRunner(arena.memory, block_size)
     settings = {"max_num_seqs": 16, "max_num_batched_tokens": 64, "seed": 0} | config
     cache = PrefixCache(arena)
     context = None
+    records = None
     if context_dir is not None:
         tier = DiskTier(context_dir, context_bytes, arena, num_blocks * arena.block_bytes // 2)
         context = ContextCache(cache, tier, block_size)
+        records = SessionRecords(context_dir)
+    engine_config = EngineConfig(model="toy", block_size=block_size, **settings)
+    ttl_s = engine_config.session_ttl_s
     return LLMEngine(
         runner,
         ToyTokenizer(),
         cache,
         KvIdentity("toy", "f32", block_size),
-        EngineConfig(model="toy", block_size=block_size, **settings),
+        engine_config,
         EngineInfo(model_name="toy", max_model_len=max_model_len, vocab_size=VOCAB_SIZE),
         clock or Clock(),
         context,
+        SessionKeeper(cache, context, records, ttl_s, sessions_clock),
     )
 
 

@@ -24,6 +24,19 @@ from artesian.engine.base import (
     RequestOutput,
     TokenLogprob,
 )
+from artesian.engine.questions import (
+    Deleted,
+    DeleteSession,
+    ExplainPrompt,
+    Explanation,
+    ListSessions,
+    Question,
+    Reply,
+    Resumed,
+    ResumeSession,
+    Sessions,
+    ShowSession,
+)
 
 BOS, EOS, VOCAB_SIZE = 256, 257, 258
 ALPHABET = "abcdefghijklmnopqrstuvwxyzé€"
@@ -147,6 +160,20 @@ class ToyEngine:
             kv_cache_usage_ratio=min(1.0, len(self.running) / self.config.max_num_seqs),
             num_kv_blocks=128,
         )
+
+    def answer(self, question: Question) -> Reply:
+        """Knows no sessions, and has nothing cached."""
+        match question:
+            case ListSessions() | ShowSession():
+                return Sessions([])
+            case DeleteSession():
+                return Deleted(is_known=False)
+            case ResumeSession():
+                return Resumed(is_known=False)
+            case ExplainPrompt(_, prompt_token_ids):
+                if b"!crash" in bytes(t for t in prompt_token_ids if t < 256):
+                    raise RuntimeError("crash in answer")
+                return Explanation(len(prompt_token_ids), 32, 0, 0, {}, None, "none", "nothing")
 
     def close(self) -> None:
         self.is_closed = True

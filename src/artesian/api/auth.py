@@ -3,6 +3,8 @@
 import hashlib
 import hmac
 
+from fastapi import Request
+
 CACHE_SALT_CONTEXT = b"artesian cache salt v1"
 
 
@@ -36,3 +38,8 @@ def cache_salt(key: bytes | None) -> str:
     if key is None:
         return ""
     return hmac.new(key, CACHE_SALT_CONTEXT, hashlib.sha256).hexdigest()
+
+
+def salt_of(request: Request, asked: str | None) -> str:
+    """The salt of a request: what its body asks for, or else its key's."""
+    return asked or cache_salt(request.scope.get("api_key"))

@@ -83,6 +83,7 @@ class Generation:
         *,
         priority: int,
         cache_salt: str,
+        session_id: str | None = None,
     ) -> None:
         self.meter = UsageMeter([len(prompt) for prompt in prompts], state.metrics)
         self._state = state
@@ -94,6 +95,7 @@ class Generation:
                 priority=priority,
                 timeout_s=state.config.request_timeout_s,
                 cache_salt=cache_salt,
+                session_id=session_id or "",
             )
             for index, (prompt, params) in enumerate(zip(prompts, sampling, strict=True))
         ]

@@ -47,6 +47,12 @@ class EngineConfig(BaseModel):
     context_cache_bytes: Size = Field(
         10 << 30, ge=1 << 20, description="most bytes in context_cache_dir"
     )
+    session_ttl_s: float | None = Field(
+        None,
+        gt=0,
+        description="seconds after which a session that nobody uses is deleted with its KV; "
+        "default: never",
+    )
     quantization: Literal["int8"] | None = Field(
         None, description="int8: round weights to INT8 with one scale for each output channel"
     )

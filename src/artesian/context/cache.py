@@ -7,11 +7,12 @@ names; the sequence that wanted them then finds them there like any others.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from artesian.context.base import Tier
 from artesian.context.gate import LoadGate
 from artesian.context.loader import Loader, Onboarding
+from artesian.context.misses import MissLog
 from artesian.context.saver import Saver
 from artesian.context.shelf import Shelf, TierStats
 from artesian.kvcache.prefix_cache import PrefixCache
@@ -34,12 +35,14 @@ class ContextCache:
     ) -> None:
         self.tier = tier
         self.gate = LoadGate()
+        self.misses = MissLog()
         self._prefix_cache = prefix_cache
         self._block_size_tokens = block_size_tokens
         self._clock = clock
-        self._shelf = Shelf(tier)
+        self._shelf = Shelf(tier, self.misses)
         self._saver = Saver(prefix_cache, self._shelf)
         self._loader = Loader(prefix_cache, self._shelf, self.gate, block_size_tokens, clock)
+        self._discarding: set[bytes] = set()
         self._next_message_s = 0.0
 
     @property
@@ -82,12 +85,35 @@ class ContextCache:
             return None
         return self._loader.load(missing[:count], hits)
 
+    def discard(self, names: Iterable[bytes]) -> None:
+        """Begins to take blocks out of the tier, for all servers."""
+        self._discarding.update(names)
+        self._discard()
+
+    def is_discarding(self, names: Iterable[bytes]) -> bool:
+        """Whether any of these blocks is still on its way out of the tier, or into memory."""
+        wanted = set(names)
+        return not (
+            wanted.isdisjoint(self._discarding)
+            and wanted.isdisjoint(self._loader.names)
+            and not self._shelf.is_removing(wanted)
+        )
+
+    def find(self, names: Sequence[bytes]) -> dict[str, int]:
+        """How many of the first `names` could be loaded, and from which tier."""
+        return {self.tier.label: self.tier.find(names)}
+
+    def count(self, names: Iterable[bytes]) -> dict[str, int]:
+        """How many of these blocks each tier has, as far as this process knows."""
+        return {self.tier.label: sum(name in self._shelf for name in names)}
+
     def poll(self) -> None:
         """Takes notice of what has ended; makes room in the tier."""
         ended = self.tier.poll()
         for done in ended:
             _ = self._saver.end(done) or self._loader.end(done) or self._shelf.end_removal(done)
         self._loader.look_at_clock()
+        self._discard()
         if error := self.tier.take_error():
             self._report(error)
         if any(done.outcome == "full" for done in ended):
@@ -99,12 +125,19 @@ class ContextCache:
         self.tier.wait(timeout_s)
 
     def close(self, timeout_s: float) -> None:
-        """Waits for saves, but no longer than that."""
+        """Waits for saves, and for what makes room for them, but no longer than that."""
         until = self._clock() + timeout_s
         self.poll()
-        while self._saver.num_open and self._clock() < until:
+        while (self._saver.num_open or self._shelf.is_busy) and self._clock() < until:
             self.tier.wait(until - self._clock())
             self.poll()
+
+    def _discard(self) -> None:
+        """A removal would overtake a save: so what is being saved goes once it is there."""
+        if self._discarding:
+            ready = self._discarding - self._saver.names
+            self._discarding -= ready
+            self._shelf.discard(ready)
 
     def _make_room(self, num_blocks: int) -> None:
         """Begins to take away what is in the way of so many blocks more."""

@@ -6,13 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from artesian.context.base import Done
+from artesian.context.base import Done, Outcome
 from artesian.context.gate import LoadGate
 from artesian.context.shelf import Shelf
 from artesian.kvcache.prefix_cache import PrefixCache
 
 _MIN_PATIENCE_S = 0.5
 """Blocks are waited for so long, or twice as long as computing them would take."""
+
+_CAUSES: dict[Outcome, str] = {
+    "absent": "gone",
+    "vanished": "taken away by another server",
+    "corrupt": "damaged: its checksum did not fit",
+}
+"""Of blocks that were not loaded."""
 
 
 @dataclass(slots=True, eq=False)
@@ -91,7 +98,7 @@ class Loader:
             self._shelf.stats.num_failed_loads += 1
             self._shelf.stats.num_corrupt_blocks += done.outcome == "corrupt"
             if done.outcome != "failed":
-                self._shelf.forget(onboarding.names[index])
+                self._shelf.forget(onboarding.names[index], _CAUSES[done.outcome])
         onboarding.num_open -= 1
         if onboarding.num_open == 0:
             self._finish(onboarding)

@@ -1,6 +1,6 @@
 """Blocks on their way out of the arena."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from artesian.context.base import Done
@@ -30,6 +30,11 @@ class Saver:
     def num_open(self) -> int:
         """Saves under way."""
         return len(self._open)
+
+    @property
+    def names(self) -> Set[bytes]:
+        """Blocks that are being saved."""
+        return self._names
 
     def save(self, names: Sequence[bytes], blocks: Sequence[int], first: int) -> int:
         """Begins to save blocks `first`, `first + 1`, ... of a sequence, which holds them all.
@@ -64,6 +69,8 @@ class Saver:
             self._shelf.add(name)
         else:
             self._shelf.stats.num_unsaved_blocks += 1
+            label = self._shelf.tier.label
+            self._shelf.misses.note([name], f"not saved: the {label} tier was full or failed")
         saving.num_open -= 1
         if saving.num_open == 0:
             self._shelf.use(saving.names)  # the ends of what was saved go first

@@ -1,9 +1,10 @@
 """A tier with the policy that says what leaves it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from artesian.context.base import Done, Tier
+from artesian.context.misses import MissLog
 from artesian.context.policies import EvictionPolicy, LeafFirstLru
 
 
@@ -26,8 +27,9 @@ class TierStats:
 class Shelf:
     """Knows the blocks of a tier, this process's and others', and takes away what must go."""
 
-    def __init__(self, tier: Tier) -> None:
+    def __init__(self, tier: Tier, misses: MissLog) -> None:
         self.tier = tier
+        self.misses = misses
         self.stats = TierStats()
         self._order: EvictionPolicy = LeafFirstLru()
         self._removals: dict[int, bytes] = {}
@@ -52,10 +54,12 @@ class Shelf:
 
     def add(self, name: bytes) -> None:
         """The block is there now."""
+        self.misses.forget(name)
         self._order.add(name, self.tier.room_bytes)
 
-    def forget(self, name: bytes) -> None:
+    def forget(self, name: bytes, cause: str) -> None:
         """The block is not there any more."""
+        self.misses.note([name], f"{cause} ({self.tier.label} tier)")
         self._order.forget(name)
 
     def make_room(self, num_coming: int, spared: Iterable[bytes] = ()) -> None:
@@ -65,6 +69,19 @@ class Shelf:
         kept = [*spared, *self._removals.values()]
         for name in self._order.victims(used_bytes, self.tier.capacity_bytes, kept):
             self._removals[self.tier.remove(name)] = name
+            self.misses.note([name], f"evicted to make room ({self.tier.label} tier)")
+
+    def discard(self, names: Iterable[bytes]) -> None:
+        """Begins to take blocks away, whether this process knows them or not."""
+        removing = set(self._removals.values())
+        for name in names:
+            if name not in removing:
+                self._removals[self.tier.remove(name)] = name
+                self.misses.note([name], "deleted with its session")
+
+    def is_removing(self, names: Set[bytes]) -> bool:
+        """Whether any of these blocks is being taken away."""
+        return not names.isdisjoint(self._removals.values())
 
     def end_removal(self, done: Done) -> bool:
         """Takes notice of a removal that has ended; False if `done` is none."""

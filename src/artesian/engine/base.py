@@ -4,6 +4,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from artesian.engine.questions import Question, Reply
+
 FinishReason = Literal["stop", "length", "abort", "error", "deadline"]
 
 
@@ -54,6 +56,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         priority: lower runs first; equal priorities in order of arrival.
         timeout_s: seconds from arrival until it is finished as "deadline".
         cache_salt: requests share cached blocks only with the same salt.
+        session_id: the conversation that this belongs to, of those with the same salt; "" for none.
     """
 
     request_id: str
@@ -63,6 +66,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     timeout_s: float | None = None
     cache_salt: str = ""
+    session_id: str = ""
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):
@@ -185,6 +189,9 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Ends what goes on in the background, within a bounded time."""
+
+    def answer(self, question: Question) -> Reply:
+        """Answers at once; what that sets off goes on in later steps."""
 
     def info(self) -> EngineInfo:
         """What this engine is; fixed once it has started."""

@@ -12,6 +12,8 @@ import numpy as np
 
 from artesian.config.engine import EngineConfig
 from artesian.context import ContextCache
+from artesian.context.sessions import SessionKeeper, SessionKey
+from artesian.engine.answers import Answers
 from artesian.engine.base import (
     EngineInfo,
     EngineStats,
@@ -25,6 +27,7 @@ from artesian.engine.base import (
 from artesian.engine.batch_builder import BatchBuilder
 from artesian.engine.detokenizer import Detokenizer
 from artesian.engine.progress import advance, flush
+from artesian.engine.questions import Question, Reply
 from artesian.engine.sampler import F32, Sampler, add_prompt_logprobs
 from artesian.engine.scheduler import Schedule, Scheduler
 from artesian.engine.sequence import RequestState, Sequence, Status
@@ -58,9 +61,11 @@ class LLMEngine:
         info: EngineInfo,
         clock: Callable[[], float] = time.monotonic,
         context: ContextCache | None = None,
+        sessions: SessionKeeper | None = None,
     ) -> None:
         """`identity.block_size_tokens` is the size of the cache's blocks; `clock` gives seconds;
-        `context` keeps blocks of `cache` elsewhere."""
+        `context` keeps blocks of `cache` elsewhere; `sessions` of both are kept while the engine
+        lives if nothing else is given."""
         block_size = identity.block_size_tokens
         self.tokenizer = tokenizer
         self.config = config
@@ -82,6 +87,8 @@ class LLMEngine:
             context=context,
         )
         self._context = context
+        self._sessions = sessions or SessionKeeper(cache, context)
+        self._answers = Answers(cache, self._scheduler, self._sessions, context, identity)
         self._builder = BatchBuilder(
             config.max_num_batched_tokens, block_size, self._scheduler.block_tables
         )
@@ -138,7 +145,11 @@ class LLMEngine:
 
     def has_work(self) -> bool:
         """Whether `step` has anything to do."""
-        return bool(self._requests or self._unreported)
+        return bool(self._requests or self._unreported or self._sessions.is_busy)
+
+    def answer(self, question: Question) -> Reply:
+        """Answers at once; deletions go on in later steps."""
+        return self._answers.answer(question)
 
     def step(self) -> list[RequestOutput]:
         """Runs one batch and returns what it added. A failing request is finished as "error",
@@ -148,6 +159,7 @@ class LLMEngine:
             self._expire(now)
         if self._context is not None:
             self._context.poll()
+        self._sessions.poll()
         schedule = self._scheduler.schedule(now)
         outputs, self._unreported = self._unreported, []
         if schedule.sequences:
@@ -163,6 +175,7 @@ class LLMEngine:
         """Lets what is being saved come to its end, for a bounded time."""
         if self._context is not None:
             self._context.close(_CLOSE_S)
+        self._sessions.close(_CLOSE_S)
 
     def stats(self) -> EngineStats:
         """Current counts."""
@@ -320,7 +333,16 @@ class LLMEngine:
         output.text = flush(sequence)
         return output
 
+    def _note_session(self, sequence: Sequence) -> None:
+        """What a request with a session leaves in the cache belongs to the session."""
+        request = sequence.state.request
+        if request.session_id and sequence.num_named and self.config.enable_prefix_caching:
+            key = SessionKey.of(request.cache_salt, request.session_id)
+            names = sequence.hashes[: sequence.num_named]
+            self._sessions.note(key, names, sequence.num_tokens)
+
     def _end(self, sequence: Sequence) -> None:
+        self._note_session(sequence)
         self._scheduler.remove(sequence)
         state = sequence.state
         if all(other.status is Status.FINISHED for other in state.sequences):

@@ -5,6 +5,7 @@ import time
 
 from artesian.config.engine import EngineConfig
 from artesian.context import ContextCache, DiskTier
+from artesian.context.sessions import SessionKeeper, SessionRecords
 from artesian.engine.base import EngineInfo
 from artesian.engine.engine import LLMEngine
 from artesian.kvcache import Arena, KvIdentity, PrefixCache
@@ -41,6 +42,7 @@ def create_engine(config: EngineConfig) -> LLMEngine:
     identity = KvIdentity(checkpoint.fingerprint(), layout.dtype, config.block_size, extra=numerics)
     cache = PrefixCache(arena)
     context = open_context(cache, config)
+    sessions = open_sessions(cache, context, config)
     phases.end("context cache")
     info = EngineInfo(
         model_name=checkpoint.name,
@@ -50,7 +52,16 @@ def create_engine(config: EngineConfig) -> LLMEngine:
         phases_ms=phases.times_ms,
         memory_plan_bytes=_memory_plan_bytes(plan),
     )
-    return LLMEngine(runner, tokenizer, cache, identity, config, info, context=context)
+    return LLMEngine(
+        runner,
+        tokenizer,
+        cache,
+        identity,
+        config,
+        info,
+        context=context,
+        sessions=sessions,
+    )
 
 
 def open_context(cache: PrefixCache, config: EngineConfig) -> ContextCache | None:
@@ -72,6 +83,15 @@ def open_context(cache: PrefixCache, config: EngineConfig) -> ContextCache | Non
         tier.capacity_bytes / 2**20,
     )
     return ContextCache(cache, tier, config.block_size)
+
+
+def open_sessions(
+    cache: PrefixCache, context: ContextCache | None, config: EngineConfig
+) -> SessionKeeper:
+    """Sessions, kept in `config.context_cache_dir` if that is set. Raises `OSError`."""
+    directory = config.context_cache_dir
+    records = None if directory is None else SessionRecords(directory)
+    return SessionKeeper(cache, context, records, config.session_ttl_s)
 
 
 def plan_kv(checkpoint: Checkpoint, config: EngineConfig) -> tuple[KvLayout, MemoryPlan]:

@@ -92,6 +92,10 @@ class Scheduler:
         """Sequences that could join the running ones, if blocks allow."""
         return self._max_num_seqs - len(self.running)
 
+    def sequences(self) -> list[Sequence]:
+        """All that run or wait."""
+        return [*self.running, *self.waiting]
+
     def add(self, sequence: Sequence) -> None:
         """Queues a sequence."""
         insort(self.waiting, sequence, key=_rank)

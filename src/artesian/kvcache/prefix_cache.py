@@ -6,7 +6,7 @@ first.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,6 +66,9 @@ class PrefixCache:
     def num_cached_blocks(self) -> int:
         """Blocks that can be found by name."""
         return len(self._block_of)
+
+    def __contains__(self, block_hash: bytes) -> bool:
+        return block_hash in self._block_of
 
     def lookup(self, hashes: Sequence[bytes]) -> list[int]:
         """Blocks of the longest cached beginning of `hashes`; takes no references."""
@@ -139,6 +142,21 @@ class PrefixCache:
                     self._idle[block] = None
                 else:
                     self._forget(block)
+
+    def drop(self, hashes: Iterable[bytes]) -> int:
+        """Drops those of these blocks that nobody holds; returns how many are still held."""
+        num_held = 0
+        for block_hash in hashes:
+            block = self._block_of.get(block_hash)
+            if block is None:
+                continue
+            if self._num_refs[block]:
+                num_held += 1
+                continue
+            del self._idle[block]
+            self._forget(block)
+            self._evicted.pop(block_hash, None)
+        return num_held
 
     def clear(self) -> int:
         """Drops every cached block that nobody holds; returns how many."""

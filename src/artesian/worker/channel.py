@@ -118,13 +118,14 @@ class WorkerChannel:
         except zmq.Again:
             raise ChannelError("the front does not read the worker's reports") from None
 
-    def receive(self, wait: bool) -> list[Command]:
-        """Commands that are there, in order; with `wait` at least one."""
+    def receive(self, timeout_s: float) -> list[Command]:
+        """Commands that are there, in order; if there are none, waits for one so long."""
         commands: list[Command] = []
+        if timeout_s > 0:
+            self._commands.poll(round(timeout_s * 1e3))
         while len(commands) < MAX_MESSAGES_PER_TURN:
-            flags = 0 if wait and not commands else zmq.NOBLOCK
             try:
-                commands.append(self._decoder.decode(self._commands.recv(flags)))
+                commands.append(self._decoder.decode(self._commands.recv(zmq.NOBLOCK)))
             except zmq.Again:
                 break
         return commands

@@ -22,6 +22,8 @@ from artesian.worker.channel import ChannelError, WorkerChannel
 from artesian.worker.messages import (
     Abort,
     Admitted,
+    Answer,
+    Ask,
     Command,
     Fatal,
     Heartbeat,
@@ -38,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_INTERVAL_S = 0.5
 STATS_INTERVAL_S = 0.25
+# An engine without work is stepped so often: other servers may have deleted what it keeps.
+IDLE_STEP_INTERVAL_S = 1.0
 EXIT_FATAL = 1
 
 
@@ -77,11 +81,12 @@ class WorkerLoop:
             idle = not self._engine.has_work()
             if idle:
                 self._channel.send(Stats(self._engine.stats()))
-            for command in self._channel.receive(wait=idle):
+            commands = self._channel.receive(IDLE_STEP_INTERVAL_S if idle else 0.0)
+            for command in commands:
                 if isinstance(command, Shutdown):
                     return
                 self._obey(command)
-            if self._engine.has_work():
+            if self._engine.has_work() or not commands:
                 self._step()
 
     def _obey(self, command: Command) -> None:
@@ -89,6 +94,16 @@ class WorkerLoop:
             self._submit(command)
         elif isinstance(command, Abort):
             self._engine.abort(command.request_id)
+        elif isinstance(command, Ask):
+            self._answer(command)
+
+    def _answer(self, ask: Ask) -> None:
+        try:
+            reply = Answer(ask.call_id, self._engine.answer(ask.question))
+        except Exception as error:
+            logger.exception("a question could not be answered: %s", type(ask.question).__name__)
+            reply = Answer(ask.call_id, None, describe(error))
+        self._channel.send(reply)
 
     def _submit(self, command: Submit) -> None:
         request_id = command.request.request_id

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from artesian.engine.base import EngineInfo, EngineStats, Request, RequestOutput
+from artesian.engine.questions import Question, Reply
 
 
 class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,11 +37,18 @@ class Abort(msgspec.Struct, frozen=True, tag=True):
     request_id: str
 
 
+class Ask(msgspec.Struct, frozen=True, tag=True):
+    """A question; answered by `Answer` with the same `call_id`."""
+
+    call_id: int
+    question: Question
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag=True):
     """Stop at once; the front has already waited for what it wanted to wait for."""
 
 
-Command = Submit | Abort | Shutdown
+Command = Submit | Abort | Ask | Shutdown
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -69,6 +77,14 @@ class Outputs(msgspec.Struct, frozen=True, tag=True):
     outputs: list[RequestOutput]
 
 
+class Answer(msgspec.Struct, frozen=True, tag=True):
+    """Answers an `Ask`; with an `error` when a defect showed."""
+
+    call_id: int
+    reply: Reply | None
+    error: str = ""
+
+
 class Stats(msgspec.Struct, frozen=True, tag=True):
     """The engine's counts, a few times per second while it works and once when it falls idle."""
 
@@ -87,4 +103,4 @@ class Fatal(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-Report = Ready | Admitted | Rejected | Outputs | Stats | Heartbeat | Fatal
+Report = Ready | Admitted | Rejected | Answer | Outputs | Stats | Heartbeat | Fatal

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from itertools import count
 
 import zmq
 
@@ -21,6 +22,7 @@ from artesian.engine.base import (
     QueueFullError,
     Request,
 )
+from artesian.engine.questions import Question, Reply
 from artesian.worker.base import (
     InternalEngineError,
     RequestDeadlineError,
@@ -32,6 +34,9 @@ from artesian.worker.channel import ChannelError, FrontChannel
 from artesian.worker.messages import (
     Abort,
     Admitted,
+    Answer,
+    Ask,
+    Command,
     Fatal,
     Heartbeat,
     Outputs,
@@ -56,6 +61,8 @@ BACKOFF_MAX_S = 30.0
 SOUND_LIFE_S = 60.0
 WATCH_INTERVAL_S = 0.5
 STOP_TIMEOUT_S = 3.0
+# The longest step and a bit: questions are answered between steps.
+ANSWER_TIMEOUT_S = 30.0
 
 
 class Supervisor:
@@ -89,6 +96,8 @@ class Supervisor:
         self._on_failure = on_failure
         self._streams: dict[str, RequestStream] = {}
         self._num_sequences = 0
+        self._call_ids = count()
+        self._answers: dict[int, asyncio.Future[Reply]] = {}
         self._channel: FrontChannel | None = None
         self._ready = asyncio.Event()
         self._last_words: str | None = None
@@ -160,6 +169,27 @@ class Supervisor:
             raise
         return stream
 
+    async def ask(self, question: Question) -> Reply:
+        """Asks the worker; a question is never asked twice.
+
+        Raises:
+            WorkerUnavailableError: no worker is there, it ended, or it did not answer in time.
+            InternalEngineError: a defect.
+        """
+        if self.state != "ready":
+            raise WorkerUnavailableError(f"the model is not available: the worker is {self.state}")
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        call_id = next(self._call_ids)
+        self._answers[call_id] = answer
+        self._send(Ask(call_id, question))
+        try:
+            return await asyncio.wait_for(answer, ANSWER_TIMEOUT_S)
+        except TimeoutError:
+            message = f"the worker did not answer within {ANSWER_TIMEOUT_S:.0f} s"
+            raise WorkerUnavailableError(message) from None
+        finally:
+            del self._answers[call_id]
+
     def abort(self, stream: RequestStream) -> None:
         """Gives a request up; nothing happens if it is finished."""
         request_id = stream.request.request_id
@@ -178,7 +208,7 @@ class Supervisor:
         if self._streams.pop(stream.request.request_id, None) is not None:
             self._num_sequences -= stream.num_sequences
 
-    def _send(self, command: Submit | Abort | Shutdown) -> None:
+    def _send(self, command: Command) -> None:
         assert self._channel is not None
         try:
             self._channel.send(command)
@@ -288,6 +318,8 @@ class Supervisor:
                 stream = self._streams.get(request_id)
                 if stream is not None and not stream.admitted.done():
                     stream.admitted.set_result(None)
+            case Answer():
+                self._on_answer(report)
             case Rejected():
                 self._on_rejected(report)
             case Ready(info):
@@ -301,6 +333,15 @@ class Supervisor:
             self.abort(stream)
         else:
             self._forget(stream)
+
+    def _on_answer(self, report: Answer) -> None:
+        answer = self._answers.get(report.call_id)
+        if answer is None or answer.done():
+            return
+        if report.reply is None:
+            answer.set_exception(InternalEngineError(report.error))
+        else:
+            answer.set_result(report.reply)
 
     def _on_rejected(self, report: Rejected) -> None:
         stream = self._streams.get(report.request_id)
@@ -324,6 +365,9 @@ class Supervisor:
                 self._forget(stream)
 
     def _mark_for_retry(self, cause: str) -> None:
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(WorkerUnavailableError(f"the worker {cause}"))
         for stream in list(self._streams.values()):
             if stream.retried:
                 stream.fail(

@@ -12,6 +12,7 @@ MAX_STOP_CHARS = 1024
 MAX_LOGPROBS = 20
 MAX_LOGIT_BIASES = 1024
 INT32_MAX = 2**31 - 1
+MAX_SESSION_ID_CHARS = 256
 INT64_MAX = 2**63 - 1
 
 # The limit is beyond any body; with it, pydantic looks at every character and so refuses half of a
@@ -81,6 +82,12 @@ class SamplingFields(ApiRequest):
         min_length=1,
         max_length=256,
         description="shares cached blocks only with its equals",
+    )
+    session_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_SESSION_ID_CHARS,
+        description="conversation that this belongs to: see /v1/sessions",
     )
 
     user: str | None = Field(default=None, max_length=1024, description="accepted and ignored")

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from fastapi import APIRouter, Request, Response
 
-from artesian.api.auth import cache_salt
+from artesian.api.auth import salt_of
 from artesian.api.events import DONE, EventStream, event, unless_gone
 from artesian.api.generation import Generation, check_length, finish_reason, sampling_params
 from artesian.api.logprobs import chat_logprobs
@@ -84,7 +84,8 @@ async def _prepare(
         [prompt],
         [sampling_params(body, max_tokens, body.num_logprobs(), default_seed=state.default_seed)],
         priority=body.priority or 0,
-        cache_salt=body.cache_salt or cache_salt(request.scope.get("api_key")),
+        cache_salt=salt_of(request, body.cache_salt),
+        session_id=body.session_id,
     )
     request.scope["log"].update(id=call_id, meter=generation.meter)
     return ChatCall(body, state, call_id, int(time.time()), model, generation)

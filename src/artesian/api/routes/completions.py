@@ -8,7 +8,7 @@ from typing import cast
 
 from fastapi import APIRouter, Request, Response
 
-from artesian.api.auth import cache_salt
+from artesian.api.auth import salt_of
 from artesian.api.errors import ApiError
 from artesian.api.events import DONE, EventStream, event, unless_gone
 from artesian.api.generation import Generation, check_length, finish_reason, sampling_params
@@ -89,7 +89,8 @@ class CompletionCall:
                 for limit in limits
             ],
             priority=body.priority or 0,
-            cache_salt=body.cache_salt or cache_salt(request.scope.get("api_key")),
+            cache_salt=salt_of(request, body.cache_salt),
+            session_id=body.session_id,
         )
         request.scope["log"].update(id=self._id, meter=generation.meter)
         return generation

@@ -10,7 +10,7 @@ from artesian.api.protocol.tokens import (
     TokenizeResponse,
 )
 from artesian.api.routes import BODY_ERRORS
-from artesian.api.state import State
+from artesian.api.state import ServerState, State
 
 router = APIRouter()
 
@@ -20,15 +20,7 @@ async def tokenize(body: TokenizeRequest, state: State) -> TokenizeResponse:
     """Token ids of a text or of a conversation."""
     state.check_model(body.model)
     encoder = state.prompts()
-    if body.messages is not None:
-        token_ids = await encoder.encode_chat(
-            body.messages,
-            body.add_generation_prompt is not False,
-            body.chat_template_kwargs or {},
-            body.add_special_tokens is True,
-        )
-    else:
-        token_ids = await encoder.encode(body.prompt or "", body.add_special_tokens is not False)
+    token_ids = await encode(body, state)
     texts = [encoder.token_text(t) for t in token_ids] if body.return_token_strs else None
     return TokenizeResponse(
         count=len(token_ids),
@@ -50,3 +42,16 @@ async def detokenize(body: DetokenizeRequest, state: State) -> DetokenizeRespons
             param="tokens",
         )
     return DetokenizeResponse(prompt=await state.prompts().decode(body.tokens))
+
+
+async def encode(body: TokenizeRequest, state: ServerState) -> list[int]:
+    """Token ids of what a body holds."""
+    encoder = state.prompts()
+    if body.messages is None:
+        return await encoder.encode(body.prompt or "", body.add_special_tokens is not False)
+    return await encoder.encode_chat(
+        body.messages,
+        body.add_generation_prompt is not False,
+        body.chat_template_kwargs or {},
+        body.add_special_tokens is True,
+    )
