@@ -12,6 +12,9 @@ HIGH_WATER = 0.95
 LOW_WATER = 0.90
 """What goes then makes room down to this part, so that it need not go on all the time."""
 
+MOST_AT_ONCE = 512
+"""Blocks that one decision names: it is made between two steps. The next one goes on."""
+
 Rank = tuple[int, ...]
 """Names a waiting job and says when its turn comes: lower ones run first."""
 
@@ -51,7 +54,7 @@ class EvictionPolicy(ABC):
     def choose(self, num_bytes: float, spared: Container[bytes], now: float) -> list[bytes]:
         """Blocks to take away, first one first, of `num_bytes` together or a little more.
 
-        Fewer only if nothing else may go.
+        Fewer only if nothing else may go, or when they are `MOST_AT_ONCE` already.
         """
 
     def enqueue(  # noqa: B027 - few policies look at the queue
@@ -83,9 +86,9 @@ def first_ones(
     order: Iterable[tuple[bytes, int]], num_bytes: float, spared: Container[bytes]
 ) -> list[bytes]:
     """Names of `order`, which gives sizes as well, until they have `num_bytes` together."""
-    chosen = []
+    chosen: list[bytes] = []
     for name, size in order:
-        if num_bytes <= 0:
+        if num_bytes <= 0 or len(chosen) == MOST_AT_ONCE:
             break
         if name not in spared:
             chosen.append(name)
