@@ -22,7 +22,7 @@ VERBS = (
     ("bench", "Measure latency and throughput, in this process or of a server."),
     ("eval", "Measure what number formats cost in quality."),
     ("models", "List, fetch and inspect models."),
-    ("cache", "Look at the directory of a context cache, and empty it."),
+    ("cache", "Look at what is kept of prompts, fill it, and empty it."),
     ("pool", "Create, look at and look after pools of shared memory."),
     ("doctor", "Check whether this machine is ready to serve."),
     ("version", "Print versions."),

@@ -1,11 +1,14 @@
 """Looking at a directory of blocks, and emptying it, without a model."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from artesian.context.base import ContextCacheError
 from artesian.context.disk import DiskTier
+from artesian.context.sessions import SessionRecord
+from artesian.context.sessions.records import read_all, remove_all
 from artesian.kvcache.arena import Arena
 
 _FORMAT_FILE = "FORMAT"
@@ -29,6 +32,25 @@ class CacheReport:
     newest_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class SessionReport:
+    """A session of a directory.
+
+    Attributes:
+        tenant: "" for requests without a cache salt.
+        num_blocks_here: those of its blocks that the directory has; num_bytes: what they take,
+            shared ones in full.
+    """
+
+    session_id: str
+    tenant: str
+    num_tokens: int
+    num_blocks: int
+    num_blocks_here: int
+    num_bytes: int
+    used_s: float
+
+
 def look(path: Path) -> CacheReport:
     """What is in `path`. Raises `OSError` or `ContextCacheError`."""
     tier = _open(path)
@@ -37,8 +59,17 @@ def look(path: Path) -> CacheReport:
     return CacheReport(str(path), len(saved_s), tier.used_bytes, *ends)
 
 
+def sessions(path: Path) -> list[SessionReport]:
+    """The sessions of `path`, the one used last first. Raises `OSError` or `ContextCacheError`."""
+    sizes = {entry.name: entry.num_bytes for entry in _open(path).entries()}
+    records = [record for record in read_all(path) if not record.is_deleted]
+    records.sort(key=lambda record: -record.used_s)
+    return [_session(record, sizes) for record in records]
+
+
 def flush(path: Path) -> int:
-    """Deletes all blocks, for running servers as well; returns how many.
+    """Deletes all blocks and records of sessions, for running servers as well; returns how many
+    blocks.
 
     Raises:
         OSError, ContextCacheError: that is no context cache, or a block could not be deleted.
@@ -54,7 +85,21 @@ def flush(path: Path) -> int:
     num_removed += sum(done.outcome == "removed" for done in tier.poll())
     if error := tier.take_error():
         raise OSError(error)
+    remove_all(path)
     return num_removed
+
+
+def _session(record: SessionRecord, sizes: Mapping[bytes, int]) -> SessionReport:
+    here = [sizes[name] for name in record.names if name in sizes]
+    return SessionReport(
+        session_id=record.key.session_id,
+        tenant=record.key.tenant,
+        num_tokens=record.num_tokens,
+        num_blocks=len(record.names),
+        num_blocks_here=len(here),
+        num_bytes=sum(here),
+        used_s=record.used_s,
+    )
 
 
 def _open(path: Path) -> DiskTier:

@@ -53,7 +53,7 @@ async def list_sessions(request: Request, state: State, cache_salt: Salt = None)
     return SessionList(data=[_session(info) for info in cast(Sessions, reply).sessions])
 
 
-@router.get("/v1/sessions/{session_id}", responses=ERRORS)
+@router.get("/v1/sessions/{session_id:path}", responses=ERRORS)
 async def show_session(
     session_id: SessionId, request: Request, state: State, cache_salt: Salt = None
 ) -> Session:
@@ -66,7 +66,7 @@ async def show_session(
 
 
 @router.delete(
-    "/v1/sessions/{session_id}",
+    "/v1/sessions/{session_id:path}",
     responses={
         **errors(400, 401, 404, 409, 500, 503),
         202: {"model": SessionDeleted, "description": "it goes on"},
@@ -100,7 +100,7 @@ async def delete_session(
     return SessionDeleted(id=session_id, deleted=reply.is_gone, num_blocks=num_blocks)
 
 
-@router.post("/v1/sessions/{session_id}/resume", responses=ERRORS)
+@router.post("/v1/sessions/{session_id:path}/resume", responses=ERRORS)
 async def resume_session(
     session_id: SessionId, request: Request, state: State, cache_salt: Salt = None
 ) -> SessionResumed:

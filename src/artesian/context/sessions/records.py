@@ -155,6 +155,18 @@ def _version(stat: os.stat_result) -> tuple[int, int]:
     return stat.st_mtime_ns, stat.st_ino
 
 
+def read_all(directory: Path) -> list[SessionRecord]:
+    """All records of a directory of blocks, in no order. Raises `OSError`."""
+    found = map(_read, (directory / FOLDER).glob(f"*{_SUFFIX}"))
+    return [record for record in found if record is not None]
+
+
+def remove_all(directory: Path) -> None:
+    """Takes all records away. Raises `OSError`."""
+    for path in (directory / FOLDER).glob(f"*{_SUFFIX}"):
+        path.unlink(missing_ok=True)
+
+
 def _read(path: Path) -> SessionRecord | None:
     """What a file says, if it is there and says something."""
     try:
