@@ -26,6 +26,16 @@ pub enum TierError {
         /// The system's error.
         source: io::Error,
     },
+    /// A memory pool refused.
+    #[error("cannot {what} the pool {name}: {source}")]
+    Pool {
+        /// What was tried.
+        what: &'static str,
+        /// Which pool.
+        name: String,
+        /// The pool's error.
+        source: artesian_pool::PoolError,
+    },
     /// An argument, or a directory, that cannot be used; the text says why.
     #[error("{0}")]
     Invalid(String),

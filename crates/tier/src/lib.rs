@@ -8,9 +8,11 @@
 mod disk;
 mod error;
 mod mover;
+mod pool;
 mod store;
 
 pub use disk::{DiskOptions, DiskStore};
 pub use error::{Result, TierError};
 pub use mover::{Done, Memory, Mover, Outcome, Place, Ticket};
+pub use pool::{PoolOptions, PoolStore, NAMESPACE};
 pub use store::{Entry, Key, Loaded, Saved, Store, StoreStats, KEY_BYTES};

@@ -1,5 +1,7 @@
 //! What every tier does.
 
+use std::time::Duration;
+
 use crate::error::Result;
 
 /// Bytes of a block's name.
@@ -75,6 +77,11 @@ pub trait Store: Send + Sync {
 
     /// Learns what others have saved and taken away.
     fn refresh(&self) -> Result<()>;
+
+    /// How often that is to be called.
+    fn refresh_every(&self) -> Duration {
+        Duration::from_millis(250)
+    }
 
     /// All blocks that this process knows, in no order.
     fn entries(&self) -> Vec<Entry>;

@@ -35,7 +35,7 @@ pub(crate) use look::Object;
 pub use ops::Expiry;
 pub use pinned::Pinned;
 pub(crate) use pinned::Releases;
-pub use scan::Page;
+pub use scan::{KeyEntry, Page};
 pub use stats::Stats;
 pub(crate) use sweep::Sweeper;
 

@@ -2,6 +2,7 @@
 
 use artesian_bus::Verb;
 
+use super::large::Manifest;
 use super::now_ms;
 use crate::client::Client;
 use crate::error::{PoolError, Result};
@@ -28,7 +29,50 @@ pub struct Page {
     pub cursor: u64,
 }
 
+/// A key with what is known without reading its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyEntry {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Bytes that its objects take in one copy: of a value in pieces up to one piece more.
+    pub bytes: u64,
+    /// Milliseconds from now until it expires; `None` for never.
+    pub ttl_ms: Option<u64>,
+}
+
 impl Client {
+    /// As [`Client::scan_keys`], with what each key takes; returns the keys and the cursor.
+    pub fn scan_entries(
+        &mut self,
+        namespace: u16,
+        cursor: u64,
+        limit: usize,
+    ) -> Result<(Vec<KeyEntry>, u64)> {
+        let (mut entries, mut cursor) = (Vec::new(), cursor);
+        loop {
+            let (now, piece_bytes) = (now_ms(&self.fabric), self.alloc.piece_bytes() as u64);
+            let tell = |seen: Candidate, header: &Header, key: &[u8]| {
+                if header.namespace != namespace {
+                    return;
+                }
+                let mut bytes =
+                    object_of(seen.slot).class().map_or(0, |class| class.bytes() as u64);
+                if header.kind == Kind::Manifest {
+                    bytes += Manifest::pieces_in(header.value_len as usize) * piece_bytes;
+                }
+                let ttl_ms =
+                    (header.expires_ms != 0).then(|| header.expires_ms.saturating_sub(now));
+                entries.push(KeyEntry { key: key.to_vec(), bytes, ttl_ms });
+            };
+            let next = self.scan_piece(Cursor::from_word(cursor), true, tell)?.next;
+            self.settle_down()?;
+            cursor = next.map_or(0, Cursor::to_word);
+            if cursor == 0 || entries.len() >= limit {
+                return Ok((entries, cursor));
+            }
+        }
+    }
+
     /// Keys of the namespace, at least `limit` of them unless there are no more, and somewhat more
     /// at times. Begin with cursor 0, go on with what the last page says. Every key that has a
     /// value all the while is told at least once, whatever happens to the index meanwhile; others

@@ -17,9 +17,6 @@ use parking_lot::{Condvar, Mutex};
 use crate::error::{Result, TierError};
 use crate::store::{Key, Loaded, Saved, Store};
 
-/// How often a thread learns what other processes have saved.
-const REFRESH: Duration = Duration::from_millis(250);
-
 /// Names a save or a load.
 pub type Ticket = u64;
 
@@ -110,6 +107,7 @@ struct State {
 
 struct Shared {
     store: Arc<dyn Store>,
+    refresh_every: Duration,
     memory: Memory,
     most_saving_bytes: usize,
     state: Mutex<State>,
@@ -134,6 +132,7 @@ impl Mover {
         most_saving_bytes: usize,
     ) -> Result<Mover> {
         let shared = Arc::new(Shared {
+            refresh_every: store.refresh_every(),
             store,
             memory,
             most_saving_bytes,
@@ -257,7 +256,7 @@ impl Shared {
             if state.is_closed {
                 return;
             }
-            if state.refreshed.is_none_or(|last| last.elapsed() >= REFRESH) {
+            if state.refreshed.is_none_or(|last| last.elapsed() >= self.refresh_every) {
                 state.refreshed = Some(Instant::now());
                 drop(state);
                 let outcome = self.store.refresh();
@@ -268,7 +267,7 @@ impl Shared {
                 continue;
             }
             let Some(job) = state.next_job() else {
-                self.work.wait_for(&mut state, REFRESH);
+                self.work.wait_for(&mut state, self.refresh_every);
                 continue;
             };
             drop(state);

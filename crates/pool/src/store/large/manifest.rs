@@ -61,6 +61,11 @@ impl Manifest {
         HEAD + bytes.div_ceil(piece) * PART
     }
 
+    /// How many pieces a manifest of `len` bytes names.
+    pub const fn pieces_in(len: usize) -> u64 {
+        (len.saturating_sub(HEAD) / PART) as u64
+    }
+
     /// The value of the manifest's object.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEAD + self.parts.len() * PART);

@@ -80,3 +80,38 @@ fn a_scan_passes_over_nothing_while_the_index_splits() {
     let count = reader.count(0).unwrap();
     assert_eq!(count, 9_000);
 }
+
+#[test]
+fn entries_tell_what_keys_take_and_when_they_expire() {
+    let pool = TestPool::new(64 << 20, 1, 1);
+    let mut client = pool.client(1);
+    let space = client.namespace("some", crate::namespace::Kind::Store, Default::default());
+    let space = space.unwrap();
+    client.put(0, b"another's", b"value", Never).unwrap();
+    for number in 0..300_u32 {
+        let (key, len) = (number.to_le_bytes(), number as usize * 1_000);
+        let expiry = if number % 2 == 0 { Never } else { In(60_000 + u64::from(number)) };
+        client.put(space, &key, &vec![7; len], expiry).unwrap();
+    }
+    let (mut entries, mut cursor) = (Vec::new(), 0);
+    loop {
+        let (some, next) = client.scan_entries(space, cursor, 10).unwrap();
+        entries.extend(some);
+        cursor = next;
+        if cursor == 0 {
+            break;
+        }
+    }
+    assert_eq!(entries.len(), 300);
+    for entry in &entries {
+        let number = u32::from_le_bytes(entry.key.as_slice().try_into().unwrap());
+        assert!(entry.bytes >= u64::from(number) * 1_000, "{entry:?}");
+        match entry.ttl_ms {
+            None => assert_eq!(number % 2, 0),
+            Some(left) => assert!((30_000..=60_000 + u64::from(number)).contains(&left)),
+        }
+    }
+    let bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
+    let used = client.usage(space).unwrap();
+    assert!((used..used + used / 2).contains(&bytes), "{bytes} for {used}");
+}
