@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::TestPool;
 use crate::client::Client;
-use crate::store::Expiry::{self, Never};
+use crate::store::Expiry::{self, In, Never};
 
 fn scan_all(client: &mut Client, namespace: u16, limit: usize) -> Vec<Vec<u8>> {
     let (mut all, mut cursor) = (Vec::new(), 0);
