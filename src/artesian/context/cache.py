@@ -81,7 +81,8 @@ class ContextCache:
         count = self.tier.find(missing)
         room = self._prefix_cache.num_available_blocks - self._prefix_cache.num_idle(hits)
         count = min(count, room - num_reserved)
-        if count <= 0 or not self.gate.should_load(count, self._block_size_tokens):
+        first = len(hits) * self._block_size_tokens
+        if count <= 0 or not self.gate.should_load(count, self._block_size_tokens, first):
             return None
         return self._loader.load(missing[:count], hits)
 

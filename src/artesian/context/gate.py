@@ -1,7 +1,7 @@
 """Whether loading a prefix beats computing it again. A policy: no I/O, no clock."""
 
-_WEIGHT = 0.2
-"""Of the newest observation in a running mean."""
+from artesian.context.cost import LoadCost, LoadPlan, PrefillCost, plan_load
+
 _PROBE_EVERY = 16
 """After so many refusals one load goes ahead: a disk that was slow may not be slow any more."""
 
@@ -13,32 +13,40 @@ class LoadGate:
     """
 
     def __init__(self) -> None:
-        self.load_s_per_block: float | None = None
-        self.prefill_s_per_token: float | None = None
+        self.prefill = PrefillCost()
+        self.load = LoadCost()
         self._num_refused = 0
 
     def observe_load(self, num_blocks: int, seconds: float) -> None:
         """So many blocks came in `seconds`, from the first request to the last arrival."""
-        self.load_s_per_block = _mean(self.load_s_per_block, seconds / num_blocks)
+        self.load.observe(num_blocks, seconds)
 
-    def observe_prefill(self, num_tokens: int, seconds: float) -> None:
-        """A step computed so many prompt tokens, and little else."""
-        self.prefill_s_per_token = _mean(self.prefill_s_per_token, seconds / num_tokens)
+    def observe_prefill(self, num_tokens: int, seconds: float, first: int = 0) -> None:
+        """A step computed so many tokens of a prompt behind `first`, and little else."""
+        self.prefill.observe(first, num_tokens, seconds)
 
-    def prefill_s(self, num_tokens: int) -> float:
-        """How long computing so many tokens takes; 0 while that is not known."""
-        return (self.prefill_s_per_token or 0.0) * num_tokens
+    def prefill_s(self, num_tokens: int, first: int = 0) -> float:
+        """How long computing so many tokens behind `first` takes; 0 while that is not known."""
+        return self.prefill.seconds(first, num_tokens)
 
-    def should_load(self, num_blocks: int, block_size_tokens: int) -> bool:
-        """Whether to load `num_blocks` rather than to compute their tokens."""
-        if self.load_s_per_block is None or self.prefill_s_per_token is None:
+    def plan(self, num_blocks: int, block_size_tokens: int, first: int = 0) -> LoadPlan:
+        """How many of the blocks behind token `first` to load, and how many to compute."""
+        plan = plan_load(self.prefill, self.load, first, num_blocks, block_size_tokens)
+        if plan.num_loaded:
+            self._num_refused = 0
+            return plan
+        self._num_refused += 1
+        if self._num_refused % _PROBE_EVERY:
+            return plan
+        return LoadPlan(0, num_blocks, self.load.seconds(num_blocks))
+
+    def should_load(self, num_blocks: int, block_size_tokens: int, first: int = 0) -> bool:
+        """Whether to load all of the blocks behind token `first` rather than to compute them."""
+        if not self.prefill.is_known or not self.load.is_known:
             return True
-        if self.load_s_per_block <= self.prefill_s(block_size_tokens):
+        computing_s = self.prefill.seconds(first, num_blocks * block_size_tokens)
+        if self.load.seconds(num_blocks) <= computing_s:
             self._num_refused = 0
             return True
         self._num_refused += 1
         return self._num_refused % _PROBE_EVERY == 0
-
-
-def _mean(mean: float | None, value: float) -> float:
-    return value if mean is None else mean + _WEIGHT * (value - mean)

@@ -164,9 +164,10 @@ class LLMEngine:
         outputs, self._unreported = self._unreported, []
         if schedule.sequences:
             self._stats.num_steps += 1
+            first = 0 if self._context is None else _mean_first(schedule)
             self._run(schedule, outputs)
             if self._context is not None:
-                self._observe(self._context, schedule, self._clock() - now)
+                self._observe(self._context, schedule, first, self._clock() - now)
         elif self._context is not None and not outputs and self._context.is_busy:
             self._context.wait(_MOST_WAIT_S)
         return outputs
@@ -253,11 +254,13 @@ class LLMEngine:
             logprobs = None if sampled.logprobs is None else sampled.logprobs[row]
             outputs.append(self._report(sequence, sampled.tokens[row], logprobs, now))
 
-    def _observe(self, context: ContextCache, schedule: Schedule, seconds: float) -> None:
+    def _observe(
+        self, context: ContextCache, schedule: Schedule, first: int, seconds: float
+    ) -> None:
         num_tokens = sum(schedule.num_tokens)
         is_prefill = 2 * len(schedule.sequences) < num_tokens
         if num_tokens >= _MIN_PREFILL_TOKENS and is_prefill and seconds > 0:
-            context.gate.observe_prefill(num_tokens, seconds)
+            context.gate.observe_prefill(num_tokens, seconds, first)
 
     def _take_computed(self, schedule: Schedule, logits: F32) -> tuple[list[Sequence], F32]:
         """Books the rows as computed; returns the sequences to sample for and their logits."""
@@ -367,6 +370,16 @@ class LLMEngine:
                 self._end_request(request_id, "deadline")
             else:
                 self._next_deadline_s = min(self._next_deadline_s, state.deadline_s)
+
+
+def _mean_first(schedule: Schedule) -> int:
+    """Where one prompt would begin whose tokens attend to as many as these do on average."""
+    num_tokens = sum(schedule.num_tokens)
+    pairs = sum(
+        num * (sequence.num_computed + num / 2)
+        for sequence, num in zip(schedule.sequences, schedule.num_tokens, strict=True)
+    )
+    return max(0, round(pairs / num_tokens - num_tokens / 2))
 
 
 def _count_context(stats: EngineStats, context: ContextCache) -> None:
