@@ -27,7 +27,7 @@ say = @printf '\n==> %s\n'
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve chat test test-all test-python test-rust lint format docs clean \
-	bench-pool bench-cache soak-pool
+	bench-pool bench-cache soak-pool soak-context
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-zA-Z%-]+:.*## / { sub("%", "NAME", $$1); \
@@ -127,6 +127,9 @@ bench-cache: $(VENV)/.native $(VENV)/.dev  ## hit ratios of the pool's cache on 
 
 bench-%: $(VENV)/.native $(VENV)/.dev $(VENV)/.model  ## run benchmarks/NAME.py
 	@$(BIN)/python benchmarks/$(subst -,_,$*).py $(ARGS)
+
+soak-context: $(VENV)/.native $(VENV)/.dev $(VENV)/.model  ## a thousand turns over a context cache that is damaged all the time
+	@$(BIN)/python benchmarks/context_soak.py $(ARGS)
 
 soak-pool: $(VENV)/.native $(VENV)/.dev  ## ten minutes of clients that are killed every second
 	@$(BIN)/python benchmarks/pool_soak.py $(ARGS)
