@@ -58,17 +58,27 @@ class Server:
 
     def first_token_s(self, prompt: Prompt) -> float:
         """Seconds to the first token of the answer."""
+        return self.turn_s(prompt, 2)[0]
+
+    def turn_s(self, prompt: Prompt, num_answer: int, salt: str = "") -> tuple[float, float]:
+        """Seconds to the first and to the last token of an answer of so many tokens."""
+        fields: dict[str, object] = {"ignore_eos": True} | ({"cache_salt": salt} if salt else {})
         started = time.perf_counter()
         stream = iter(
             self._client.completions.create(
-                model=self._model, prompt=prompt, max_tokens=2, temperature=0, stream=True
+                model=self._model,
+                prompt=prompt,
+                max_tokens=num_answer,
+                temperature=0,
+                stream=True,
+                extra_body=fields,
             )
         )
         next(stream)
-        taken = time.perf_counter() - started
+        first_s = time.perf_counter() - started
         for _ in stream:
             pass
-        return taken
+        return first_s, time.perf_counter() - started
 
 
 @contextmanager
