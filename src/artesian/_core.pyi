@@ -179,6 +179,14 @@ class Program:
         arena: npt.NDArray[np.uint8],
         out: npt.NDArray[np.float32],
     ) -> None: ...
+    def turn(
+        self,
+        runtime: Runtime,
+        arena: npt.NDArray[np.uint8],
+        from_blocks: npt.NDArray[np.int32],
+        to_blocks: npt.NDArray[np.int32],
+        delta: int,
+    ) -> None: ...
 
 class PoolHandle:
     """One client of a pool of shared memory; see `artesian.pool.Pool`."""

@@ -230,6 +230,16 @@ pub struct Program {
     layout: KvLayout,
 }
 
+impl Program {
+    /// Address and number of the blocks of an arena.
+    fn blocks(&self, arena: &mut [u8]) -> PyResult<(usize, usize)> {
+        if !arena.as_ptr().addr().is_multiple_of(64) {
+            return Err(PyValueError::new_err("the KV arena must be 64-byte aligned"));
+        }
+        Ok((arena.as_mut_ptr().addr(), arena.len() / self.layout.block_bytes()))
+    }
+}
+
 #[pymethods]
 impl Program {
     /// Columns of the output.
@@ -267,17 +277,34 @@ impl Program {
             table_stride: block_tables.as_array().ncols(),
             logit_rows: logit_rows.as_slice()?,
         };
-        let arena = arena.as_slice_mut()?;
-        if !arena.as_ptr().addr().is_multiple_of(64) {
-            return Err(PyValueError::new_err("the KV arena must be 64-byte aligned"));
-        }
-        let num_blocks = arena.len() / self.layout.block_bytes();
+        let (address, num_blocks) = self.blocks(arena.as_slice_mut()?)?;
         let out = out.as_slice_mut()?;
-        let address = arena.as_mut_ptr().addr();
         py.detach(|| {
             // SAFETY: the arena is exclusively borrowed for the call and holds `num_blocks` whole
             // blocks.
             unsafe { self.program.run(&runtime.pool, batch, address as *mut u8, num_blocks, out) }
+        })
+        .map_err(value_error)
+    }
+
+    /// Copies block `from[i]` to `to[i]` for tokens that stand `delta` positions further on.
+    fn turn(
+        &self,
+        py: Python<'_>,
+        runtime: &Runtime,
+        mut arena: PyReadwriteArray1<'_, u8>,
+        from_blocks: PyReadonlyArray1<'_, i32>,
+        to_blocks: PyReadonlyArray1<'_, i32>,
+        delta: i32,
+    ) -> PyResult<()> {
+        let (address, num_blocks) = self.blocks(arena.as_slice_mut()?)?;
+        let (from, to) = (from_blocks.as_slice()?, to_blocks.as_slice()?);
+        py.detach(|| {
+            // SAFETY: the arena is exclusively borrowed for the call and holds `num_blocks` whole
+            // blocks.
+            unsafe {
+                self.program.turn(&runtime.pool, address as *mut u8, num_blocks, from, to, delta)
+            }
         })
         .map_err(value_error)
     }

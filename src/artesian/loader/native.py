@@ -1,5 +1,6 @@
 """Runs models with the Rust kernels."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,16 @@ class NativeRunner:
             out,
         )
         return out
+
+    def turn(self, from_blocks: Sequence[int], to_blocks: Sequence[int], delta: int) -> None:
+        """See `Runner.turn`. Raises `ValueError` for blocks that are not the arena's."""
+        self._program.turn(
+            self._runtime,
+            self._arena,
+            np.array(from_blocks, np.int32),
+            np.array(to_blocks, np.int32),
+            delta,
+        )
 
 
 def create_runner(

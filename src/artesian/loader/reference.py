@@ -1,5 +1,8 @@
 """Runs models in numpy: slow, and what everything faster is compared with."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from artesian.loader.base import Checkpoint
 from artesian.loader.dequantize import to_float32
 from artesian.models import create_model
@@ -51,10 +54,15 @@ class ReferenceRunner:
             config.num_layers, config.num_kv_heads, config.head_dim, dtype="f32"
         )
         self._kv = ReferenceKv(self.layout, num_blocks)
-        self._model = create_model(config, ReferenceWeights(checkpoint))
+        self._model: Any = create_model(config, ReferenceWeights(checkpoint))
+        self._ropes = {layer.spec.layer: layer.spec.rope for layer in self._model.layers}
         self._activations = activations
 
     def forward(self, batch: Rows) -> F32:
         """Logits float32 (len(batch.logit_rows), vocab_size); stores the batch's KV."""
         logits: F32 = self._model.forward(ReferenceOps(batch, self._kv, self._activations))
         return logits
+
+    def turn(self, from_blocks: Sequence[int], to_blocks: Sequence[int], delta: int) -> None:
+        """See `Runner.turn`."""
+        self._kv.turn(self._ropes, list(from_blocks), list(to_blocks), delta)

@@ -1,6 +1,7 @@
 """The operations in numpy, as plainly as they can be said: the kernels are compared with them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -75,6 +76,24 @@ class ReferenceKv:
         keys = self.keys[layer, blocks].reshape(shape)[:num_tokens]
         values = self.values[layer, blocks].reshape(shape)[:num_tokens]
         return keys, values
+
+    def turn(
+        self,
+        ropes: Mapping[int, Rope | None],
+        from_blocks: list[int],
+        to_blocks: list[int],
+        delta: int,
+    ) -> None:
+        """Copies blocks for tokens that stand `delta` positions further on; see `Runner.turn`."""
+        for layer in range(self.layout.num_layers):
+            keys, rope = self.keys[layer, from_blocks], ropes.get(layer)
+            if rope is not None:
+                shape = (-1, self.layout.num_kv_heads, self.layout.head_dim)
+                deltas = np.full(keys[..., 0, 0].size, delta, np.int32)
+                plain = replace(rope, magnitude=1.0)  # stored keys have it
+                keys = rotate(keys.reshape(shape), deltas, plain).reshape(keys.shape)
+            self.keys[layer, to_blocks] = round_to(keys, self.layout.dtype)
+            self.values[layer, to_blocks] = self.values[layer, from_blocks]
 
 
 class ReferenceOps:

@@ -34,6 +34,7 @@ mod rope;
 mod simd;
 mod softmax;
 mod store;
+mod turn;
 mod vector;
 
 pub use attend::attend;
@@ -41,6 +42,7 @@ pub use buffers::AttentionBuffers;
 pub use plan::{AttentionError, AttentionPlan};
 pub use rope::{Rope, RopeRows};
 pub use store::store;
+pub use turn::{Turn, TurnScratch};
 
 /// Tokens of a split of the keys: the unit of the softmax and of sharing one query's work among
 /// threads.

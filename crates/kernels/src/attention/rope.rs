@@ -40,6 +40,21 @@ impl Rope {
     pub fn rotated_dims(&self) -> usize {
         2 * self.inv_freq.len()
     }
+
+    /// The two dimensions of each pair with cosine and sine of its angle at `position`, which may be
+    /// negative; without the magnitude.
+    pub(super) fn pairs(&self, position: i32) -> Vec<(usize, usize, f32, f32)> {
+        let pair = |(pair, freq): (usize, &f64)| {
+            let (first, second) = if self.interleaved {
+                (2 * pair, 2 * pair + 1)
+            } else {
+                (pair, pair + self.inv_freq.len())
+            };
+            let (sin, cos) = (f64::from(position) * freq).sin_cos();
+            (first, second, cos as f32, sin as f32)
+        };
+        self.inv_freq.iter().enumerate().map(pair).collect()
+    }
 }
 
 /// Cosines and sines of the rows of a batch.

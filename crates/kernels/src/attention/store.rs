@@ -5,7 +5,7 @@ use super::{AttentionLayer, AttentionPlan, RopeRows};
 use crate::kv::{KvDtype, GROUP_TOKENS, MAX_HEAD_DIM};
 
 /// Largest finite half-precision number.
-const MAX_F16: f32 = 65_504.0;
+pub(super) const MAX_F16: f32 = 65_504.0;
 
 /// Stores the keys and values of one item of the plan.
 ///
@@ -210,7 +210,7 @@ unsafe fn to_f16<S: Simd>(x: &[f32], out: *mut u16) {
 
 /// Scale of a symmetric byte and its inverse; 0 and 0 for a vector of zeros.
 #[inline(always)]
-fn int8_scale(x: &[f32]) -> (f32, f32) {
+pub(super) fn int8_scale(x: &[f32]) -> (f32, f32) {
     let largest = x.iter().fold(0f32, |a, b| a.max(b.abs()));
     if largest > 0.0 {
         (largest / 127.0, 127.0 / largest)

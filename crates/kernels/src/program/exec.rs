@@ -63,7 +63,7 @@ pub struct Program {
     pub(super) quants: Vec<QuantInput>,
     pub(super) threads: PerThread,
     pub(super) plans: Vec<AttentionShape>,
-    ropes: Vec<Rope>,
+    pub(super) ropes: Vec<Rope>,
     pub(super) layout: KvLayout,
     max_rows: usize,
     output_width: usize,

@@ -10,6 +10,7 @@ mod build;
 mod exec;
 mod run;
 mod steps;
+mod turn;
 
 use std::sync::Arc;
 
