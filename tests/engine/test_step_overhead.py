@@ -1,6 +1,7 @@
 """Python's share of a decode step, measured over a runner that computes nothing."""
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,9 @@ class NoRunner:
 
     def forward(self, batch: Batch) -> npt.NDArray[np.float32]:
         return self._logits[: len(batch.logit_rows)]
+
+    def turn(self, from_blocks: Sequence[int], to_blocks: Sequence[int], delta: int) -> None:
+        raise AssertionError("nothing is truncated here")
 
 
 def measure_step_us(num_sequences: int, params: SamplingParams) -> float:

@@ -51,6 +51,7 @@ class ToyRunner:
             self.weights = _mix(np.arange(4096, dtype=np.uint64) + _PRIME)
         self.num_steps = 0
         self.num_rows = 0
+        self.num_turned = 0
         self.max_sequences = 0
 
     def forward(self, batch: Batch) -> npt.NDArray[np.float32]:
@@ -87,6 +88,14 @@ class ToyRunner:
         state = np.uint64(_mix_one(seed) & ~1 | poisoned)
         self.words[table[position // self.block_size], position % self.block_size] = state
         return state, poisoned
+
+    def turn(self, from_blocks: Sequence[int], to_blocks: Sequence[int], delta: int) -> None:
+        """What a word is at another position depends on how far away that is."""
+        words = self.words[list(from_blocks)]
+        with np.errstate(over="ignore"):
+            moved = _mix(words + np.uint64(delta % 2**64) * _PRIME)
+        self.words[list(to_blocks)] = (moved & ~_POISON) | (words & _POISON)
+        self.num_turned += len(to_blocks)
 
 
 class ToyTokenizer:

@@ -12,10 +12,11 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artesian.kvcache.hashing import BlockHasher, KvIdentity, encode_field
+from artesian.kvcache.hashing import BlockHasher, KvIdentity, encode_field, window_name
 
 TOKENS = np.arange(8, dtype=np.int32)
 PLAIN = KvIdentity("model", "f16", 4)
+SECOND = bytes.fromhex("ef3191888436c2090e93e117822042343342360a59da14229da6e4ca0f5a242d")
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "KV_BLOCKS.md"
 
 
@@ -36,6 +37,10 @@ def test_published_vectors() -> None:
             )
         ),
         *names(BlockHasher(PLAIN), np.array([2**31 - 1, 0, 1, 65536], np.int32)),
+        *(
+            window_name(SECOND, window=8, sinks=1, step=4, start=start, cut=cut).hex()
+            for start, cut in [(0, 1), (0, 2), (2, 2)]
+        ),
     ]
     assert computed == re.findall(r"`([0-9a-f]{64})`", DOCS.read_text())
 
@@ -54,6 +59,19 @@ def test_the_documented_encoding_gives_the_first_vector() -> None:
     )
     message = b"".join(struct.pack("<I", len(value)) + value for value in fields) + bytes(4)
     assert blake3(message).hexdigest() == names(BlockHasher(PLAIN))[0]
+
+
+def test_the_documented_encoding_of_a_window_gives_its_vectors() -> None:
+    places = {(8, 1, 4, 0, 1), (8, 1, 4, 0, 2), (8, 1, 4, 2, 2), (8, 0, 4, 0, 1), (8, 1, 3, 0, 1)}
+    found = set()
+    for window, sinks, step, start, cut in places:
+        place = struct.pack("<5I", window, sinks, step, start, cut)
+        fields = (b"artesian.kv.window", struct.pack("<I", 1), SECOND, place)
+        message = b"".join(struct.pack("<I", len(value)) + value for value in fields)
+        name = window_name(SECOND, window=window, sinks=sinks, step=step, start=start, cut=cut)
+        assert name == blake3(message).digest()
+        found.add(name)
+    assert len(found) == len(places)
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,20 @@ from artesian.api.errors import ApiError
 from artesian.api.protocol.base import INT64_MAX, SamplingFields
 from artesian.api.state import ServerState
 from artesian.api.usage import UsageMeter
-from artesian.engine.base import FinishReason, Request, RequestOutput, SamplingParams
+from artesian.config.engine import ContextOverflow
+from artesian.engine.base import (
+    EngineInfo,
+    FinishReason,
+    Request,
+    RequestOutput,
+    SamplingParams,
+)
 from artesian.worker.stream import RequestStream
 
 
 def sampling_params(
     fields: SamplingFields,
-    max_tokens: int,
+    max_tokens: int | None,
     logprobs: int | None,
     prompt_logprobs: int | None = None,
     default_seed: int | None = None,
@@ -56,19 +63,32 @@ def sampling_params(
     )
 
 
-def check_length(num_prompt_tokens: int, max_tokens: int | None, max_model_len: int) -> int:
-    """How many tokens may come behind a prompt. Raises `ApiError` (400) if none may."""
-    room = max_model_len - num_prompt_tokens
+def check_length(
+    num_prompt_tokens: int,
+    max_tokens: int | None,
+    info: EngineInfo,
+    overflow: ContextOverflow | None = None,
+) -> int | None:
+    """How many tokens may come behind a prompt; None: the engine ends the answer where it should.
+
+    `overflow` is what the request says about it. Raises `ApiError` (400) if none may come.
+    """
+    truncates = info.longest_stream > 0 and (overflow or info.context_overflow) == "truncate"
+    longest = info.longest_stream if truncates else info.max_model_len
+    what = "the longest that is truncated" if truncates else "the model's context"
+    room = longest - num_prompt_tokens
     if num_prompt_tokens == 0:
         raise ApiError(400, "the prompt is empty: it has no tokens", param="prompt")
     if room <= 0:
         raise ApiError(
             400,
-            f"the prompt has {num_prompt_tokens} tokens, but the model's context is "
-            f"{max_model_len} tokens long, prompt and answer together; shorten the prompt",
+            f"the prompt has {num_prompt_tokens} tokens, but {what} is "
+            f"{longest} tokens long, prompt and answer together; shorten the prompt",
             code="context_length_exceeded",
         )
-    return room if max_tokens is None else min(max_tokens, room)
+    if max_tokens is None:
+        return None if truncates else room
+    return min(max_tokens, room)
 
 
 class Generation:
@@ -84,6 +104,7 @@ class Generation:
         priority: int,
         cache_salt: str,
         session_id: str | None = None,
+        context_overflow: ContextOverflow | None = None,
     ) -> None:
         self.meter = UsageMeter([len(prompt) for prompt in prompts], state.metrics)
         self._state = state
@@ -96,6 +117,7 @@ class Generation:
                 timeout_s=state.config.request_timeout_s,
                 cache_salt=cache_salt,
                 session_id=session_id or "",
+                context_overflow=context_overflow,
             )
             for index, (prompt, params) in enumerate(zip(prompts, sampling, strict=True))
         ]

@@ -74,6 +74,9 @@ def engine_counts(supervisor: Supervisor) -> dict[str, float]:
         "context_cache_failed_loads": stats.context_failed_loads,
         "context_cache_evicted_blocks": stats.context_evicted_blocks,
         "context_cache_used_bytes": stats.context_used_bytes,
+        "context_overflows": stats.context_overflows,
+        "context_turned_blocks": stats.context_turned_blocks,
+        "context_recomputed": stats.context_recomputed,
         "worker_restarts": supervisor.num_restarts,
     }
 

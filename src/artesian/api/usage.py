@@ -14,6 +14,7 @@ class UsageMeter:
         self.prompt_tokens = sum(prompt_lens)
         self.completion_tokens = 0
         self._cached_tokens = [0] * len(prompt_lens)
+        self._truncated_tokens = [0] * len(prompt_lens)
         self._metrics = metrics
         self._arrived = time.monotonic()
         self._first: float | None = None
@@ -27,6 +28,9 @@ class UsageMeter:
         for output in outputs:
             self._cached_tokens[request_index] = max(
                 self._cached_tokens[request_index], output.num_cached_tokens
+            )
+            self._truncated_tokens[request_index] = max(
+                self._truncated_tokens[request_index], output.num_truncated_tokens
             )
             self._engine = output.metrics
             num_tokens = len(output.token_ids)
@@ -61,9 +65,15 @@ class UsageMeter:
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
             total_tokens=self.prompt_tokens + self.completion_tokens,
-            prompt_tokens_details=PromptTokensDetails(cached_tokens=self.cached_tokens),
+            prompt_tokens_details=self._details(),
             artesian=self._timings(),
         )
+
+    def _details(self) -> PromptTokensDetails:
+        details = PromptTokensDetails(cached_tokens=self.cached_tokens)
+        if num_truncated := sum(self._truncated_tokens):
+            details.truncated_tokens = num_truncated
+        return details
 
     def _timings(self) -> Timings:
         now = time.monotonic()

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from artesian.config.sizes import Size
 
+ContextOverflow = Literal["error", "truncate"]
+
 
 class EngineConfig(BaseModel):
     """How a worker runs its model. Names are vLLM's where vLLM has one."""
@@ -52,6 +54,17 @@ class EngineConfig(BaseModel):
         gt=0,
         description="seconds after which a session that nobody uses is deleted with its KV; "
         "default: never",
+    )
+    context_overflow: ContextOverflow = Field(
+        "error",
+        description="what outgrows max_model_len: error refuses prompts and ends answers; "
+        "truncate drops the oldest half and keeps the KV of the rest",
+    )
+    context_sinks: Size = Field(
+        0,
+        ge=0,
+        description="first tokens that truncation keeps, rounded up to blocks: a system prompt, or "
+        "a few as attention sinks",
     )
     quantization: Literal["int8"] | None = Field(
         None, description="int8: round weights to INT8 with one scale for each output channel"

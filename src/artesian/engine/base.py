@@ -4,6 +4,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from artesian.config.engine import ContextOverflow
 from artesian.engine.questions import Question, Reply
 
 FinishReason = Literal["stop", "length", "abort", "error", "deadline"]
@@ -57,6 +58,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         timeout_s: seconds from arrival until it is finished as "deadline".
         cache_salt: requests share cached blocks only with the same salt.
         session_id: the conversation that this belongs to, of those with the same salt; "" for none.
+        context_overflow: what happens to tokens that outgrow max_model_len; None: as configured.
     """
 
     request_id: str
@@ -67,6 +69,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     cache_salt: str = ""
     session_id: str = ""
+    context_overflow: ContextOverflow | None = None
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):
@@ -103,6 +106,7 @@ class RequestOutput(msgspec.Struct, kw_only=True):
         finish_reason: set once, on the last output of this completion.
         stop_reason: the stop string or token id that ended it, if one did.
         error: human-readable cause when finish_reason is "error".
+        num_truncated_tokens: how many of the oldest tokens are not in the context window any more.
     """
 
     request_id: str
@@ -116,6 +120,7 @@ class RequestOutput(msgspec.Struct, kw_only=True):
     error: str | None = None
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
+    num_truncated_tokens: int = 0
     num_output_tokens: int = 0
     metrics: RequestMetrics = msgspec.field(default_factory=RequestMetrics)
 
@@ -140,6 +145,9 @@ class EngineStats(msgspec.Struct, kw_only=True):
     context_failed_loads: int = 0
     context_evicted_blocks: int = 0
     context_used_bytes: int = 0
+    context_overflows: int = 0
+    context_turned_blocks: int = 0
+    context_recomputed: int = 0
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +159,9 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
         description: one line for people: architecture, formats, instruction set, threads.
         phases_ms: start-up phase -> its time, in order (load, pack weights, KV arena, ...).
         memory_plan_bytes: what memory is for (weights, KV blocks, ...) -> planned size.
+        context_overflow: what happens by default to tokens that outgrow max_model_len.
+        longest_stream: tokens of prompt and output together, dropped ones included, of requests
+            that may be truncated; 0 where none may.
     """
 
     model_name: str
@@ -159,6 +170,8 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     phases_ms: dict[str, float] = {}
     memory_plan_bytes: dict[str, int] = {}
+    context_overflow: ContextOverflow = "error"
+    longest_stream: int = 0
 
 
 class QueueFullError(RuntimeError):

@@ -39,7 +39,7 @@ class BatchBuilder:
                 positions[row : row + num] = self._counting[start:end]
             if sequence.needs_prompt_logprobs:
                 logit_rows.extend(range(row, row + num))
-            elif end == sequence.num_tokens:
+            elif end == sequence.num_tokens and not sequence.num_hidden:
                 logit_rows.append(row + num - 1)
             row += num
             row_starts.append(row)

@@ -12,6 +12,7 @@ import numpy as np
 
 from artesian.config.engine import EngineConfig
 from artesian.context import ContextCache
+from artesian.context.policies import Truncation
 from artesian.context.sessions import SessionKeeper, SessionKey
 from artesian.engine.answers import Answers
 from artesian.engine.base import (
@@ -31,12 +32,13 @@ from artesian.engine.questions import Question, Reply
 from artesian.engine.sampler import F32, Sampler, add_prompt_logprobs
 from artesian.engine.scheduler import Schedule, Scheduler
 from artesian.engine.sequence import RequestState, Sequence, Status
+from artesian.engine.truncation import Truncator, open_truncator
 from artesian.engine.validation import check_request
 from artesian.kvcache.hashing import BlockHasher, KvIdentity
 from artesian.kvcache.prefix_cache import PrefixCache, PrefixMiss
 from artesian.loader.base import Tokenizer
 from artesian.machine import resident_bytes
-from artesian.ops.base import Runner
+from artesian.ops.base import TurningRunner
 
 _logger = logging.getLogger(__name__)
 _SEED_STRIDE = (
@@ -53,7 +55,7 @@ class LLMEngine:
 
     def __init__(
         self,
-        runner: Runner,
+        runner: TurningRunner,
         tokenizer: Tokenizer,
         cache: PrefixCache,
         identity: KvIdentity,
@@ -71,7 +73,8 @@ class LLMEngine:
         self.config = config
         self.vocab_size = info.vocab_size
         self.max_model_len = info.max_model_len
-        self._info = info
+        self._truncator = open_truncator(config, info.max_model_len, cache, runner, context)
+        self._info = _with_truncation(info, config, self._truncator)
         self.cache = cache
         self._runner = runner
         self._identity = identity
@@ -85,6 +88,7 @@ class LLMEngine:
             info.max_model_len,
             keep_finished=config.enable_prefix_caching,
             context=context,
+            truncator=self._truncator,
         )
         self._context = context
         self._sessions = sessions or SessionKeeper(cache, context)
@@ -112,7 +116,7 @@ class LLMEngine:
 
     def add_request(self, request: Request) -> None:
         """Queues a request. Raises `InvalidRequestError` or `QueueFullError`."""
-        check_request(request, self.vocab_size, self.max_model_len)
+        self.check_request(request)
         if request.request_id in self._requests:
             raise InvalidRequestError(f"request_id {request.request_id!r} is already running")
         if self.num_free_places <= 0:
@@ -135,6 +139,10 @@ class LLMEngine:
         if _logger.isEnabledFor(logging.DEBUG):
             miss = self.explain_prefix(request.prompt_token_ids, request.cache_salt)
             _logger.debug("request %s: prefix cache: %s", request.request_id, miss)
+
+    def check_request(self, request: Request) -> None:
+        """Raises `InvalidRequestError` when `request` can never run here."""
+        check_request(request, self.vocab_size, self.max_model_len, self._cuts(request))
 
     def abort(self, request_id: str) -> None:
         """Ends a request, freeing its blocks; unknown ids are ignored (it may just have finished).
@@ -189,6 +197,10 @@ class LLMEngine:
         stats.num_preemptions = self._scheduler.num_preemptions
         if self._context is not None:
             _count_context(stats, self._context)
+        if self._truncator is not None:
+            stats.context_overflows = self._truncator.stats.num_overflows
+            stats.context_turned_blocks = self._truncator.stats.num_turned_blocks
+            stats.context_recomputed = self._truncator.stats.num_recomputed
         stats.resident_memory_bytes = resident_bytes()
         return msgspec.structs.replace(stats)
 
@@ -202,17 +214,33 @@ class LLMEngine:
         BlockHasher(self._identity, cache_salt).extend(hashes, np.array(prompt_token_ids, np.int32))
         return self.cache.explain_miss(hashes)
 
+    def _cuts(self, request: Request) -> Truncation | None:
+        """Where the request's tokens are cut; None if they must fit into the window."""
+        if (request.context_overflow or self.config.context_overflow) == "error":
+            return None
+        if self._truncator is None:
+            raise InvalidRequestError(
+                f"context_overflow is truncate, but max_model_len ({self.max_model_len}) with "
+                f"context_sinks ({self.config.context_sinks}) leaves no two blocks to truncate"
+            )
+        return self._truncator.cuts
+
     def _new_state(self, request: Request) -> RequestState:
         self._num_arrived += 1
         salt = request.cache_salt
         if not self.config.enable_prefix_caching:  # a salt of its own: only its n sequences share
             salt = f"{salt}\0{self._num_arrived}"
         hasher = BlockHasher(self._identity, salt)
-        state = RequestState(request, self._num_arrived, self._clock(), hasher)
+        cuts = self._cuts(request)
+        state = RequestState(
+            request, self._num_arrived, self._clock(), hasher, truncates=cuts is not None
+        )
         sampling = request.sampling
         seed = sampling.seed if sampling.seed is not None else self._random.getrandbits(64)
         max_tokens = self.max_model_len
-        if sampling.max_tokens is not None:
+        if cuts is not None:
+            max_tokens = cuts.most_tokens(state.num_prompt_tokens, sampling.max_tokens)
+        elif sampling.max_tokens is not None:
             max_tokens = min(max_tokens, state.num_prompt_tokens + sampling.max_tokens)
         stop_token_ids = frozenset(sampling.stop_token_ids)
         if not sampling.ignore_eos:
@@ -270,7 +298,7 @@ class LLMEngine:
         for sequence, num_tokens in zip(schedule.sequences, schedule.num_tokens, strict=True):
             start = sequence.num_computed
             self._scheduler.computed(sequence, num_tokens)
-            is_complete = sequence.num_computed == sequence.num_tokens
+            is_complete = sequence.num_computed == sequence.num_tokens and not sequence.num_hidden
             num_rows = int(is_complete)
             if sequence.needs_prompt_logprobs:
                 num_rows = num_tokens
@@ -316,6 +344,7 @@ class LLMEngine:
             index=sequence.index,
             num_prompt_tokens=state.num_prompt_tokens,
             num_cached_tokens=state.num_cached_tokens,
+            num_truncated_tokens=len(sequence.dropped),
             num_output_tokens=sequence.num_output_tokens,
             metrics=state.metrics,
         )
@@ -389,3 +418,11 @@ def _count_context(stats: EngineStats, context: ContextCache) -> None:
     stats.context_failed_loads = context.stats.num_failed_loads
     stats.context_evicted_blocks = context.stats.num_evicted_blocks
     stats.context_used_bytes = context.tier.used_bytes
+
+
+def _with_truncation(
+    info: EngineInfo, config: EngineConfig, truncator: Truncator | None
+) -> EngineInfo:
+    longest = 0 if truncator is None else truncator.cuts.longest_stream
+    overflow = config.context_overflow
+    return msgspec.structs.replace(info, context_overflow=overflow, longest_stream=longest)

@@ -14,7 +14,6 @@ from artesian.engine.base import InvalidRequestError, Request, RequestOutput, Sa
 from artesian.engine.engine import LLMEngine
 from artesian.engine.factory import create_engine
 from artesian.engine.results import Completion, RequestResult
-from artesian.engine.validation import check_request
 from artesian.loader.base import Tokenizer
 
 Prompt = str | Sequence[int]
@@ -153,7 +152,7 @@ class LLM:
                 sampling=sampling,
             )
             try:
-                check_request(request, self.engine.vocab_size, self.engine.max_model_len)
+                self.engine.check_request(request)
             except InvalidRequestError as error:
                 where = f"prompt {number}: " if len(prompts) > 1 else ""
                 raise InvalidRequestError(f"{where}{error}") from None

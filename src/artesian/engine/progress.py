@@ -24,7 +24,7 @@ def advance(sequence: Sequence, token_id: int) -> Progress:
         reason = token_id if token_id in sampling.stop_token_ids else None
         return Progress(flush(sequence), "stop", reason)
     text, stop = sequence.stop_strings.feed(sequence.detokenizer.feed(token_id), may_stop)
-    if stop is None and sequence.num_tokens >= sequence.max_tokens:
+    if stop is None and sequence.num_stream_tokens >= sequence.max_tokens:
         rest, stop = sequence.stop_strings.feed(sequence.detokenizer.flush(), may_stop)
         text += rest
         if stop is None:

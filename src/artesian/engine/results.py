@@ -38,6 +38,7 @@ class RequestResult:
         prompt: as given, None when it was given as tokens.
         prompt_logprobs: per prompt token (None for the first), if asked for.
         num_cached_tokens: prompt tokens whose KV did not have to be computed.
+        num_truncated_tokens: how many of the oldest tokens the context had no more room for.
     """
 
     request_id: str
@@ -46,6 +47,7 @@ class RequestResult:
     outputs: list[Completion]
     prompt_logprobs: list[OutputLogprobs | None] | None = None
     num_cached_tokens: int = 0
+    num_truncated_tokens: int = 0
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
 
     @property
@@ -66,4 +68,5 @@ class RequestResult:
         completion.stop_reason = output.stop_reason
         completion.error = output.error
         self.num_cached_tokens = output.num_cached_tokens
+        self.num_truncated_tokens = max(self.num_truncated_tokens, output.num_truncated_tokens)
         self.metrics = output.metrics

@@ -100,7 +100,7 @@ def _adjust(row: F32, sequence: Sequence) -> None:
     """Penalties and biases on one row; too early ends are ruled out."""
     params = sequence.sampling
     if sequence.has_penalties:
-        num_prompt = sequence.num_prompt_tokens
+        num_prompt = sequence.num_shown_prompt_tokens
         _core.penalize(
             row,
             sequence.tokens[:num_prompt],

@@ -12,6 +12,8 @@ A policy: no I/O, no clock. It owns the waiting and running sequences and lends 
   will wait anyway ask for theirs ahead of time.
 - A sequence whose next blocks another one is computing right now waits for them instead of
   computing them twice.
+- A sequence whose context window is full and whose tokens go on drops the oldest ones first, if it
+  may be truncated.
 """
 
 from bisect import insort
@@ -21,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from artesian.context import ContextCache
-from artesian.engine.sequence import RequestState, Sequence, Status
+from artesian.engine.sequence import Sequence, Status
+from artesian.engine.truncation import Truncator
 from artesian.kvcache.prefix_cache import PrefixCache
 
 # While others decode, a chunk takes at most this share of the budget, so that their next tokens are
@@ -66,6 +69,7 @@ class Scheduler:
         max_model_len: int,
         keep_finished: bool = True,
         context: ContextCache | None = None,
+        truncator: Truncator | None = None,
     ) -> None:
         num_blocks = -(-max_model_len // block_size)
         if cache.num_blocks < num_blocks:
@@ -84,6 +88,7 @@ class Scheduler:
         self._budget = max_num_batched_tokens
         self._keep_finished = keep_finished
         self._context = context
+        self._truncator = truncator
         self._free_slots = list(range(max_num_seqs))
         self._being_computed: dict[bytes, Sequence] = {}
 
@@ -115,6 +120,8 @@ class Scheduler:
         prefilling: list[Sequence] = []
         for sequence in list(self.running):
             if sequence.status is not Status.RUNNING:  # preempted for the sake of an earlier one
+                continue
+            if not self._moves_on(sequence, schedule):
                 continue
             if sequence.num_tokens - sequence.num_computed > 1:
                 prefilling.append(sequence)
@@ -176,6 +183,25 @@ class Scheduler:
         self._append_block(sequence)
         return True
 
+    def _moves_on(self, sequence: Sequence, schedule: Schedule) -> bool:
+        """Drops the oldest tokens of a window that is full, preempting by rank; False when
+        `sequence` itself had to go, or to wait for blocks that are being saved."""
+        truncator = self._truncator
+        if truncator is None or not truncator.is_full(sequence):
+            return True
+        self._save(sequence)
+        while not truncator.has_room(sequence):
+            victim = max(self.running, key=_rank)
+            if len(self.running) > 1:
+                self._preempt(victim, schedule)
+            if victim is sequence:
+                return False
+        truncator.move_on(sequence)
+        num_named = sequence.num_named
+        self.block_tables[sequence.slot, :num_named] = sequence.blocks
+        self._fill_up(sequence, num_named)
+        return True
+
     def _add_chunk(self, schedule: Schedule, sequence: Sequence, budget: int) -> int:
         num_tokens = min(sequence.num_tokens - sequence.num_computed, budget)
         if sequence.needs_prompt_logprobs:
@@ -203,8 +229,8 @@ class Scheduler:
             if self._is_onboarding(sequence):
                 index += 1
                 continue
-            hits = self._lookup(sequence)
-            if sequence.waits_for is not None or self._begin_onboarding(sequence, hits):
+            hits = self._prefix(sequence)
+            if hits is None:
                 index += 1
                 continue
             if not self._make_room(sequence, hits, schedule):
@@ -215,13 +241,27 @@ class Scheduler:
             budget -= self._add_chunk(schedule, sequence, budget)
         return budget
 
-    def _lookup(self, sequence: Sequence) -> list[int]:
+    def _prefix(self, sequence: Sequence) -> list[int] | None:
+        """Cached blocks to start with; None while a tier or another sequence provides more."""
+        hits = self._lookup(sequence)
+        if sequence.waits_for is not None or self._begin_onboarding(sequence, hits):
+            return None
+        if self._truncator is None or self._truncator.can_start(sequence, len(hits)):
+            return hits
+        hits = self._lookup(sequence, may_load=False)
+        return hits if sequence.waits_for is None else None
+
+    def _lookup(self, sequence: Sequence, may_load: bool = True) -> list[int]:
         """Cached blocks of `sequence`, never all its tokens: the last one must be computed for its
         logits.
 
-        Sets `waits_for` when running sequences are computing the blocks behind those.
+        Sets `waits_for` when running sequences are computing the blocks behind those. `may_load`:
+        what a tier has counts when a place in a truncated stream is chosen.
         """
         sequence.waits_for = None
+        if self._truncator is not None:
+            may_load = may_load and sequence.num_onboardings < _MOST_ONBOARDINGS
+            self._truncator.enter(sequence, may_load)
         if sequence.needs_prompt_logprobs:  # all rows must be computed
             return []
         num_usable = (sequence.num_tokens - 1) // self._block_size
@@ -288,23 +328,31 @@ class Scheduler:
         sequence.slot = self._free_slots.pop()
         self.running.append(sequence)
         if sequence.state.first_scheduled_s is None:
-            self._note_first_start(sequence.state, len(hits), now)
+            self._note_first_start(sequence, len(hits), now)
         self.cache.acquire(hits)
         sequence.blocks = list(hits)
         sequence.num_named = len(hits)
         sequence.num_saved = 0
         sequence.num_computed = len(hits) * self._block_size
-        table = self.block_tables[sequence.slot]
-        table[: len(hits)] = hits
+        self.block_tables[sequence.slot, : len(hits)] = hits
+        self._fill_up(sequence, len(hits))
+
+    def _fill_up(self, sequence: Sequence, num_computed_blocks: int) -> None:
+        """Lends a sequence the blocks for what it is going to compute, and says so."""
         while len(sequence.blocks) * self._block_size < sequence.num_tokens:
             self._append_block(sequence)
-        for name in sequence.hashes[len(hits) : sequence.num_tokens // self._block_size]:
+        for name in sequence.hashes[num_computed_blocks : sequence.num_tokens // self._block_size]:
             self._being_computed.setdefault(name, sequence)
 
-    def _note_first_start(self, state: RequestState, num_hits: int, now: float) -> None:
+    def _note_first_start(self, sequence: Sequence, num_hits: int, now: float) -> None:
+        state = sequence.state
         self.num_started += 1
         state.first_scheduled_s = now
-        state.num_cached_tokens = min(num_hits * self._block_size, state.num_prompt_tokens)
+        num_cached = num_hits * self._block_size
+        if self._truncator is not None:
+            self._truncator.note_start(sequence)
+            num_cached = self._truncator.num_cached_tokens(sequence, num_hits)
+        state.num_cached_tokens = min(num_cached, state.num_prompt_tokens)
         self.cache.stats.queries_tokens += state.num_prompt_tokens
         self.cache.stats.hits_tokens += state.num_cached_tokens
 

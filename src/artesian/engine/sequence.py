@@ -14,6 +14,7 @@ from artesian.engine.base import (
 )
 from artesian.engine.detokenizer import Detokenizer
 from artesian.engine.stop import StopStrings
+from artesian.engine.window import Window
 from artesian.kvcache.hashing import BlockHasher
 
 Rank = tuple[int, int, int]
@@ -44,9 +45,17 @@ class RequestState:
         "num_prompt_tokens",
         "request",
         "sequences",
+        "truncates",
     )
 
-    def __init__(self, request: Request, arrival: int, now: float, hasher: BlockHasher) -> None:
+    def __init__(
+        self,
+        request: Request,
+        arrival: int,
+        now: float,
+        hasher: BlockHasher,
+        truncates: bool = False,
+    ) -> None:
         self.request = request
         self.arrival = arrival
         self.arrival_s = now
@@ -57,13 +66,17 @@ class RequestState:
         self.num_cached_tokens = 0
         self.num_prompt_tokens = len(request.prompt_token_ids)
         self.sequences: list[Sequence] = []
+        self.truncates = truncates
 
 
 class Sequence:
     """One token stream: the prompt and what was generated behind it.
 
+    All but the tokens of a long stream that is truncated are in `tokens`; there is a `window` then.
+
     Attributes:
-        num_tokens: prompt and output; num_computed: of these, the ones whose KV is stored.
+        num_tokens: prompt and output, with a window what stands in it; num_computed: of these, the
+        ones whose KV is stored.
         blocks: arena blocks of the sequence, the first `num_named` of them findable by others.
         hashes: names of full blocks, worked out no further than needed.
         max_tokens: prompt plus output at which it ends.
@@ -72,6 +85,8 @@ class Sequence:
         waits_for: name of a block that another sequence is computing now.
         onboarding: blocks of this sequence that a tier is sending; num_onboardings: how often it
         has asked a tier.
+        dropped: tokens that stood before the window, behind its sinks; num_hidden: tokens of a
+        prompt behind the window, in `tokens` behind the others.
     """
 
     __slots__ = (
@@ -79,12 +94,14 @@ class Sequence:
         "bias_values",
         "blocks",
         "detokenizer",
+        "dropped",
         "has_penalties",
         "hashes",
         "index",
         "is_plain_greedy",
         "max_tokens",
         "num_computed",
+        "num_hidden",
         "num_named",
         "num_onboardings",
         "num_prompt_tokens",
@@ -102,6 +119,7 @@ class Sequence:
         "stop_token_ids",
         "tokens",
         "waits_for",
+        "window",
     )
 
     def __init__(
@@ -130,6 +148,9 @@ class Sequence:
         capacity = self.num_tokens + _SPARE_TOKENS
         self.tokens: npt.NDArray[np.int32] = np.empty(capacity, np.int32)
         self.tokens[: self.num_tokens] = request.prompt_token_ids
+        self.window: Window | None = None
+        self.dropped: npt.NDArray[np.int32] = np.empty(0, np.int32)
+        self.num_hidden = 0
         self.num_computed = 0
         self.num_named = 0
         self.num_saved = 0
@@ -156,7 +177,20 @@ class Sequence:
     @property
     def num_output_tokens(self) -> int:
         """Tokens generated so far, those of an earlier worker included."""
-        return self.num_tokens - self.num_prompt_tokens
+        return self.num_stream_tokens - self.num_prompt_tokens
+
+    @property
+    def num_stream_tokens(self) -> int:
+        """Prompt and output, whether or not the window holds them."""
+        return self.num_tokens + self.num_hidden + len(self.dropped)
+
+    @property
+    def num_shown_prompt_tokens(self) -> int:
+        """Tokens of the prompt in the window."""
+        if self.window is None:
+            return self.num_prompt_tokens
+        sinks = min(self.window.truncation.sink_tokens, self.num_prompt_tokens)
+        return sinks + max(self.num_prompt_tokens - sinks - len(self.dropped), 0)
 
     @property
     def needs_prompt_logprobs(self) -> bool:
@@ -174,9 +208,35 @@ class Sequence:
         self.tokens[self.num_tokens] = token_id
         self.num_tokens += 1
 
+    def stream(self) -> npt.NDArray[np.int32]:
+        """All tokens, whether or not the window holds them."""
+        end = self.num_tokens + self.num_hidden
+        if self.window is None:
+            return self.tokens[:end]
+        sinks = self.window.truncation.sink_tokens
+        return np.concatenate([self.tokens[:sinks], self.dropped, self.tokens[sinks:end]])
+
+    def look_through(self, window: Window) -> None:
+        """From now on the window holds what it holds at that cut, of which nothing has a name."""
+        stream = self.stream()
+        sinks, most = window.truncation.sink_tokens, window.truncation.window_tokens
+        end = sinks + window.truncation.dropped_tokens(window.cut)
+        num_shown = len(stream) - end + sinks
+        self.window = window
+        self.hashes = []
+        self.dropped = stream[sinks:end].copy()
+        self.num_tokens = min(num_shown, most)
+        self.num_hidden = num_shown - self.num_tokens
+        self.tokens = np.empty(num_shown + _SPARE_TOKENS, np.int32)
+        self.tokens[:sinks] = stream[:sinks]
+        self.tokens[sinks:num_shown] = stream[end:]
+
     def extend_hashes(self, num_tokens: int) -> None:
         """Works out the names of the full blocks among the first `num_tokens` tokens."""
-        self.state.hasher.extend(self.hashes, self.tokens[:num_tokens])
+        if self.window is None:
+            self.state.hasher.extend(self.hashes, self.tokens[:num_tokens])
+        else:
+            self.window.extend(self.hashes, self.tokens[:num_tokens])
 
 
 def _has_penalties(sampling: SamplingParams) -> bool:

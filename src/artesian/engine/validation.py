@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from numbers import Real
 
+from artesian.context.policies import Truncation
 from artesian.engine.base import InvalidRequestError, Request, SamplingParams
 
 MAX_N = 128
@@ -58,17 +59,22 @@ def check_sampling_params(params: SamplingParams, vocab_size: int) -> None:
     _check_logit_bias(params, vocab_size)
 
 
-def check_request(request: Request, vocab_size: int, max_model_len: int) -> None:
-    """Raises `InvalidRequestError` when `request` can never run on this model."""
+def check_request(
+    request: Request, vocab_size: int, max_model_len: int, cuts: Truncation | None = None
+) -> None:
+    """Raises `InvalidRequestError` when `request` can never run on this model; with `cuts` it may
+    be longer than the context window."""
     check_sampling_params(request.sampling, vocab_size)
     num_tokens = len(request.prompt_token_ids)
     if num_tokens == 0:
         raise InvalidRequestError("the prompt has no tokens; give it at least one")
-    if num_tokens >= max_model_len:
+    if cuts is not None:
+        _check_truncated(request, cuts)
+    elif num_tokens >= max_model_len:
         raise InvalidRequestError(
             f"the prompt has {num_tokens} tokens, but max_model_len is {max_model_len} tokens "
             "for prompt and output together: shorten the prompt, or start with a larger "
-            "max_model_len if the model and the memory allow"
+            "max_model_len if the model and the memory allow, or with context_overflow truncate"
         )
     _check_token_ids("prompt_token_ids", request.prompt_token_ids, vocab_size)
     _check_integer("priority", request.priority, -(2**31), _INT32_MAX)
@@ -80,11 +86,25 @@ def check_request(request: Request, vocab_size: int, max_model_len: int) -> None
             raise InvalidRequestError(
                 f"output_token_ids (a resumed request) needs n = 1, got n = {request.sampling.n}"
             )
-        if num_tokens + len(request.output_token_ids) > max_model_len:
+        if cuts is None and num_tokens + len(request.output_token_ids) > max_model_len:
             raise InvalidRequestError(
                 f"prompt and earlier output have {num_tokens + len(request.output_token_ids)} "
                 f"tokens, but max_model_len is {max_model_len}"
             )
+
+
+def _check_truncated(request: Request, cuts: Truncation) -> None:
+    num_tokens = len(request.prompt_token_ids) + len(request.output_token_ids)
+    if num_tokens >= cuts.longest_stream:
+        raise InvalidRequestError(
+            f"prompt and earlier output have {num_tokens} tokens; even truncated, at most "
+            f"{cuts.longest_stream} are taken, output included: shorten the prompt"
+        )
+    if request.sampling.prompt_logprobs is not None and num_tokens > cuts.window_tokens:
+        raise InvalidRequestError(
+            f"prompt_logprobs needs the whole prompt, but the context window holds only "
+            f"{cuts.window_tokens} of {num_tokens} tokens: shorten the prompt"
+        )
 
 
 def _check_stops(params: SamplingParams, vocab_size: int) -> None:

@@ -75,3 +75,25 @@ class BlockHasher:
         for index in range(len(hashes), len(token_ids) // size):
             parent = self.block_hash(parent, token_ids[index * size : (index + 1) * size])
             hashes.append(parent)
+
+
+def window_name(
+    untruncated: bytes, *, window: int, sinks: int, step: int, start: int, cut: int
+) -> bytes:
+    """Name (32 bytes) of a block whose tokens stand where truncation has put them.
+
+    Args:
+        untruncated: what the block would be called if nothing had been dropped: it stands for all
+            tokens up to the block's end.
+        window, sinks, step: blocks of the context window, of its beginning that stays, and of what
+            one overflow drops.
+        start: overflows that were skipped: the text that was left was computed like any other.
+        cut: overflows in all; from `start` on, what stayed was moved with its KV.
+    """
+    fields = (
+        b"artesian.kv.window",
+        struct.pack("<I", FORMAT_VERSION),
+        untruncated,
+        struct.pack("<5I", window, sinks, step, start, cut),
+    )
+    return blake3(b"".join(map(encode_field, fields))).digest()

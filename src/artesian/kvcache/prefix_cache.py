@@ -92,6 +92,10 @@ class PrefixCache:
         """How many of `blocks` nobody holds."""
         return sum(self._num_refs[block] == 0 for block in blocks)
 
+    def num_sole(self, blocks: Sequence[int]) -> int:
+        """How many of `blocks` have one holder: they would be available without it."""
+        return sum(self._num_refs[block] == 1 for block in blocks)
+
     def acquire(self, blocks: Sequence[int]) -> None:
         """Takes a reference on each of `blocks`, as `lookup` returned them."""
         for block in blocks:

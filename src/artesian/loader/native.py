@@ -133,7 +133,7 @@ class NativeRunner:
         return out
 
     def turn(self, from_blocks: Sequence[int], to_blocks: Sequence[int], delta: int) -> None:
-        """See `Runner.turn`. Raises `ValueError` for blocks that are not the arena's."""
+        """See `TurningRunner.turn`. Raises `ValueError` for blocks that are not the arena's."""
         self._program.turn(
             self._runtime,
             self._arena,

@@ -1,7 +1,6 @@
 """Runs models in numpy: slow, and what everything faster is compared with."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from artesian.loader.base import Checkpoint
 from artesian.loader.dequantize import to_float32
@@ -54,8 +53,7 @@ class ReferenceRunner:
             config.num_layers, config.num_kv_heads, config.head_dim, dtype="f32"
         )
         self._kv = ReferenceKv(self.layout, num_blocks)
-        self._model: Any = create_model(config, ReferenceWeights(checkpoint))
-        self._ropes = {layer.spec.layer: layer.spec.rope for layer in self._model.layers}
+        self._model = create_model(config, ReferenceWeights(checkpoint))
         self._activations = activations
 
     def forward(self, batch: Rows) -> F32:
@@ -64,5 +62,5 @@ class ReferenceRunner:
         return logits
 
     def turn(self, from_blocks: Sequence[int], to_blocks: Sequence[int], delta: int) -> None:
-        """See `Runner.turn`."""
-        self._kv.turn(self._ropes, list(from_blocks), list(to_blocks), delta)
+        """See `TurningRunner.turn`."""
+        self._kv.turn(list(from_blocks), list(to_blocks), delta)

@@ -34,6 +34,9 @@ COUNTERS = {
     "context_cache_loaded_blocks": "KV blocks loaded from disk",
     "context_cache_failed_loads": "KV blocks on disk that could not be had and were computed",
     "context_cache_evicted_blocks": "KV blocks deleted from disk to make room",
+    "context_overflows": "full context windows that went on without their oldest tokens",
+    "context_turned_blocks": "KV blocks whose keys were turned to new positions for that",
+    "context_recomputed": "truncated prompts that were computed anew, as no KV of them was kept",
     "worker_restarts": "workers that had to be replaced",
 }
 

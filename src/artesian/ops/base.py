@@ -149,9 +149,13 @@ class Runner(Protocol):
     def forward(self, batch: Any) -> F32:
         """Logits float32 (len(batch.logit_rows), vocab_size) of a `Batch`; stores its KV."""
 
+
+class TurningRunner(Runner, Protocol):
+    """A runner that can move KV to new positions."""
+
     def turn(self, from_blocks: Sequence[int], to_blocks: Sequence[int], delta: int) -> None:
-        """Copies each block of `from_blocks` to the one of `to_blocks` at the same place, for tokens
-        that stand `delta` positions further on (negative: earlier).
+        """Copies each of `from_blocks` to the one of `to_blocks` at the same place, for tokens that
+        stand `delta` positions further on (negative: earlier).
 
         Keys are rotated by the difference, as their layers rotate, and rounded once more; values
         are copied. No block may be a target twice, nor source and target.

@@ -1,6 +1,6 @@
 """The operations in numpy, as plainly as they can be said: the kernels are compared with them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, Protocol
 
@@ -47,6 +47,7 @@ class ReferenceKv:
     """Blocks of K and V as float32 holding values that the layout's dtype can represent.
 
     `keys` and `values` are (num_layers, num_blocks, block_size_tokens, num_kv_heads, head_dim).
+    `ropes` has those of the layers that were stored.
     """
 
     def __init__(self, layout: KvLayout, num_blocks: int) -> None:
@@ -60,6 +61,7 @@ class ReferenceKv:
         )
         self.keys: F32 = np.zeros(shape, np.float32)
         self.values: F32 = np.zeros(shape, np.float32)
+        self.ropes: dict[int, Rope | None] = {}
 
     def store(self, layer: int, table: _I32, positions: _I32, keys: F32, values: F32) -> None:
         """Stores rows of (num_kv_heads, head_dim) at their positions in the sequence's blocks."""
@@ -77,16 +79,10 @@ class ReferenceKv:
         values = self.values[layer, blocks].reshape(shape)[:num_tokens]
         return keys, values
 
-    def turn(
-        self,
-        ropes: Mapping[int, Rope | None],
-        from_blocks: list[int],
-        to_blocks: list[int],
-        delta: int,
-    ) -> None:
-        """Copies blocks for tokens that stand `delta` positions further on; see `Runner.turn`."""
+    def turn(self, from_blocks: list[int], to_blocks: list[int], delta: int) -> None:
+        """Copies blocks for tokens `delta` positions further on; see `TurningRunner.turn`."""
         for layer in range(self.layout.num_layers):
-            keys, rope = self.keys[layer, from_blocks], ropes.get(layer)
+            keys, rope = self.keys[layer, from_blocks], self.ropes.get(layer)
             if rope is not None:
                 shape = (-1, self.layout.num_kv_heads, self.layout.head_dim)
                 deltas = np.full(keys[..., 0, 0].size, delta, np.int32)
@@ -148,6 +144,7 @@ class ReferenceOps:
         if spec.rope is not None:
             queries = rotate(queries, rows.positions, spec.rope)
             keys = rotate(keys, rows.positions, spec.rope)
+        self._kv.ropes[spec.layer] = spec.rope
         out = np.empty_like(queries)
         for index, table in enumerate(rows.block_tables):
             own = slice(rows.row_starts[index], rows.row_starts[index + 1])

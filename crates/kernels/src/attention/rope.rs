@@ -41,8 +41,8 @@ impl Rope {
         2 * self.inv_freq.len()
     }
 
-    /// The two dimensions of each pair with cosine and sine of its angle at `position`, which may be
-    /// negative; without the magnitude.
+    /// The two dimensions of each pair with cosine and sine of its angle at `position`, which may
+    /// be negative; without the magnitude.
     pub(super) fn pairs(&self, position: i32) -> Vec<(usize, usize, f32, f32)> {
         let pair = |(pair, freq): (usize, &f64)| {
             let (first, second) = if self.interleaved {

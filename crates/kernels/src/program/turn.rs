@@ -7,16 +7,16 @@ use crate::attention::{Turn, TurnScratch};
 use crate::threads::ThreadPool;
 
 impl Program {
-    /// Copies block `from[i]` of the arena to `to[i]` for tokens that stand `delta` positions further
-    /// on (negative: earlier): keys are rotated as their layers rotate, values are copied.
+    /// Copies block `from[i]` of the arena to `to[i]` for tokens that stand `delta` positions
+    /// further on (negative: earlier): keys are rotated as their layers rotate, values are copied.
     ///
     /// # Safety
     /// `arena` is writable memory of `num_blocks` blocks of the program's layout, 64-byte aligned;
     /// nobody writes the blocks `from` or uses the blocks `to` meanwhile.
     ///
     /// # Errors
-    /// [`ProgramError::Batch`] for blocks outside of the arena, and when a block of `to` is there twice
-    /// or also in `from`.
+    /// [`ProgramError::Batch`] for blocks outside of the arena, and when a block of `to` is there
+    /// twice or also in `from`.
     pub unsafe fn turn(
         &self,
         pool: &ThreadPool,

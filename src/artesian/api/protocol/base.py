@@ -6,6 +6,8 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from artesian.config.engine import ContextOverflow
+
 MAX_CHOICES = 128
 MAX_STOP_STRINGS = 64
 MAX_STOP_CHARS = 1024
@@ -89,6 +91,9 @@ class SamplingFields(ApiRequest):
         max_length=MAX_SESSION_ID_CHARS,
         description="conversation that this belongs to: see /v1/sessions",
     )
+    context_overflow: ContextOverflow | None = Field(
+        default=None, description="what outgrows the context: error or truncate, as the server may"
+    )
 
     user: str | None = Field(default=None, max_length=1024, description="accepted and ignored")
     metadata: dict[str, str] | None = Field(default=None, description="accepted and ignored")
@@ -140,6 +145,10 @@ class PromptTokensDetails(ApiResponse):
     """How much of the prompt needed no computation."""
 
     cached_tokens: int
+    truncated_tokens: int = Field(
+        default=0,
+        description="how many of the oldest tokens the context had no more room for",
+    )
 
 
 class Timings(ApiResponse):

@@ -76,7 +76,7 @@ async def _prepare(
         body.chat_template_kwargs or {},
     )
     limit = body.max_completion_tokens or body.max_tokens
-    max_tokens = check_length(len(prompt), limit, info.max_model_len)
+    max_tokens = check_length(len(prompt), limit, info, body.context_overflow)
     call_id = f"chatcmpl-{secrets.token_hex(12)}"
     generation = Generation(
         state,
@@ -86,6 +86,7 @@ async def _prepare(
         priority=body.priority or 0,
         cache_salt=salt_of(request, body.cache_salt),
         session_id=body.session_id,
+        context_overflow=body.context_overflow,
     )
     request.scope["log"].update(id=call_id, meter=generation.meter)
     return ChatCall(body, state, call_id, int(time.time()), model, generation)

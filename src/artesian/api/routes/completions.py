@@ -66,10 +66,12 @@ class CompletionCall:
             raise ApiError(400, "max_tokens: 0 is only allowed with echo", param="max_tokens")
         prompts = body.prompts()
         self._state.supervisor.check_capacity(len(prompts) * self._num_choices)
-        limits: list[int] = []
+        limits: list[int | None] = []
         for prompt in prompts:
             token_ids = await self._encode(prompt, info.vocab_size)
-            limits.append(check_length(len(token_ids), body.max_tokens, info.max_model_len) or 1)
+            num_tokens = len(token_ids)
+            limit = check_length(num_tokens, body.max_tokens, info, body.context_overflow)
+            limits.append(1 if self._only_prompt else limit)
             self._token_ids.append(token_ids)
             if body.echo:
                 self._echoes.append(
@@ -91,6 +93,7 @@ class CompletionCall:
             priority=body.priority or 0,
             cache_salt=salt_of(request, body.cache_salt),
             session_id=body.session_id,
+            context_overflow=body.context_overflow,
         )
         request.scope["log"].update(id=self._id, meter=generation.meter)
         return generation

@@ -10,6 +10,7 @@ from artesian.context.policies.prefetch import LookAheadPrefetch
 from artesian.context.policies.queue_aware import QueueAware
 from artesian.context.policies.quotas import TenantQuotas
 from artesian.context.policies.regret import RegretChooser
+from artesian.context.policies.truncation import Truncation
 
 __all__ = [
     "EvictionPolicy",
@@ -23,4 +24,5 @@ __all__ = [
     "Rank",
     "RegretChooser",
     "TenantQuotas",
+    "Truncation",
 ]

@@ -1,0 +1,278 @@
+"""Conversations that outgrow the context window, against a plain reading through a window."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from artesian.context.policies import Truncation
+from artesian.engine.base import InvalidRequestError, Request
+from artesian.engine.batch import Batch
+from artesian.engine.engine import LLMEngine
+from tests.engine.toy import (
+    EOS,
+    Collected,
+    ToyRunner,
+    assert_no_leak,
+    generate,
+    greedy,
+    make_engine,
+    run,
+    toy_runner,
+)
+
+BLOCK = 4
+WINDOW = 48
+SINKS = [0, 6]
+
+
+def make(sinks: int = 0, **config: Any) -> LLMEngine:
+    return make_engine(
+        max_model_len=WINDOW + 1,
+        context_overflow="truncate",
+        context_sinks=sinks,
+        **config,
+    )
+
+
+class Reader:
+    """Reads a stream token by token into one row of blocks, moving them up when they are full."""
+
+    def __init__(self, sinks: int) -> None:
+        self.cuts = Truncation.of_window(WINDOW, BLOCK, sinks)
+        self.runner = ToyRunner(np.zeros(2 * WINDOW * 8, np.uint8), BLOCK)
+        self.position = 0
+        self.num_cuts = 0
+
+    def read(self, token: int) -> int:
+        """The most likely next token."""
+        if self.position == WINDOW:
+            self._move()
+        batch = Batch(
+            tokens=np.array([token], np.int32),
+            positions=np.array([self.position], np.int32),
+            row_starts=np.array([0, 1], np.int32),
+            context_lens=np.array([self.position + 1], np.int32),
+            block_tables=np.arange(WINDOW // BLOCK, dtype=np.int32)[None],
+            logit_rows=np.array([0], np.int32),
+        )
+        self.position += 1
+        return int(self.runner.forward(batch).argmax())
+
+    def _move(self) -> None:
+        cuts, num_blocks = self.cuts, WINDOW // BLOCK
+        kept = list(range(cuts.sink_blocks + cuts.step_blocks, num_blocks))
+        spare = list(range(num_blocks, num_blocks + len(kept)))
+        self.runner.turn(kept, spare, -cuts.step_blocks * BLOCK)
+        first = cuts.sink_blocks
+        self.runner.words[first : first + len(kept)] = self.runner.words[spare]
+        self.position = (first + len(kept)) * BLOCK
+        self.num_cuts += 1
+
+
+def expected(prompt: Sequence[int], num_tokens: int, sinks: int, is_cold: bool) -> list[int]:
+    """The answer to a prompt that was read from its beginning, or from what the last cut leaves."""
+    reader = Reader(sinks)
+    stream = list(prompt)
+    if is_cold:
+        cuts = reader.cuts
+        end = cuts.sink_tokens + cuts.dropped_tokens(cuts.cut(len(stream)))
+        stream = stream[: cuts.sink_tokens] + stream[end:]
+    for token in stream:
+        following = reader.read(token)
+    answer = [following]
+    while len(answer) < num_tokens and answer[-1] != EOS:
+        answer.append(reader.read(answer[-1]))
+    return answer
+
+
+def tokens(seed: int, count: int) -> list[int]:
+    rng = random.Random(seed)
+    return [rng.randrange(60) for _ in range(count)]
+
+
+def reported(done: Collected) -> tuple[int, int]:
+    """Cached and truncated tokens."""
+    assert done.last is not None
+    return done.last.num_cached_tokens, done.last.num_truncated_tokens
+
+
+@pytest.mark.parametrize("sinks", SINKS)
+@pytest.mark.parametrize("budget", [5, 64])
+def test_a_cold_prompt_is_what_the_last_cut_leaves_of_it(sinks: int, budget: int) -> None:
+    engine = make(sinks, max_num_batched_tokens=budget, max_num_seqs=4)
+    cuts = Truncation.of_window(WINDOW, BLOCK, sinks)
+    for length in (WINDOW, WINDOW + 1, 70, 73, 201):
+        prompt = tokens(length, length)
+        done = generate(engine, prompt, greedy(3))
+        assert done.tokens == expected(prompt, 3, sinks, is_cold=True)
+        assert reported(done) == (0, cuts.dropped_tokens(cuts.cut(length + len(done.tokens) - 1)))
+        assert_no_leak(engine)
+    assert engine.stats().context_recomputed == 4
+
+
+@pytest.mark.parametrize("sinks", SINKS)
+def test_an_answer_goes_on_across_the_end_of_the_window(sinks: int) -> None:
+    engine = make(sinks)
+    prompt = tokens(3, 30)
+    done = generate(engine, prompt, greedy(150, ignore_eos=True))
+    assert len(done.tokens) == 150
+    assert done.finish_reason == "length"
+    reader = Reader(sinks)
+    stream = prompt + done.tokens
+    for index, token in enumerate(stream[:-1]):
+        following = reader.read(token)
+        if index >= len(prompt) - 1:
+            assert following == stream[index + 1]
+    assert engine.stats().context_overflows == reader.num_cuts > 3
+    assert reported(done) == (0, reader.num_cuts * reader.cuts.step_blocks * BLOCK)
+    assert_no_leak(engine)
+
+
+@pytest.mark.parametrize("sinks", SINKS)
+@pytest.mark.parametrize("tier", ["memory", "disk", "disk after pressure"])
+def test_a_conversation_over_several_overflows_is_one_long_stream(
+    sinks: int, tier: str, tmp_path: Path
+) -> None:
+    config: dict[str, Any] = {} if tier == "memory" else {"context_dir": tmp_path}
+    if tier == "disk after pressure":
+        config["num_blocks"] = 2 * WINDOW // BLOCK
+    engine = make(sinks, **config)
+    stream: list[int] = []
+    for turn in range(14):
+        stream += tokens(turn, 9)
+        answer = expected(stream, 6, sinks, is_cold=False)
+        if tier == "disk":
+            assert_no_leak(engine)
+            engine = make(sinks, **config)
+        elif tier == "disk after pressure":
+            generate(engine, tokens(-turn - 1, WINDOW), greedy(1))
+            engine.close()  # ends what is being saved, and no more
+        before = toy_runner(engine).num_rows
+        done = generate(engine, stream, greedy(6))
+        assert done.tokens == answer
+        num_cached, num_truncated = reported(done)
+        num_rows = toy_runner(engine).num_rows - before
+        assert num_rows <= 9 + 6 + 2 * BLOCK, "only what is new is computed"
+        if len(stream) > WINDOW:
+            assert num_truncated > 0
+            assert num_cached >= min(len(stream) - num_truncated, WINDOW // 2) - 9 - 6 - 2 * BLOCK
+        stream += done.tokens
+        engine.close()
+    assert engine.stats().context_recomputed == 0
+    assert_no_leak(engine)
+
+
+def test_a_turn_behind_an_overflow_finds_what_was_moved() -> None:
+    engine = make()
+    stream = tokens(1, 45)
+    stream += generate(engine, stream, greedy(10, ignore_eos=True)).tokens
+    done = generate(engine, [*stream, 5, 6, 7], greedy(4))
+    # 24 tokens went; of the 34 left, all full blocks but the last token's were there.
+    assert reported(done) == (28, 24)
+    turned = toy_runner(engine).num_turned
+    assert turned == engine.stats().context_turned_blocks == 6
+    again = generate(engine, [*stream, 5, 6, 7], greedy(4))
+    assert again.tokens == done.tokens
+    assert toy_runner(engine).num_turned == turned, "nothing is turned twice"
+
+
+def test_two_that_overflow_alike_share_what_is_turned() -> None:
+    engine = make(num_blocks=200)
+    stream = tokens(1, 40)
+    generate(engine, stream, greedy(1))
+    both = [
+        Request(request_id=str(i), prompt_token_ids=[*stream, *tokens(7, 20)], sampling=greedy(5))
+        for i in range(2)
+    ]
+    done = run(engine, *both)
+    assert done["0"].tokens == done["1"].tokens == expected(both[0].prompt_token_ids, 5, 0, False)
+    assert toy_runner(engine).num_turned == 6
+    assert_no_leak(engine)
+
+
+def test_salts_do_not_share_windows() -> None:
+    engine = make()
+    stream = tokens(2, 45)
+    stream += generate(engine, stream, greedy(8, ignore_eos=True)).tokens
+    request = Request(
+        request_id="other", prompt_token_ids=stream, sampling=greedy(4), cache_salt="other"
+    )
+    done = run(engine, request)["other"]
+    assert done.tokens == expected(stream, 4, 0, is_cold=True)
+    assert reported(done)[0] == 0
+
+
+def test_many_at_once_in_a_tight_arena() -> None:
+    prompts = [tokens(seed, 20 + 7 * seed) for seed in range(10)]
+    alone = [generate(make(), prompt, greedy(40, ignore_eos=True)).tokens for prompt in prompts]
+    engine = make(num_blocks=30, max_num_seqs=8)
+    requests = [
+        Request(request_id=str(i), prompt_token_ids=prompt, sampling=greedy(40, ignore_eos=True))
+        for i, prompt in enumerate(prompts)
+    ]
+    done = run(engine, *requests)
+    assert_no_leak(engine)
+    assert engine.stats().num_preemptions > 0
+    for i, prompt in enumerate(prompts):
+        assert len(done[str(i)].tokens) == 40
+        if len(prompt) + 40 <= WINDOW:
+            assert done[str(i)].tokens == alone[i]
+
+
+def test_an_answer_without_a_limit_ends_at_the_next_overflow_but_one() -> None:
+    engine = make()
+    for length in (10, 47, 48, 49, 100):
+        done = generate(engine, tokens(length, length), greedy(None, ignore_eos=True))
+        assert done.finish_reason == "length"
+        assert 24 <= len(done.tokens) <= WINDOW + 24
+
+
+def test_what_is_longer_than_any_window_is_refused() -> None:
+    engine = make()
+    with pytest.raises(InvalidRequestError, match="at most 3072 are taken"):
+        engine.add_request(Request(request_id="x", prompt_token_ids=[1] * 3072, sampling=greedy(1)))
+    with pytest.raises(InvalidRequestError, match="prompt_logprobs needs the whole prompt"):
+        engine.add_request(
+            Request(
+                request_id="x",
+                prompt_token_ids=[1] * 60,
+                sampling=greedy(1, prompt_logprobs=1),
+            )
+        )
+
+
+def test_errors_stay_the_default_and_a_request_can_choose() -> None:
+    engine = make_engine(max_model_len=WINDOW)
+    prompt = tokens(0, 60)
+    with pytest.raises(InvalidRequestError, match="max_model_len is 48"):
+        engine.add_request(Request(request_id="x", prompt_token_ids=prompt, sampling=greedy()))
+    assert len(generate(engine, tokens(1, 40), greedy(ignore_eos=True)).tokens) == 8
+    request = Request(
+        request_id="y", prompt_token_ids=prompt, sampling=greedy(4), context_overflow="truncate"
+    )
+    assert run(engine, request)["y"].tokens == expected(prompt, 4, 0, is_cold=True)
+    strict = make()
+    with pytest.raises(InvalidRequestError, match="max_model_len is 49"):
+        strict.add_request(
+            Request(
+                request_id="z",
+                prompt_token_ids=prompt,
+                sampling=greedy(),
+                context_overflow="error",
+            )
+        )
+
+
+def test_a_window_without_two_blocks_behind_its_sinks_is_refused() -> None:
+    with pytest.raises(ValueError, match="no two blocks of 4 tokens"):
+        make(sinks=44)
+    engine = make_engine(max_model_len=7)
+    request = Request(
+        request_id="x", prompt_token_ids=[1], sampling=greedy(), context_overflow="truncate"
+    )
+    with pytest.raises(InvalidRequestError, match="leaves no two blocks"):
+        engine.add_request(request)
