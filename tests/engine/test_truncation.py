@@ -12,6 +12,7 @@ from artesian.context.policies import Truncation
 from artesian.engine.base import InvalidRequestError, Request
 from artesian.engine.batch import Batch
 from artesian.engine.engine import LLMEngine
+from artesian.engine.questions import DeleteSession
 from tests.engine.toy import (
     EOS,
     Collected,
@@ -276,3 +277,18 @@ def test_a_window_without_two_blocks_behind_its_sinks_is_refused() -> None:
     )
     with pytest.raises(InvalidRequestError, match="leaves no two blocks"):
         engine.add_request(request)
+
+
+def test_a_session_is_deleted_with_the_windows_that_it_has_left() -> None:
+    engine = make()
+    stream = tokens(4, 45)
+    request = Request(
+        request_id="x",
+        prompt_token_ids=stream,
+        sampling=greedy(40, ignore_eos=True),
+        session_id="s",
+    )
+    run(engine, request)
+    assert engine.cache.num_cached_blocks > 2 * WINDOW // BLOCK - 2
+    engine.answer(DeleteSession("", "s"))
+    assert engine.cache.num_cached_blocks == 0

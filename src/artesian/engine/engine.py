@@ -370,8 +370,8 @@ class LLMEngine:
         request = sequence.state.request
         if request.session_id and sequence.num_named and self.config.enable_prefix_caching:
             key = SessionKey.of(request.cache_salt, request.session_id)
-            names = sequence.hashes[: sequence.num_named]
-            self._sessions.note(key, names, sequence.num_tokens)
+            names = sequence.left + sequence.hashes[: sequence.num_named]
+            self._sessions.note(key, names, sequence.num_stream_tokens)
 
     def _end(self, sequence: Sequence) -> None:
         self._note_session(sequence)

@@ -86,7 +86,8 @@ class Sequence:
         onboarding: blocks of this sequence that a tier is sending; num_onboardings: how often it
         has asked a tier.
         dropped: tokens that stood before the window, behind its sinks; num_hidden: tokens of a
-        prompt behind the window, in `tokens` behind the others.
+        prompt behind the window, in `tokens` behind the others; left: names of blocks in windows
+        that it has left.
     """
 
     __slots__ = (
@@ -99,6 +100,7 @@ class Sequence:
         "hashes",
         "index",
         "is_plain_greedy",
+        "left",
         "max_tokens",
         "num_computed",
         "num_hidden",
@@ -149,6 +151,7 @@ class Sequence:
         self.tokens: npt.NDArray[np.int32] = np.empty(capacity, np.int32)
         self.tokens[: self.num_tokens] = request.prompt_token_ids
         self.window: Window | None = None
+        self.left: list[bytes] = []
         self.dropped: npt.NDArray[np.int32] = np.empty(0, np.int32)
         self.num_hidden = 0
         self.num_computed = 0
@@ -223,6 +226,7 @@ class Sequence:
         end = sinks + window.truncation.dropped_tokens(window.cut)
         num_shown = len(stream) - end + sinks
         self.window = window
+        self.left += self.hashes
         self.hashes = []
         self.dropped = stream[sinks:end].copy()
         self.num_tokens = min(num_shown, most)

@@ -165,7 +165,7 @@ class Truncator:
             names = [window.name(index) for index in range(count)]
             num_found = len(self._cache.lookup(names))
             if may_load and self._context is not None:
-                num_found += self._context.tier.find(names[num_found:])
+                num_found += sum(self._context.find(names[num_found:]).values())
             if num_found < count:
                 break
         return num_found
