@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Result, TierError};
 
 /// Bytes of a block's name.
 pub const KEY_BYTES: usize = 32;
@@ -71,6 +71,23 @@ pub trait Store: Send + Sync {
 
     /// Fills `into` with a block's bytes; after anything but [`Loaded::Hit`] they are arbitrary.
     fn load(&self, key: &Key, into: &mut [u8]) -> Result<Loaded>;
+
+    /// How a block of so many bytes is cut into parts that [`Store::load_part`] loads: bytes of each
+    /// but the last. Stores that load blocks only whole keep this default.
+    fn part_bytes(&self, _key: &Key, block_bytes: usize) -> usize {
+        block_bytes
+    }
+
+    /// Fills `into` with a block's bytes from `offset` on, which are whole parts; as for
+    /// [`Store::load`]. A block may change its parts, or go, between two calls: then this is an
+    /// error, or a miss.
+    fn load_part(&self, key: &Key, offset: usize, into: &mut [u8]) -> Result<Loaded> {
+        if offset != 0 {
+            let text = format!("there are no parts, and none from {offset} on");
+            return Err(TierError::Invalid(text));
+        }
+        self.load(key, into)
+    }
 
     /// Takes a block away, for all processes; false if there is none.
     fn remove(&self, key: &Key) -> Result<bool>;

@@ -14,7 +14,9 @@ use crate::error::{Context, Result, TierError};
 
 /// The file that says what the directory is; also what is locked.
 const FORMAT_NAME: &str = "FORMAT";
-const FORMAT: &str = "artesian disk tier 1\n";
+const FORMAT: &str = "artesian disk tier 2\n";
+/// What earlier versions wrote begins like this.
+const ANY_FORMAT: &str = "artesian disk tier ";
 
 /// An open directory.
 pub struct Directory {
@@ -39,10 +41,13 @@ impl Directory {
         if text.is_empty() && directory.others()?.is_empty() {
             file.write_all(FORMAT.as_bytes()).context("write", &directory.format)?;
         } else if text != FORMAT {
-            return Err(TierError::Invalid(format!(
-                "{} is no disk tier of this version: name an empty directory, or empty this one",
-                path.display()
-            )));
+            let what = match text.strip_prefix(ANY_FORMAT) {
+                Some(version) => format!("a disk tier of format {}, not 2", version.trim()),
+                None => "no disk tier".into(),
+            };
+            let path = path.display();
+            let text = format!("{path} is {what}: name an empty directory, or empty this one");
+            return Err(TierError::Invalid(text));
         }
         Ok(directory)
     }

@@ -24,7 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 
 use directory::Directory;
-use record::{checksum, room, Header, State, PAGE};
+use record::{room, Header, State, PAGE};
 use segment::Segment;
 
 use crate::error::{Context, Result, TierError};
@@ -39,6 +39,8 @@ pub struct DiskOptions {
     pub capacity_bytes: u64,
     /// Bytes after which a process begins another segment.
     pub segment_bytes: u64,
+    /// Bytes of a layer of a block, which can be loaded by itself.
+    pub layer_bytes: u64,
 }
 
 /// See the module.
@@ -137,7 +139,7 @@ impl DiskStore {
         };
         segment.reserve(header)?;
         self.known.lock().stats.used_bytes = used + bytes;
-        Ok(Place { file: segment.file(), segment: name.into(), header: *header })
+        Ok(Place { file: segment.file(), segment: name.into(), header: header.clone() })
     }
 
     /// A block does not verify: why, and away with it.
@@ -189,8 +191,9 @@ impl DiskStore {
             }
             let (file, name) = (segment.file(), Arc::<str>::from(name.as_str()));
             segment.scan(|header| {
+                let key = header.key;
                 let place = Place { file: file.clone(), segment: name.clone(), header };
-                self.known.lock().blocks.entry(header.key).or_insert(place);
+                self.known.lock().blocks.entry(key).or_insert(place);
             })?;
         }
         for name in gone {
@@ -255,15 +258,29 @@ impl Store for DiskStore {
     }
 
     fn load(&self, key: &Key, into: &mut [u8]) -> Result<Loaded> {
-        let Some(place) = self.known.lock().blocks.get(key).cloned() else {
-            return Ok(Loaded::Absent);
-        };
-        let is_read = place.header.bytes == into.len() as u64
-            && place.file.read_exact_at(into, place.header.offset + PAGE).is_ok();
-        if is_read && checksum(into) == place.header.checksum {
-            return Ok(Loaded::Hit);
+        let Some(place) = self.place(key) else { return Ok(Loaded::Absent) };
+        if place.header.bytes != into.len() as u64 {
+            return self.give_up(key, &place);
         }
-        self.give_up(key, &place)
+        self.read(key, &place, 0, into)
+    }
+
+    fn part_bytes(&self, key: &Key, block_bytes: usize) -> usize {
+        match self.known.lock().blocks.get(key) {
+            Some(place) if place.header.bytes == block_bytes as u64 => {
+                place.header.part_bytes as usize
+            }
+            _ => block_bytes,
+        }
+    }
+
+    fn load_part(&self, key: &Key, offset: usize, into: &mut [u8]) -> Result<Loaded> {
+        let Some(place) = self.place(key) else { return Ok(Loaded::Absent) };
+        if !place.header.has_parts(offset as u64, into.len() as u64) {
+            let text = format!("{} bytes from {offset} on are no parts of a block", into.len());
+            return Err(TierError::Invalid(text));
+        }
+        self.read(key, &place, offset as u64, into)
     }
 
     fn remove(&self, key: &Key) -> Result<bool> {
@@ -298,16 +315,22 @@ impl Store for DiskStore {
 }
 
 impl DiskStore {
+    fn place(&self, key: &Key) -> Option<Place> {
+        self.known.lock().blocks.get(key).cloned()
+    }
+
+    /// Reads and verifies whole parts.
+    fn read(&self, key: &Key, place: &Place, offset: u64, into: &mut [u8]) -> Result<Loaded> {
+        let is_read = place.file.read_exact_at(into, place.header.offset + PAGE + offset).is_ok();
+        if is_read && place.header.verifies(offset, into) {
+            return Ok(Loaded::Hit);
+        }
+        self.give_up(key, place)
+    }
+
     fn save_new(&self, key: &Key, bytes: &[u8]) -> Result<Place> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut header = Header {
-            state: State::Writing,
-            key: *key,
-            bytes: bytes.len() as u64,
-            checksum: checksum(bytes),
-            saved_ms: now.as_millis() as u64,
-            offset: 0,
-        };
+        let mut header = Header::of(key, bytes, self.options.layer_bytes, now.as_millis() as u64);
         if room(header.bytes) > self.options.segment_bytes {
             let (bytes, limit) = (header.bytes, self.options.segment_bytes);
             let text = format!("a block of {bytes} bytes does not fit in segments of {limit}");

@@ -113,12 +113,13 @@ impl Segment {
         }
         self.unfinished = kept;
         while let Some(header) = self.header(self.end)? {
+            let at = self.end;
+            self.end += header.room();
             match header.state {
                 State::Live => found(header),
-                State::Writing => self.unfinished.push(self.end),
+                State::Writing => self.unfinished.push(at),
                 State::Dead => {}
             }
-            self.end += header.room();
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use super::*;
 use crate::store::KEY_BYTES;
 
 const BLOCK: usize = 10_000;
+const LAYER: u64 = 900;
 const ROOM: u64 = 4 * PAGE;
 /// What file systems take for themselves, for two or three segments; less than a block.
 const OWN: u64 = 3 * PAGE;
@@ -19,7 +20,9 @@ fn open(path: &Path) -> DiskStore {
 }
 
 fn open_with(path: &Path, capacity_bytes: u64) -> DiskStore {
-    let options = DiskOptions { path: path.into(), capacity_bytes, segment_bytes: 5 * ROOM };
+    let segment_bytes = 5 * ROOM;
+    let options =
+        DiskOptions { path: path.into(), capacity_bytes, segment_bytes, layer_bytes: LAYER };
     DiskStore::open(options).unwrap()
 }
 
@@ -156,6 +159,37 @@ fn damage_costs_the_blocks_that_it_hits() {
 }
 
 #[test]
+fn parts_come_and_verify_by_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for number in 0..3 {
+        store.save(&key(number), &block(number)).unwrap();
+    }
+    let part = store.part_bytes(&key(1), BLOCK);
+    assert_eq!(part, LAYER as usize);
+    assert_eq!(store.part_bytes(&key(1), BLOCK + 1), BLOCK + 1, "of no such block");
+    let mut into = vec![0; BLOCK];
+    for first in (0..BLOCK).step_by(2 * part) {
+        let into = &mut into[first..BLOCK.min(first + 2 * part)];
+        assert_eq!(store.load_part(&key(1), first, into).unwrap(), Loaded::Hit);
+    }
+    assert_eq!(into, block(1));
+    for (offset, bytes) in [(1, part), (0, part + 1), (part, BLOCK), (usize::MAX, 2)] {
+        let loaded = store.load_part(&key(1), offset, &mut vec![0; bytes]);
+        assert!(matches!(loaded, Err(TierError::Invalid(_))), "{offset} {bytes}");
+    }
+    // A bit of the sixth part: those before it still come, and then the block is no more.
+    let file = fs::OpenOptions::new().write(true).read(true).open(&files(dir.path())[0]).unwrap();
+    let at = ROOM + PAGE + 5 * LAYER + 3;
+    file.write_all_at(&[block(1)[5 * part + 3] ^ 1], at).unwrap();
+    let mut load =
+        |number: u8, index| store.load_part(&key(number), index * part, &mut into[..part]).unwrap();
+    assert_eq!([load(1, 4), load(1, 6), load(1, 5)], [Loaded::Hit, Loaded::Hit, Loaded::Corrupt]);
+    assert_eq!([load(1, 4), load(2, 5), load(9, 0)], [Loaded::Absent, Loaded::Hit, Loaded::Absent]);
+    assert_eq!(store.stats().num_corrupt, 1);
+}
+
+#[test]
 fn files_that_somebody_deletes_are_blocks_that_are_gone() {
     let dir = tempfile::tempdir().unwrap();
     let (store, other) = (open(dir.path()), open(dir.path()));
@@ -181,14 +215,7 @@ fn what_a_dead_process_left_half_written_is_given_back() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     store.save(&key(0), &block(0)).unwrap();
-    let mut header = Header {
-        state: State::Writing,
-        key: key(1),
-        bytes: BLOCK as u64,
-        checksum: checksum(&block(1)),
-        saved_ms: 1,
-        offset: 0,
-    };
+    let mut header = Header::of(&key(1), &block(1), LAYER, 1);
     let place = store.reserve(&mut header).unwrap();
     store.save(&key(2), &block(2)).unwrap();
     let other = open(dir.path());
@@ -220,9 +247,13 @@ fn other_directories_are_refused() {
         path: path.into(),
         capacity_bytes: 1 << 20,
         segment_bytes: 1 << 20,
+        layer_bytes: LAYER,
     };
     let error = DiskStore::open(options(dir.path())).err().unwrap().to_string();
     assert!(error.contains("name an empty directory"), "{error}");
+    fs::write(dir.path().join("FORMAT"), "artesian disk tier 1\n").unwrap();
+    let error = DiskStore::open(options(dir.path())).err().unwrap().to_string();
+    assert!(error.contains("a disk tier of format 1, not 2: name an empty"), "{error}");
     let error = DiskStore::open(options(&dir.path().join("letter.txt"))).err().unwrap();
     assert!(matches!(error, TierError::Io { .. }), "{error}");
     let dir = tempfile::tempdir().unwrap();
