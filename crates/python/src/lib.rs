@@ -29,5 +29,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<program::ProgramBuilder>()?;
     module.add_class::<program::Program>()?;
     module.add_class::<tier::BlockMover>()?;
+    module.add_class::<tier::PyLayerGate>()?;
     pool::register(module)
 }

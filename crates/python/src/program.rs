@@ -1,6 +1,7 @@
 //! Weights, and recording and running a model's forward pass.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use artesian_kernels::attention::AttentionShape;
 use artesian_kernels::float::FloatLinear;
@@ -8,13 +9,18 @@ use artesian_kernels::gguf::Format;
 use artesian_kernels::kv::{KvDtype, KvLayout};
 use artesian_kernels::linear::{round_to_int8, QuantLinear};
 use artesian_kernels::program::{
-    self, Activation, AttentionOp, BatchView, ProgramError, RopeOp, SharedWeight, ValueId,
+    self, Activation, Aside, AttentionOp, BatchView, Gate, Gated, LayerTime, ProgramError, RopeOp,
+    SharedWeight, ValueId,
 };
-use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray1, PyReadwriteArray2};
+use numpy::{
+    PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2,
+    PyUntypedArrayMethods,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::runtime::Runtime;
+use crate::tier::PyLayerGate;
 
 fn value_error(error: impl std::fmt::Display) -> PyErr {
     PyValueError::new_err(error.to_string())
@@ -219,7 +225,8 @@ impl ProgramBuilder {
             self.0.take().ok_or_else(|| PyValueError::new_err("this program was built already"))?;
         let threads = runtime.pool.num_threads();
         let program = builder.build(ValueId(output), layout.0, max_rows, threads, runtime.isa);
-        Ok(Program { program: program.map_err(value_error)?, layout: layout.0 })
+        let program = program.map_err(value_error)?;
+        Ok(Program { program, layout: layout.0, times: Mutex::default() })
     }
 }
 
@@ -228,15 +235,30 @@ impl ProgramBuilder {
 pub struct Program {
     program: program::Program,
     layout: KvLayout,
+    /// When layers ran, if anybody asked.
+    times: Mutex<Option<Vec<LayerTime>>>,
+}
+
+/// A gate that is waited for until a time that all threads share.
+struct Until<'a>(&'a artesian_tier::LayerGate, Instant);
+
+impl Gate for Until<'_> {
+    fn wait(&self, num_bytes: usize) -> bool {
+        self.0.wait(num_bytes, self.1)
+    }
 }
 
 impl Program {
     /// Address and number of the blocks of an arena.
-    fn blocks(&self, arena: &mut [u8]) -> PyResult<(usize, usize)> {
-        if !arena.as_ptr().addr().is_multiple_of(64) {
-            return Err(PyValueError::new_err("the KV arena must be 64-byte aligned"));
+    ///
+    /// No slice is made of it: threads of a tier write, at the same time, blocks that nobody else
+    /// has, and those parts of a batch's blocks that its gates have not told of.
+    fn blocks(&self, arena: &Bound<'_, PyArray1<u8>>) -> PyResult<(usize, usize)> {
+        let address = arena.data().addr();
+        if !arena.is_contiguous() || !address.is_multiple_of(64) {
+            return Err(PyValueError::new_err("the KV arena must be one piece, 64-byte aligned"));
         }
-        Ok((arena.as_mut_ptr().addr(), arena.len() / self.layout.block_bytes()))
+        Ok((address, arena.len() / self.layout.block_bytes()))
     }
 }
 
@@ -254,7 +276,23 @@ impl Program {
         self.program.max_rows()
     }
 
-    /// Runs a batch; see `artesian.engine.batch.Batch` for its arrays.
+    /// Begins, or ends, to note when each layer's attention runs.
+    fn set_trace(&self, is_on: bool) {
+        *self.times.lock().unwrap_or_else(|poison| poison.into_inner()) = is_on.then(Vec::new);
+    }
+
+    /// Layer, and when it was come to, its blocks were there, and it was over, in seconds.
+    fn take_trace(&self) -> Vec<(usize, f64, f64, f64)> {
+        let mut times = self.times.lock().unwrap_or_else(|poison| poison.into_inner());
+        let taken = times.as_mut().map(std::mem::take).unwrap_or_default().into_iter();
+        taken.map(|time| (time.layer, time.start_s, time.ready_s, time.end_s)).collect()
+    }
+
+    /// Runs a batch; see `artesian.engine.batch.Batch` for its arrays and gates.
+    #[pyo3(signature = (
+        runtime, tokens, positions, row_starts, context_lens, block_tables, logit_rows, arena, out,
+        gates=Vec::new(), timeout_s=0.0
+    ))]
     fn run(
         &self,
         py: Python<'_>,
@@ -265,8 +303,10 @@ impl Program {
         context_lens: PyReadonlyArray1<'_, i32>,
         block_tables: PyReadonlyArray2<'_, i32>,
         logit_rows: PyReadonlyArray1<'_, i32>,
-        mut arena: PyReadwriteArray1<'_, u8>,
+        arena: Bound<'_, PyArray1<u8>>,
         mut out: PyReadwriteArray2<'_, f32>,
+        gates: Vec<(usize, PyRef<'_, PyLayerGate>)>,
+        timeout_s: f64,
     ) -> PyResult<()> {
         let batch = BatchView {
             tokens: tokens.as_slice()?,
@@ -277,14 +317,32 @@ impl Program {
             table_stride: block_tables.as_array().ncols(),
             logit_rows: logit_rows.as_slice()?,
         };
-        let (address, num_blocks) = self.blocks(arena.as_slice_mut()?)?;
+        let (address, num_blocks) = self.blocks(&arena)?;
         let out = out.as_slice_mut()?;
+        let timeout = Duration::try_from_secs_f64(timeout_s).map_err(value_error)?;
+        let until = Instant::now() + timeout;
+        let gates: Vec<_> =
+            gates.iter().map(|(sequence, gate)| (*sequence, Until(&gate.0, until))).collect();
+        let mut times = self.times.lock().unwrap_or_else(|poison| poison.into_inner());
+        let noted = times.is_some().then(|| Mutex::new(Vec::new()));
         py.detach(|| {
-            // SAFETY: the arena is exclusively borrowed for the call and holds `num_blocks` whole
-            // blocks.
-            unsafe { self.program.run(&runtime.pool, batch, address as *mut u8, num_blocks, out) }
+            let gated = |(sequence, gate)| Gated { sequence, gate };
+            let gates: Vec<Gated<'_>> = gates
+                .iter()
+                .map(|(sequence, gate)| (*sequence, gate as &dyn Gate))
+                .map(gated)
+                .collect();
+            let aside = Aside { gates: &gates, times: noted.as_ref() };
+            let arena = address as *mut u8;
+            // SAFETY: the array holds `num_blocks` whole blocks and outlives the call. Only the engine
+            // writes to them, through here, and the threads of tiers, which keep to their gates.
+            unsafe { self.program.run(&runtime.pool, batch, aside, arena, num_blocks, out) }
         })
-        .map_err(value_error)
+        .map_err(value_error)?;
+        if let (Some(times), Some(noted)) = (times.as_mut(), noted) {
+            times.extend(noted.into_inner().unwrap_or_else(|poison| poison.into_inner()));
+        }
+        Ok(())
     }
 
     /// Copies block `from[i]` to `to[i]` for tokens that stand `delta` positions further on.
@@ -292,16 +350,16 @@ impl Program {
         &self,
         py: Python<'_>,
         runtime: &Runtime,
-        mut arena: PyReadwriteArray1<'_, u8>,
+        arena: Bound<'_, PyArray1<u8>>,
         from_blocks: PyReadonlyArray1<'_, i32>,
         to_blocks: PyReadonlyArray1<'_, i32>,
         delta: i32,
     ) -> PyResult<()> {
-        let (address, num_blocks) = self.blocks(arena.as_slice_mut()?)?;
+        let (address, num_blocks) = self.blocks(&arena)?;
         let (from, to) = (from_blocks.as_slice()?, to_blocks.as_slice()?);
         py.detach(|| {
-            // SAFETY: the arena is exclusively borrowed for the call and holds `num_blocks` whole
-            // blocks.
+            // SAFETY: the array holds `num_blocks` whole blocks and outlives the call. Only the
+            // engine writes to these, through here; what tiers write are others.
             unsafe {
                 self.program.turn(&runtime.pool, address as *mut u8, num_blocks, from, to, delta)
             }

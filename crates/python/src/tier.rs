@@ -2,20 +2,58 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use artesian_tier::{
-    DiskOptions, DiskStore, Key, Loaded, Memory, Mover, Outcome, Place, Saved, Store, TierError,
+    DiskOptions, DiskStore, Event, GateState, Key, LayerGate, Loaded, Memory, Mover, Outcome,
+    Place, Saved, Store, Throttled, TierError,
 };
 use numpy::{PyArray1, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 
+/// How far a group of blocks has come.
+#[pyclass(frozen, name = "LayerGate")]
+pub struct PyLayerGate(pub Arc<LayerGate>);
+
+#[pymethods]
+impl PyLayerGate {
+    /// Bytes of every block that are there.
+    #[getter]
+    fn ready_bytes(&self) -> usize {
+        self.0.ready_bytes()
+    }
+
+    /// Whether more may come, or all has.
+    #[getter]
+    fn is_open(&self) -> bool {
+        self.0.state() == GateState::Open
+    }
+
+    /// Whether all blocks are there, and nobody gave up before.
+    #[getter]
+    fn is_complete(&self) -> bool {
+        self.0.is_complete()
+    }
+
+    /// How long the group's turn has lasted.
+    #[getter]
+    fn elapsed_s(&self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+
+    fn wait(&self, py: Python<'_>, num_bytes: usize, timeout_s: f64) -> PyResult<bool> {
+        let timeout = Duration::try_from_secs_f64(timeout_s);
+        let timeout = timeout.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(py.detach(|| self.0.wait(num_bytes, Instant::now() + timeout)))
+    }
+}
+
 /// Moves blocks between an arena and a directory of blocks.
 #[pyclass(frozen)]
 pub struct BlockMover {
     mover: Mover,
-    store: Arc<DiskStore>,
+    store: Arc<dyn Store>,
     /// Keeps the memory.
     _memory: Py<PyArray1<u8>>,
 }
@@ -36,6 +74,7 @@ fn name(outcome: Outcome) -> &'static str {
         Outcome::Loaded(Loaded::Absent) => "absent",
         Outcome::Loaded(Loaded::Vanished) => "vanished",
         Outcome::Loaded(Loaded::Corrupt) => "corrupt",
+        Outcome::Skipped => "skipped",
         Outcome::Removed(true) => "removed",
         Outcome::Removed(false) => "absent",
         Outcome::Failed => "failed",
@@ -45,23 +84,29 @@ fn name(outcome: Outcome) -> &'static str {
 #[pymethods]
 impl BlockMover {
     #[new]
-    #[pyo3(signature = (path, capacity_bytes, segment_bytes, memory, num_threads,
-        most_saving_bytes))]
+    #[pyo3(signature = (path, capacity_bytes, segment_bytes, layer_bytes, memory, num_threads,
+        most_saving_bytes, bytes_per_s=None))]
     fn new(
         path: PathBuf,
         capacity_bytes: u64,
         segment_bytes: u64,
+        layer_bytes: u64,
         memory: Bound<'_, PyArray1<u8>>,
         num_threads: usize,
         most_saving_bytes: usize,
+        bytes_per_s: Option<f64>,
     ) -> PyResult<BlockMover> {
         if !memory.is_contiguous() {
             return Err(PyValueError::new_err("the memory is not contiguous"));
         }
-        let options = DiskOptions { path, capacity_bytes, segment_bytes };
-        let store = Arc::new(DiskStore::open(options).map_err(fault)?);
+        let options = DiskOptions { path, capacity_bytes, segment_bytes, layer_bytes };
+        let mut store: Arc<dyn Store> = Arc::new(DiskStore::open(options).map_err(fault)?);
+        if let Some(bytes_per_s) = bytes_per_s {
+            store = Arc::new(Throttled::new(store, bytes_per_s).map_err(fault)?);
+        }
         // SAFETY: the array is kept, and nobody can resize it, as its owner is another object. The
-        // Python side lends a block to one load at a time and changes none that is being saved.
+        // Python side lends a block to one load at a time and changes none that is being saved;
+        // programs read of blocks that are being loaded what gates have told of.
         let lent = unsafe { Memory::new(memory.data(), memory.len()) };
         let mover = Mover::new(store.clone(), lent, num_threads, most_saving_bytes);
         let mover = mover.map_err(fault)?;
@@ -77,8 +122,30 @@ impl BlockMover {
         self.mover.save(&key, Place { offset, bytes: num_bytes }).map_err(fault)
     }
 
-    fn load(&self, key: Key, offset: usize, num_bytes: usize) -> PyResult<u64> {
-        self.mover.load(&key, Place { offset, bytes: num_bytes }).map_err(fault)
+    fn load(
+        &self,
+        blocks: Vec<(Key, usize)>,
+        num_bytes: usize,
+        stage_bytes: usize,
+    ) -> PyResult<(Vec<u64>, PyLayerGate)> {
+        let loading = self.mover.load_group(&blocks, num_bytes, stage_bytes).map_err(fault)?;
+        Ok((loading.tickets, PyLayerGate(loading.gate)))
+    }
+
+    fn cancel(&self, gate: &PyLayerGate) {
+        self.mover.cancel(&gate.0);
+    }
+
+    fn set_trace(&self, is_on: bool) {
+        self.mover.set_trace(is_on);
+    }
+
+    fn take_trace(&self) -> Vec<(bool, usize, usize, f64, f64)> {
+        let moved = |event: Event| {
+            let Event { is_save, bytes: (start, end), start_s, end_s } = event;
+            (is_save, start, end, start_s, end_s)
+        };
+        self.mover.take_trace().into_iter().map(moved).collect()
     }
 
     fn remove(&self, key: Key) -> u64 {

@@ -10,9 +10,13 @@ mod error;
 mod mover;
 mod pool;
 mod store;
+mod throttled;
 
 pub use disk::{DiskOptions, DiskStore};
 pub use error::{Result, TierError};
-pub use mover::{Done, Memory, Mover, Outcome, Place, Ticket};
+pub use mover::{
+    Done, Event, GateState, LayerGate, Loading, Memory, Mover, Outcome, Place, Ticket,
+};
 pub use pool::{PoolOptions, PoolStore, NAMESPACE};
 pub use store::{Entry, Key, Loaded, Saved, Store, StoreStats, KEY_BYTES};
+pub use throttled::Throttled;

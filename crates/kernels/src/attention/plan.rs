@@ -200,6 +200,11 @@ impl AttentionPlan {
         self.attends.len()
     }
 
+    /// The sequence of the batch whose queries an item of [`attend`](super::attend) has.
+    pub fn sequence_of(&self, item: usize) -> usize {
+        self.attends[item].sequence
+    }
+
     /// Rows of the batch.
     pub fn num_rows(&self) -> usize {
         self.num_rows

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use super::batch::BatchView;
+use super::gate::Aside;
 use super::steps::{Dest, Domain, Slot, Step};
 use super::ProgramError;
 use crate::attention::{AttentionBuffers, AttentionPlan, AttentionShape, Rope, RopeRows};
@@ -83,6 +84,7 @@ struct State {
 pub(super) struct Run<'a> {
     pub program: &'a Program,
     pub batch: BatchView<'a>,
+    pub aside: Aside<'a>,
     pub plans: Vec<AttentionPlan>,
     pub ropes: &'a [RopeRows],
     pub attention: &'a AttentionBuffers,
@@ -226,15 +228,17 @@ impl Program {
     }
 
     /// Runs a batch: stores its KV in the arena and writes its logits to `out`, f32 (num_logits,
-    /// output_width).
+    /// output_width). Sequences of which `aside` lacks blocks have arbitrary logits.
     ///
     /// # Safety
     /// `arena` is writable memory of `num_blocks` blocks of the program's layout, 64-byte aligned,
-    /// and nobody writes the blocks of this batch's sequences meanwhile.
+    /// and nobody writes the blocks of this batch's sequences meanwhile, but for bytes that a gate
+    /// of `aside` has not told of: they are not touched.
     pub unsafe fn run(
         &self,
         pool: &ThreadPool,
         batch: BatchView<'_>,
+        aside: Aside<'_>,
         arena: *mut u8,
         num_blocks: usize,
         out: &mut [f32],
@@ -274,6 +278,7 @@ impl Program {
         let run = Run {
             program: self,
             batch,
+            aside,
             plans,
             ropes: &state.ropes,
             attention: &state.attention,

@@ -8,6 +8,7 @@
 mod batch;
 mod build;
 mod exec;
+mod gate;
 mod run;
 mod steps;
 mod turn;
@@ -20,6 +21,7 @@ pub use crate::activation::Activation;
 pub use batch::BatchView;
 pub use build::{AttentionOp, ProgramBuilder, RopeOp};
 pub use exec::Program;
+pub use gate::{Aside, Gate, Gated, LayerTime};
 
 use crate::float::FloatLinear;
 use crate::linear::QuantLinear;

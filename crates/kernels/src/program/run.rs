@@ -443,16 +443,25 @@ impl Run<'_> {
             out_stride: out.stride(),
             arena: self.arena,
         };
+        let start_s = self.aside.now_s();
+        let missing = self.aside.missing(self.program.layout.layer_range(op.layer).end);
+        let ready_s = self.aside.now_s();
         // SAFETY: the plan was made for this batch, layout and arena; each thread uses its own
         // number; the loops' barriers keep storing before attending, and attending before the next
-        // step.
+        // step. New tokens are stored in blocks that nobody else writes, and of blocks that others
+        // write no more is read than gates have told of.
         unsafe {
             if plan.num_store_items() > 0 {
                 worker.for_each(plan.num_store_items(), |item| store_kv(plan, &layer, item));
             }
             worker.for_each(plan.num_attend_items(), |item| {
-                attend(plan, &layer, self.attention, worker.id(), item);
+                if !missing.contains(&plan.sequence_of(item)) {
+                    attend(plan, &layer, self.attention, worker.id(), item);
+                }
             });
+        }
+        if worker.id() == 0 {
+            self.aside.note(op.layer, start_s, ready_s, self.aside.now_s());
         }
     }
 }

@@ -1,11 +1,16 @@
 //! Threads that move blocks between the engine's memory and a store.
 //!
-//! Loads go first, then what is to be taken away, then saves. Saves wait in a bounded queue: when
-//! it is full a save is refused, and may be tried again; serving is never slowed. Whoever asks
-//! polls for what has ended. In between the store learns what other processes have saved.
+//! Loads go first, then what is to be taken away, then saves. Blocks that are wanted together are
+//! loaded layer by layer, and a [`LayerGate`] tells how far they have come; groups go first come,
+//! first served. Saves wait in a bounded queue: when it is full a save is refused, and may be tried
+//! again; serving is never slowed. Whoever asks polls for what has ended. In between the store
+//! learns what other processes have saved.
 
+mod gate;
+mod group;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +19,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+pub use gate::{GateState, LayerGate};
+pub use trace::Event;
+
 use crate::error::{Result, TierError};
+use group::{Group, Member, Piece};
+use trace::{now_s, Trace};
+
 use crate::store::{Key, Loaded, Saved, Store};
 
 /// Names a save or a load.
@@ -35,7 +46,8 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// # Safety
     /// The memory must stay until the mover is dropped. While a save is under way nobody writes to
-    /// its block, and while a load is, nobody reads or writes its block.
+    /// its block. While a load is, nobody writes to its block, and nobody reads more of it than the
+    /// gate of its group says is there: those bytes are not written again.
     pub unsafe fn new(base: *mut u8, bytes: usize) -> Memory {
         Memory { base, bytes }
     }
@@ -59,6 +71,8 @@ pub enum Outcome {
     Full,
     /// What a load found.
     Loaded(Loaded),
+    /// A block behind one that cannot be had, or whose group was cancelled, was not loaded.
+    Skipped,
     /// Whether there was something to take away.
     Removed(bool),
     /// The system refused, a full or broken disk for example.
@@ -76,9 +90,17 @@ pub struct Done {
     pub took: Duration,
 }
 
+/// A group of blocks on their way.
+#[derive(Clone)]
+pub struct Loading {
+    /// Of each block, in order.
+    pub tickets: Vec<Ticket>,
+    /// How far all of them have come.
+    pub gate: Arc<LayerGate>,
+}
+
 #[derive(Clone, Copy)]
 enum Task {
-    Load,
     Save,
     Remove,
 }
@@ -90,9 +112,19 @@ struct Job {
     place: Place,
 }
 
+/// What a thread does next.
+enum Work {
+    /// A piece of the group with that gate.
+    Load(Arc<LayerGate>, Piece),
+    Job(Job),
+}
+
 #[derive(Default)]
 struct State {
-    loads: VecDeque<Job>,
+    groups: VecDeque<Group>,
+    /// What gates have told since the last call of `wait`.
+    has_news: bool,
+    trace: Trace,
     removals: VecDeque<Job>,
     saves: VecDeque<Job>,
     /// Bytes of the saves that wait or are under way.
@@ -174,12 +206,48 @@ impl Mover {
 
     /// Loads a block.
     pub fn load(&self, key: &Key, place: Place) -> Result<Ticket> {
-        self.check(place)?;
+        let loading = self.load_group(&[(*key, place.offset)], place.bytes, place.bytes)?;
+        Ok(loading.tickets[0])
+    }
+
+    /// Loads blocks, each to its offset in the memory: first `stage_bytes` bytes of all of them,
+    /// then as many again, until their `block_bytes` are there. All of them end together. When one
+    /// cannot be had, those before it are loaded all the same, and those behind it are not.
+    pub fn load_group(
+        &self,
+        blocks: &[(Key, usize)],
+        block_bytes: usize,
+        stage_bytes: usize,
+    ) -> Result<Loading> {
+        if blocks.is_empty() {
+            return Err(TierError::Invalid("a group has one block at least".into()));
+        }
+        let mut members = Vec::with_capacity(blocks.len());
+        for &(key, offset) in blocks {
+            let place = Place { offset, bytes: block_bytes };
+            self.check(place)?;
+            let part_bytes = self.shared.store.part_bytes(&key, block_bytes);
+            members.push(Member { ticket: 0, key, place, part_bytes, failure: None });
+        }
         let mut state = self.shared.state.lock();
-        let ticket = state.take_ticket();
-        state.loads.push_back(Job { task: Task::Load, ticket, key: *key, place });
-        self.shared.work.notify_one();
-        Ok(ticket)
+        members.iter_mut().for_each(|member| member.ticket = state.take_ticket());
+        let tickets = members.iter().map(|member| member.ticket).collect();
+        let group = Group::new(members, block_bytes, stage_bytes);
+        let gate = group.gate.clone();
+        state.groups.push_back(group);
+        self.shared.work.notify_all();
+        Ok(Loading { tickets, gate })
+    }
+
+    /// Nobody wants a group any more: what of it is under way comes to its end, the rest is not
+    /// loaded. Its gate is abandoned; its blocks end as all do.
+    pub fn cancel(&self, gate: &Arc<LayerGate>) {
+        let mut state = self.shared.state.lock();
+        if let Some(index) = state.find(gate) {
+            state.groups[index].cancel();
+            state.finish_group(index);
+            self.shared.ended.notify_all();
+        }
     }
 
     /// Takes a block out of the store.
@@ -207,17 +275,28 @@ impl Mover {
         std::mem::take(&mut self.shared.state.lock().done)
     }
 
-    /// Waits until something has ended that was not polled yet, or nothing is under way; no longer
-    /// than `timeout`. Whether there is something to poll.
+    /// Waits until something has ended that was not polled yet, a group has come further since the
+    /// last call, or nothing is under way; no longer than `timeout`. Whether something has ended.
     pub fn wait(&self, timeout: Duration) -> bool {
         let until = Instant::now() + timeout;
         let mut state = self.shared.state.lock();
-        while state.done.is_empty() && state.num_open > 0 {
+        while state.done.is_empty() && state.num_open > 0 && !state.has_news {
             if self.shared.ended.wait_until(&mut state, until).timed_out() {
                 break;
             }
         }
+        state.has_news = false;
         !state.done.is_empty()
+    }
+
+    /// Begins, or ends, to note when which bytes move.
+    pub fn set_trace(&self, is_on: bool) {
+        self.shared.state.lock().trace.set(is_on);
+    }
+
+    /// What was noted since the last call.
+    pub fn take_trace(&self) -> Vec<Event> {
+        self.shared.state.lock().trace.take()
     }
 
     /// Saves and loads that have not ended.
@@ -243,9 +322,49 @@ impl State {
         self.next
     }
 
-    fn next_job(&mut self) -> Option<Job> {
-        let first = self.loads.pop_front().or_else(|| self.removals.pop_front());
-        first.or_else(|| self.saves.pop_front())
+    fn next(&mut self) -> Option<Work> {
+        for group in &mut self.groups {
+            if let Some(piece) = group.next() {
+                return Some(Work::Load(group.gate.clone(), piece));
+            }
+        }
+        let job = self.removals.pop_front().or_else(|| self.saves.pop_front());
+        job.map(Work::Job)
+    }
+
+    fn find(&self, gate: &Arc<LayerGate>) -> Option<usize> {
+        self.groups.iter().position(|group| Arc::ptr_eq(&group.gate, gate))
+    }
+
+    /// A piece has ended.
+    fn end_piece(&mut self, gate: &Arc<LayerGate>, piece: &Piece, outcome: Outcome) {
+        let Some(index) = self.find(gate) else { return };
+        self.groups[index].end(piece, outcome);
+        self.has_news = true;
+        self.finish_group(index);
+    }
+
+    /// Tells what became of a group's blocks if it is over. Whoever is let through by the gate as
+    /// the last stage has come can poll for all of them.
+    fn finish_group(&mut self, index: usize) {
+        if !self.groups[index].is_over() {
+            return;
+        }
+        let Some(group) = self.groups.remove(index) else { return };
+        let took = group.started.map_or(Duration::ZERO, |started| started.elapsed());
+        for (index, member) in group.members.iter().enumerate() {
+            self.done.push(Done { ticket: member.ticket, outcome: group.outcome(index), took });
+        }
+        self.num_open -= group.members.len();
+        group.open_if_whole();
+    }
+
+    fn end_job(&mut self, job: &Job, outcome: Outcome, took: Duration) {
+        if let Task::Save = job.task {
+            self.saving_bytes -= job.place.bytes;
+        }
+        self.num_open -= 1;
+        self.done.push(Done { ticket: job.ticket, outcome, took });
     }
 }
 
@@ -266,27 +385,30 @@ impl Shared {
                 }
                 continue;
             }
-            let Some(job) = state.next_job() else {
+            let Some(work) = state.next() else {
                 self.work.wait_for(&mut state, self.refresh_every);
                 continue;
             };
             drop(state);
-            let started = Instant::now();
-            let outcome = match job.task {
-                Task::Load => self.load(&job),
-                Task::Save => self.save(&job),
-                Task::Remove => self.store.remove(&job.key).map(Outcome::Removed),
+            let (started, start_s) = (Instant::now(), now_s());
+            let outcome = match &work {
+                Work::Load(_, piece) => self.load(piece),
+                Work::Job(job @ Job { task: Task::Save, .. }) => self.save(job),
+                Work::Job(job) => self.store.remove(&job.key).map(Outcome::Removed),
             };
+            let (end_s, took) = (now_s(), started.elapsed());
             state = self.state.lock();
             let outcome = outcome.unwrap_or_else(|error| {
                 state.last_error = Some(error.to_string());
                 Outcome::Failed
             });
-            if let Task::Save = job.task {
-                state.saving_bytes -= job.place.bytes;
+            if let Some((is_save, bytes)) = work.moved() {
+                state.trace.add(Event { is_save, bytes, start_s, end_s });
             }
-            state.num_open -= 1;
-            state.done.push(Done { ticket: job.ticket, outcome, took: started.elapsed() });
+            match &work {
+                Work::Load(gate, piece) => state.end_piece(gate, piece, outcome),
+                Work::Job(job) => state.end_job(job, outcome, took),
+            }
             self.ended.notify_all();
         }
     }
@@ -303,12 +425,35 @@ impl Shared {
         }
     }
 
-    fn load(&self, job: &Job) -> Result<Outcome> {
-        // SAFETY: inside of the memory, by `check`; nobody else touches it, by `Memory::new`.
+    fn load(&self, piece: &Piece) -> Result<Outcome> {
+        let (start, len) = (piece.start, piece.end - piece.start);
+        if len == 0 && piece.place.bytes > 0 {
+            return Ok(Outcome::Loaded(Loaded::Hit)); // an earlier piece brought it along
+        }
+        // SAFETY: inside of the memory, by `check`. Nobody else touches these bytes, by
+        // `Memory::new`: a group's pieces are disjoint, and its gate has not told of this one yet.
+        // So the slice is this thread's alone although other bytes of the block may be read.
         let into = unsafe {
-            std::slice::from_raw_parts_mut(self.memory.base.add(job.place.offset), job.place.bytes)
+            let base = self.memory.base.add(piece.place.offset + start);
+            std::slice::from_raw_parts_mut(base, len)
         };
-        self.store.load(&job.key, into).map(Outcome::Loaded)
+        let loaded = if len == piece.place.bytes {
+            self.store.load(&piece.key, into)
+        } else {
+            self.store.load_part(&piece.key, start, into)
+        };
+        loaded.map(Outcome::Loaded)
+    }
+}
+
+impl Work {
+    /// Whether it saves, and the bytes of a block that it moves.
+    fn moved(&self) -> Option<(bool, (usize, usize))> {
+        match self {
+            Work::Load(_, piece) => Some((false, (piece.start, piece.end))),
+            Work::Job(Job { task: Task::Save, place, .. }) => Some((true, (0, place.bytes))),
+            Work::Job(_) => None,
+        }
     }
 }
 
