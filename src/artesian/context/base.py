@@ -10,10 +10,10 @@ class ContextCacheError(ValueError):
 
 
 Outcome = Literal[
-    "saved", "known", "full", "hit", "absent", "vanished", "corrupt", "failed", "removed"
+    "saved", "known", "full", "hit", "absent", "vanished", "corrupt", "failed", "skipped", "removed"
 ]
-"""What became of a save (the first three, or "failed"), a load (the next four, or "failed") or a
-removal."""
+"""What became of a save (the first three, or "failed"), a load ("hit" to "skipped", the last one
+for blocks behind one that could not be had, or that nobody wanted any more) or a removal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,45 @@ class Entry:
     saved_s: float
 
 
+class Gate(Protocol):
+    """How far the blocks of a load have come. They come layer by layer, each layer of all blocks
+    before the next; see `LayerGate` in `crates/tier`."""
+
+    @property
+    def ready_bytes(self) -> int:
+        """Of every block so many bytes are there and verified, from its start on."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more may come, or all is there: no block failed, and nobody gave up waiting."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it is open, and all is there: then `Tier.poll` tells of all its blocks."""
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long the load has had its turn; 0 before that."""
+
+    def wait(self, num_bytes: int, timeout_s: float) -> bool:
+        """Waits until `ready_bytes` are so many; if they are not in time it is open no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Blocks on their way from one tier: a ticket for each, and how far all of them have come."""
+
+    tickets: list[int]
+    gate: Gate
+
+
 class Tier(Protocol):
     """Keeps blocks by name. Moves are asked for, go on in other threads, and are polled. What other
     processes save is found within a second. No call but `wait` waits for a disk.
 
     A tier may forget any block at any time, and never returns bytes that differ from those that
     were saved. While a save is under way its block must not change, and while a load is, nobody may
-    use its block.
+    write to its block, or read more of it than the gate has told of.
 
     Attributes:
         label: for people and metrics, such as "disk".
@@ -70,8 +102,15 @@ class Tier(Protocol):
     def save(self, name: bytes, block: int) -> int | None:
         """Begins to save arena block `block`: a ticket, or None when too many saves wait."""
 
-    def load(self, name: bytes, block: int) -> int:
-        """Begins to load into arena block `block`: a ticket."""
+    def load(self, names: Sequence[bytes], blocks: Sequence[int]) -> Load:
+        """Begins to load blocks, one at least, into these arena blocks.
+
+        When one cannot be had, those before it are loaded all the same, and those behind it are
+        skipped. Loads go in the order in which they were asked for.
+        """
+
+    def cancel(self, load: Load) -> None:
+        """Nobody wants the blocks any more. Their tickets end all the same."""
 
     def remove(self, name: bytes) -> int:
         """Begins to take a block away: a ticket."""

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from artesian._core import BlockMover
-from artesian.context.base import ContextCacheError, Done, Entry, Outcome
+from artesian._core import BlockMover, LayerGate
+from artesian.context.base import ContextCacheError, Done, Entry, Load, Outcome
 from artesian.kvcache.base import BlockAllocator
 
 _NUM_THREADS = 2
@@ -16,6 +16,8 @@ _PAGE_BYTES = 4096
 """Blocks take whole ones, and one more each (`crates/tier`)."""
 _SEGMENT_BLOCKS = 4
 """A segment holds so many blocks at least."""
+_MIN_STAGE_BYTES = 64 << 10
+"""So many bytes of a block are read at once at least: several layers, if need be."""
 
 
 class DiskTier:
@@ -24,12 +26,18 @@ class DiskTier:
     label = "disk"
 
     def __init__(
-        self, path: Path, capacity_bytes: int, arena: BlockAllocator, most_saving_bytes: int
+        self,
+        path: Path,
+        capacity_bytes: int,
+        arena: BlockAllocator,
+        most_saving_bytes: int,
+        bytes_per_s: float | None = None,
     ) -> None:
         """Opens `path`, or makes it.
 
         Args:
             most_saving_bytes: blocks that may wait to be saved.
+            bytes_per_s: be as slow as a disk that reads and writes so much, to see what it does.
 
         Raises:
             OSError: the system refused.
@@ -37,12 +45,21 @@ class DiskTier:
         """
         self.capacity_bytes = capacity_bytes
         self._block_bytes = arena.block_bytes
+        layer_bytes = arena.block_bytes // arena.num_layers
+        self._stage_bytes = -(-_MIN_STAGE_BYTES // layer_bytes) * layer_bytes
         self.room_bytes = (1 - -arena.block_bytes // _PAGE_BYTES) * _PAGE_BYTES
         segment_bytes = min(_SEGMENT_BYTES, capacity_bytes // _MIN_SEGMENTS)
         segment_bytes = max(segment_bytes, _SEGMENT_BLOCKS * self.room_bytes)
         try:
             self._mover = BlockMover(
-                path, capacity_bytes, segment_bytes, arena.memory, _NUM_THREADS, most_saving_bytes
+                path,
+                capacity_bytes,
+                segment_bytes,
+                layer_bytes,
+                arena.memory,
+                _NUM_THREADS,
+                most_saving_bytes,
+                bytes_per_s,
             )
         except ValueError as error:
             raise ContextCacheError(str(error)) from None
@@ -65,9 +82,15 @@ class DiskTier:
         """See `Tier`."""
         return self._mover.save(name, block * self._block_bytes, self._block_bytes)
 
-    def load(self, name: bytes, block: int) -> int:
+    def load(self, names: Sequence[bytes], blocks: Sequence[int]) -> Load:
         """See `Tier`."""
-        return self._mover.load(name, block * self._block_bytes, self._block_bytes)
+        places = [(n, block * self._block_bytes) for n, block in zip(names, blocks, strict=True)]
+        return Load(*self._mover.load(places, self._block_bytes, self._stage_bytes))
+
+    def cancel(self, load: Load) -> None:
+        """See `Tier`."""
+        if isinstance(load.gate, LayerGate):
+            self._mover.cancel(load.gate)
 
     def remove(self, name: bytes) -> int:
         """See `Tier`."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from artesian.context.base import Done, Outcome
+from artesian.context.base import Done, Load, Outcome
 from artesian.context.gate import LoadGate
 from artesian.context.shelf import Shelf
 from artesian.kvcache.prefix_cache import PrefixCache
@@ -28,6 +28,7 @@ class Onboarding:
 
     Attributes:
         held: the blocks before them.
+        load: how they come.
         is_done: they are there, or as many of them as could be had.
         is_late: they are not worth waiting for any more.
         num_loaded: how many.
@@ -37,6 +38,7 @@ class Onboarding:
     held: list[int]
     blocks: list[int]
     started_s: float
+    load: Load
     num_open: int
     is_good: npt.NDArray[np.bool_]
     is_done: bool = False
@@ -81,10 +83,14 @@ class Loader:
         """Begins to load the blocks behind the cached blocks `hits`; there is room for them."""
         self._prefix_cache.acquire(hits)
         blocks = [self._prefix_cache.allocate() for _ in names]
+        started_s = self._clock()
+        load = self._shelf.tier.load(names, blocks)
         is_good = np.zeros(len(names), np.bool_)
-        onboarding = Onboarding(list(names), list(hits), blocks, self._clock(), len(names), is_good)
-        for index, (name, block) in enumerate(zip(names, blocks, strict=True)):
-            self._open[self._shelf.tier.load(name, block)] = (index, onboarding)
+        onboarding = Onboarding(
+            list(names), list(hits), blocks, started_s, load, len(names), is_good
+        )
+        for index, (name, ticket) in enumerate(zip(names, load.tickets, strict=True)):
+            self._open[ticket] = (index, onboarding)
             self._loading[name] = onboarding
         return onboarding
 
@@ -94,7 +100,7 @@ class Loader:
             return False
         index, onboarding = self._open.pop(done.ticket)
         onboarding.is_good[index] = done.outcome == "hit"
-        if done.outcome != "hit":
+        if done.outcome not in ("hit", "skipped"):
             self._shelf.stats.num_failed_loads += 1
             self._shelf.stats.num_corrupt_blocks += done.outcome == "corrupt"
             if done.outcome != "failed":

@@ -34,7 +34,7 @@ def create_engine(config: EngineConfig) -> LLMEngine:
     phases.end("load")
     layout, plan = plan_kv(checkpoint, config)
     _logger.info("%s", plan)
-    arena = Arena(plan.num_blocks, plan.block_bytes)
+    arena = Arena(plan.num_blocks, plan.block_bytes, layout.num_layers)
     phases.end("KV arena")
     runner = create_runner(checkpoint, arena.memory, layout, config)
     phases.end("pack weights")

@@ -17,10 +17,13 @@ class Arena:
     never used: the process grows only as far as its sequences and cached prefixes need.
     """
 
-    def __init__(self, num_blocks: int, block_bytes: int) -> None:
+    def __init__(self, num_blocks: int, block_bytes: int, num_layers: int = 1) -> None:
         if num_blocks < 1 or block_bytes < 1:
             raise ValueError(f"arena needs blocks and bytes, got {num_blocks} x {block_bytes}")
+        if num_layers < 1 or block_bytes % num_layers:
+            raise ValueError(f"blocks of {block_bytes} bytes do not have {num_layers} equal layers")
         self.num_blocks = num_blocks
+        self.num_layers = num_layers
         self.block_bytes = block_bytes
         num_bytes = num_blocks * block_bytes
         private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # shared mappings get no huge pages

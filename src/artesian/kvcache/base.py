@@ -14,10 +14,12 @@ class BlockAllocator(Protocol):
     """Lends blocks of KV memory by number. It knows nothing of their contents.
 
     Attributes:
+        num_layers: equal parts of a block, one behind the other, that are used one after the other.
         memory: uint8 (num_blocks * block_bytes,), writable; block b starts at b * block_bytes.
     """
 
     num_blocks: int
+    num_layers: int
     block_bytes: int
     memory: npt.NDArray[np.uint8]
 

@@ -41,12 +41,17 @@ impl Directory {
         if text.is_empty() && directory.others()?.is_empty() {
             file.write_all(FORMAT.as_bytes()).context("write", &directory.format)?;
         } else if text != FORMAT {
-            let what = match text.strip_prefix(ANY_FORMAT) {
-                Some(version) => format!("a disk tier of format {}, not 2", version.trim()),
-                None => "no disk tier".into(),
+            let version = text.strip_prefix(ANY_FORMAT).map_or("", str::trim_ascii_end);
+            let format = if version.is_empty() {
+                String::new()
+            } else {
+                format!(", but of format {version}")
             };
             let path = path.display();
-            let text = format!("{path} is {what}: name an empty directory, or empty this one");
+            let text = format!(
+                "{path} is no disk tier of this version{format}: name an empty directory, or empty \
+                 this one"
+            );
             return Err(TierError::Invalid(text));
         }
         Ok(directory)

@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn layers_share_parts_when_there_are_many() {
         for (bytes, layer_bytes) in [(1, 1), (5_000, 300), (100_000, 7), (3_000, 1 << 40), (0, 9)] {
-            let block: Vec<u8> = (0..bytes).map(|at: u32| (at * at >> 3) as u8).collect();
+            let block: Vec<u8> = (0..bytes).map(|at: u32| ((at * at) >> 3) as u8).collect();
             let header = Header::of(&[1; KEY_BYTES], &block, layer_bytes, 0);
             assert!(header.sums.len() as u64 <= MOST_PARTS);
             assert_eq!(decode(&header.encode(), 0), Some(header.clone()));

@@ -253,7 +253,7 @@ fn other_directories_are_refused() {
     assert!(error.contains("name an empty directory"), "{error}");
     fs::write(dir.path().join("FORMAT"), "artesian disk tier 1\n").unwrap();
     let error = DiskStore::open(options(dir.path())).err().unwrap().to_string();
-    assert!(error.contains("a disk tier of format 1, not 2: name an empty"), "{error}");
+    assert!(error.contains("of this version, but of format 1: name an empty"), "{error}");
     let error = DiskStore::open(options(&dir.path().join("letter.txt"))).err().unwrap();
     assert!(matches!(error, TierError::Io { .. }), "{error}");
     let dir = tempfile::tempdir().unwrap();

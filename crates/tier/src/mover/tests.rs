@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::store::{Entry, StoreStats, KEY_BYTES};
+use crate::{DiskOptions, DiskStore, Throttled};
 
 const BLOCK: usize = 1_000;
+const LAYER: usize = 100;
 const SOON: Duration = Duration::from_secs(20);
 
 /// Blocks in memory; nothing goes on while its gate is closed.
@@ -97,9 +99,9 @@ fn set_up(most_saving_bytes: usize) -> (Mover, Arc<Gated>, &'static mut [u8]) {
 }
 
 fn outcomes(mover: &Mover, count: usize) -> HashMap<Ticket, Outcome> {
-    let mut found = HashMap::new();
+    let (mut found, until) = (HashMap::new(), Instant::now() + SOON);
     while found.len() < count {
-        assert!(mover.wait(SOON), "{} of {count} ended", found.len());
+        assert!(mover.wait(SOON) || Instant::now() < until, "{} of {count} ended", found.len());
         found.extend(mover.poll().into_iter().map(|done| (done.ticket, done.outcome)));
     }
     found
@@ -176,4 +178,118 @@ fn dropping_it_ends_its_threads() {
     drop(mover);
     opener.join().unwrap();
     assert!(store.order.lock().len() <= 1, "what waited is forgotten");
+}
+
+/// Blocks of a directory, through which so many bytes pass in a second.
+fn disk(path: &std::path::Path, bytes_per_s: f64) -> Arc<dyn Store> {
+    let (capacity_bytes, segment_bytes) = (1 << 30, 1 << 20);
+    let path = path.to_path_buf();
+    let options = DiskOptions { path, capacity_bytes, segment_bytes, layer_bytes: LAYER as u64 };
+    Arc::new(Throttled::new(Arc::new(DiskStore::open(options).unwrap()), bytes_per_s).unwrap())
+}
+
+fn over(store: Arc<dyn Store>, num_threads: usize) -> (Mover, &'static mut [u8]) {
+    let bytes = Box::leak(vec![255; 8 * BLOCK].into_boxed_slice());
+    // SAFETY: leaked; the tests keep to the rules.
+    let memory = unsafe { Memory::new(bytes.as_mut_ptr(), bytes.len()) };
+    (Mover::new(store, memory, num_threads, 1 << 20).unwrap(), bytes)
+}
+
+fn content(number: usize) -> Vec<u8> {
+    (0..BLOCK).map(|at| (at / LAYER * 31 + number * 7 + at % LAYER) as u8).collect()
+}
+
+fn fill(store: &dyn Store, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        store.save(&key(number as u8), &content(number)).unwrap();
+    }
+}
+
+fn group(numbers: std::ops::Range<usize>) -> Vec<(Key, usize)> {
+    numbers.map(|number| (key(number as u8), number * BLOCK)).collect()
+}
+
+#[test]
+fn groups_come_layer_by_layer_and_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = disk(dir.path(), 1e6);
+    fill(&*store, 0..8);
+    let (mover, bytes) = over(store, 2);
+    mover.set_trace(true);
+    let first = mover.load_group(&group(0..5), BLOCK, 2 * LAYER).unwrap();
+    let second = mover.load_group(&group(5..8), BLOCK, 2 * LAYER).unwrap();
+    for end in (LAYER..=BLOCK).step_by(LAYER) {
+        assert!(first.gate.wait(end, Instant::now() + SOON));
+        assert!(second.gate.ready_bytes() == 0 || first.gate.ready_bytes() > BLOCK / 2);
+        for number in 0..5 {
+            // What the gate told of can be read while later layers are being written.
+            let layer = number * BLOCK + end - LAYER..number * BLOCK + end;
+            assert_eq!(bytes[layer], content(number)[end - LAYER..end]);
+        }
+    }
+    let polled: Vec<Ticket> = mover.poll().iter().map(|done| done.ticket).collect();
+    assert!(first.tickets.iter().all(|ticket| polled.contains(ticket)), "told before the end");
+    assert!(second.gate.wait(BLOCK, Instant::now() + SOON) && second.gate.is_complete());
+    assert!(second.gate.elapsed() > Duration::ZERO);
+    let moved = mover.take_trace();
+    assert_eq!(moved.len(), 8 * BLOCK.div_ceil(2 * LAYER));
+    assert!(moved.iter().all(|event| !event.is_save && event.start_s < event.end_s));
+    assert!(mover.load_group(&[], BLOCK, LAYER).is_err());
+}
+
+#[test]
+fn a_bad_bit_fails_the_gate_but_not_the_blocks_before_it() {
+    for layer in [0, 3, BLOCK / LAYER - 1] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = disk(dir.path(), 1e9);
+        fill(&*store, 0..6);
+        let file = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let path = file.into_iter().find(|path| path.extension().is_some()).unwrap();
+        let mut all = std::fs::read(&path).unwrap();
+        let page = 4096;
+        all[3 * (page + BLOCK.next_multiple_of(page)) + page + layer * LAYER + 1] ^= 4;
+        std::fs::write(&path, all).unwrap();
+        let (mover, bytes) = over(store, 2);
+        let loading = mover.load_group(&group(0..6), BLOCK, LAYER).unwrap();
+        assert!(!loading.gate.wait(BLOCK, Instant::now() + SOON));
+        assert_eq!(loading.gate.state(), GateState::Failed);
+        let done = outcomes(&mover, 6);
+        let found: Vec<_> = loading.tickets.iter().map(|ticket| done[ticket]).collect();
+        assert!(found[..3].iter().all(|&outcome| outcome == Outcome::Loaded(Loaded::Hit)));
+        assert_eq!(found[3], Outcome::Loaded(Loaded::Corrupt));
+        assert!(found[4..].iter().all(|&outcome| outcome == Outcome::Skipped));
+        assert!((0..3).all(|n| bytes[n * BLOCK..(n + 1) * BLOCK] == content(n)));
+    }
+}
+
+#[test]
+fn a_cancelled_group_lets_the_next_one_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = disk(dir.path(), 2e5);
+    fill(&*store, 0..8);
+    let (mover, bytes) = over(store, 2);
+    let first = mover.load_group(&group(0..6), BLOCK, LAYER).unwrap();
+    let second = mover.load_group(&group(6..8), BLOCK, LAYER).unwrap();
+    assert!(first.gate.wait(LAYER, Instant::now() + SOON));
+    mover.cancel(&first.gate);
+    mover.cancel(&first.gate);
+    assert_eq!(first.gate.state(), GateState::Abandoned);
+    let done = outcomes(&mover, 8);
+    assert!(first.tickets.iter().all(|ticket| done[ticket] == Outcome::Skipped));
+    assert!(second.tickets.iter().all(|t| done[t] == Outcome::Loaded(Loaded::Hit)));
+    assert_eq!(bytes[7 * BLOCK..], content(7));
+    assert_eq!(mover.num_open(), 0);
+}
+
+#[test]
+fn a_store_without_parts_brings_whole_blocks() {
+    let store = Arc::new(Gated::default());
+    fill(&*store, 0..4);
+    let (mover, bytes) = over(store.clone(), 1);
+    store.close();
+    let loading = mover.load_group(&group(0..4), BLOCK, LAYER).unwrap();
+    assert!(!mover.wait(Duration::from_millis(5)) && loading.gate.ready_bytes() == 0);
+    store.open();
+    assert!(loading.gate.wait(BLOCK, Instant::now() + SOON));
+    assert!((0..4).all(|n| bytes[n * BLOCK..(n + 1) * BLOCK] == content(n)));
 }
