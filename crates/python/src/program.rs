@@ -334,8 +334,8 @@ impl Program {
                 .collect();
             let aside = Aside { gates: &gates, times: noted.as_ref() };
             let arena = address as *mut u8;
-            // SAFETY: the array holds `num_blocks` whole blocks and outlives the call. Only the engine
-            // writes to them, through here, and the threads of tiers, which keep to their gates.
+            // SAFETY: the array holds `num_blocks` whole blocks and outlives the call. Only the
+            // engine writes to them, through here, and the threads of tiers, which keep to gates.
             unsafe { self.program.run(&runtime.pool, batch, aside, arena, num_blocks, out) }
         })
         .map_err(value_error)?;

@@ -72,8 +72,8 @@ pub trait Store: Send + Sync {
     /// Fills `into` with a block's bytes; after anything but [`Loaded::Hit`] they are arbitrary.
     fn load(&self, key: &Key, into: &mut [u8]) -> Result<Loaded>;
 
-    /// How a block of so many bytes is cut into parts that [`Store::load_part`] loads: bytes of each
-    /// but the last. Stores that load blocks only whole keep this default.
+    /// How a block of so many bytes is cut into parts that [`Store::load_part`] loads: bytes of
+    /// each but the last. Stores that load blocks only whole keep this default.
     fn part_bytes(&self, _key: &Key, block_bytes: usize) -> usize {
         block_bytes
     }

@@ -15,7 +15,7 @@ pub trait Gate: Sync {
     fn wait(&self, num_bytes: usize) -> bool;
 }
 
-/// A sequence of the batch and what tells how far its blocks have come; a sequence may have several.
+/// A sequence of the batch and what tells how far its blocks have come. It may have several.
 #[derive(Clone, Copy)]
 pub struct Gated<'a> {
     /// Number of the sequence in the batch.
