@@ -75,6 +75,10 @@ impl Store for Throttled {
         self.inner.refresh()
     }
 
+    fn refresh_every(&self) -> Duration {
+        self.inner.refresh_every()
+    }
+
     fn entries(&self) -> Vec<Entry> {
         self.inner.entries()
     }
