@@ -9,8 +9,21 @@ from itertools import chain
 from artesian.context.policies.base import EvictionPolicy, Rank, first_ones
 from artesian.context.policies.job_window import JobWindow
 
-_Claim = tuple[Rank, int]
-"""A job of the window and where in its prefix a block is."""
+
+class _Job:
+    """A job of the window.
+
+    Attributes:
+        num_held: blocks here of which it is the first job; the last of them is before `end`.
+    """
+
+    __slots__ = ("end", "names", "num_held", "rank")
+
+    def __init__(self, rank: Rank, names: Sequence[bytes]) -> None:
+        self.rank = rank
+        self.names = names
+        self.num_held = 0
+        self.end = 0
 
 
 class QueueAware(EvictionPolicy):
@@ -40,10 +53,10 @@ class QueueAware(EvictionPolicy):
         self._used_bytes = 0
         self._idle: OrderedDict[bytes, None] = OrderedDict()  # next to go first
         self._jobs = JobWindow()
-        self._claims: dict[bytes, list[_Claim]] = {}  # of jobs in the window, first job first
-        self._num_held: dict[Rank, int] = {}  # blocks here of which the job is the first
-        self._holders: list[Rank] = []  # jobs with such blocks, in order
-        self._ends: dict[Rank, int] = {}  # their last such block is before that
+        self._inside: dict[Rank, _Job] = {}
+        self._first: dict[bytes, _Job] = {}  # the job in the window that needs a block first
+        self._others: dict[bytes, list[_Job]] = {}  # and those after it, if any
+        self._holders: list[Rank] = []  # jobs that are the first ones for blocks here, in order
 
     def __len__(self) -> int:
         return len(self._bytes)
@@ -57,10 +70,7 @@ class QueueAware(EvictionPolicy):
         self._bytes[name] = num_bytes
         self._used_bytes += num_bytes - (old or 0)
         if old is None:
-            if name in self._claims:
-                self._hold(self._claims[name][0])
-            else:
-                self._idle[name] = None
+            self._place(name)
 
     def forget(self, name: bytes) -> None:
         """See `EvictionPolicy`."""
@@ -68,10 +78,7 @@ class QueueAware(EvictionPolicy):
         if size is None:
             return
         self._used_bytes -= size
-        if name in self._claims:
-            self._let_go(self._claims[name][0])
-        else:
-            del self._idle[name]
+        self._displace(name)
 
     def use(self, names: Sequence[bytes], now: float = 0.0) -> None:
         """See `EvictionPolicy`."""
@@ -105,18 +112,15 @@ class QueueAware(EvictionPolicy):
     def _tail_first(self) -> Iterator[bytes]:
         """Blocks that jobs wait for, last ones of the last job first."""
         for rank in reversed(self._holders):
-            names = self._jobs.names(rank)
-            end = self._ends[rank]
-            while not self._holds(rank, names, end - 1):
-                end -= 1
-            self._ends[rank] = end
-            for index in range(end - 1, -1, -1):
-                if self._holds(rank, names, index):
-                    yield names[index]
+            job = self._inside[rank]
+            while not self._holds(job, job.names[job.end - 1]):
+                job.end -= 1
+            for name in reversed(job.names[: job.end]):
+                if self._holds(job, name):
+                    yield name
 
-    def _holds(self, rank: Rank, names: Sequence[bytes], index: int) -> bool:
-        name = names[index]
-        return name in self._bytes and self._claims[name][0] == (rank, index)
+    def _holds(self, job: _Job, name: bytes) -> bool:
+        return self._first.get(name) is job and name in self._bytes
 
     def _resize(self) -> None:
         """Fits the window to what a job needs now."""
@@ -132,47 +136,62 @@ class QueueAware(EvictionPolicy):
                 self._leave(rank, self._jobs.names(rank))
 
     def _enter(self, rank: Rank, names: Sequence[bytes]) -> None:
-        for index, name in enumerate(names):
-            claim = (rank, index)
-            claims = self._claims.get(name)
-            if claims is None:
-                self._claims[name] = [claim]
-                if name in self._bytes:
-                    del self._idle[name]
-                    self._hold(claim)
+        job = self._inside[rank] = _Job(rank, names)
+        for name in names:
+            first = self._first.get(name)
+            is_here = name in self._bytes
+            if first is not None and first.rank < rank:
+                insort(self._others.setdefault(name, []), job, key=_rank)
                 continue
-            first = claims[0]
-            insort(claims, claim)
-            if claims[0] != first and name in self._bytes:
-                self._let_go(first)
-                self._hold(claim)
+            if is_here:
+                self._displace(name)
+            self._first[name] = job
+            if first is not None:
+                self._others.setdefault(name, []).insert(0, first)
+            if is_here:
+                self._place(name)
 
     def _leave(self, rank: Rank, names: Sequence[bytes]) -> None:
-        for index in range(len(names) - 1, -1, -1):
-            name = names[index]
-            claims = self._claims[name]
-            first = claims[0]
-            claims.remove((rank, index))
-            if name in self._bytes and first == (rank, index):
-                self._let_go(first)
-                if claims:
-                    self._hold(claims[0])
+        job = self._inside[rank]
+        for name in reversed(names):
+            others = self._others.get(name)
+            if self._first[name] is not job:
+                self._others[name].remove(job)
+            else:
+                is_here = name in self._bytes
+                if is_here:
+                    self._displace(name)
+                if others:
+                    self._first[name] = others.pop(0)
                 else:
-                    self._idle[name] = None
-            if not claims:
-                del self._claims[name]
+                    del self._first[name]
+                if is_here:
+                    self._place(name)
+            if not others:
+                self._others.pop(name, None)
+        del self._inside[rank]
 
-    def _hold(self, claim: _Claim) -> None:
-        rank, index = claim
-        num_held = self._num_held.get(rank, 0)
-        if num_held == 0:
-            insort(self._holders, rank)
-        self._num_held[rank] = num_held + 1
-        self._ends[rank] = max(self._ends.get(rank, 0), index + 1)
+    def _place(self, name: bytes) -> None:
+        """A block here is held by its first job, or idle and used most recently."""
+        job = self._first.get(name)
+        if job is None:
+            self._idle[name] = None
+            return
+        if job.num_held == 0:
+            insort(self._holders, job.rank)
+        job.num_held += 1
+        job.end = len(job.names)
 
-    def _let_go(self, claim: _Claim) -> None:
-        rank = claim[0]
-        self._num_held[rank] -= 1
-        if self._num_held[rank] == 0:
-            del self._holders[bisect_left(self._holders, rank)], self._num_held[rank]
-            del self._ends[rank]
+    def _displace(self, name: bytes) -> None:
+        """Undoes `_place`."""
+        job = self._first.get(name)
+        if job is None:
+            del self._idle[name]
+            return
+        job.num_held -= 1
+        if job.num_held == 0:
+            del self._holders[bisect_left(self._holders, job.rank)]
+
+
+def _rank(job: _Job) -> Rank:
+    return job.rank
