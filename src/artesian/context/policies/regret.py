@@ -8,7 +8,9 @@ from artesian.context.policies.base import EvictionPolicy, Rank
 _WEIGHT = 1 / 128
 """Of the newest outcome in a running mean."""
 _EXPLORE_EVERY = 32
-"""One decision of so many is left to another expert, so that its regret becomes known."""
+_EXPLORE_WORSE_EVERY = 1024
+"""One decision of so many is left to another expert, so that its regret becomes known: few if it is
+known to be much worse."""
 _MARGIN = 0.02
 """Another expert is followed when it is missed less by that much; so nothing flutters by chance."""
 _MIN_GHOSTS = 64
@@ -38,7 +40,8 @@ class RegretChooser(EvictionPolicy):
         self.regrets = [0.0] * len(experts)
         self._experts = tuple(experts)
         self._followed = 0
-        self._num_decisions = 0
+        self._num_followed = 0  # decisions since another expert had one
+        self._next_other = 0
         self._going: dict[bytes, int | None] = {}  # chosen by that expert alone, or by all
         self._ghosts: OrderedDict[bytes, int] = OrderedDict()
 
@@ -93,12 +96,7 @@ class RegretChooser(EvictionPolicy):
 
     def choose(self, num_bytes: float, spared: Container[bytes], now: float) -> list[bytes]:
         """See `EvictionPolicy`."""
-        self._num_decisions += 1
-        decides = self._followed
-        round_, rest = divmod(self._num_decisions, _EXPLORE_EVERY)
-        if rest == 0 and len(self._experts) > 1:
-            others = [i for i in range(len(self._experts)) if i != decides]
-            decides = others[round_ % len(others)]
+        decides = self._decides()
         chosen = self._experts[decides].choose(num_bytes, spared, now)
         shared = set(chosen)
         for number, expert in enumerate(self._experts):
@@ -107,6 +105,20 @@ class RegretChooser(EvictionPolicy):
         for name in chosen:
             self._going[name] = None if name in shared else decides
         return chosen
+
+    def _decides(self) -> int:
+        """The followed expert, or now and then another one."""
+        others = [i for i in range(len(self._experts)) if i != self._followed]
+        if not others:
+            return self._followed
+        other = others[self._next_other % len(others)]
+        lead = max(0.0, self.regrets[other] - self.regrets[self._followed])
+        self._num_followed += 1
+        if self._num_followed < _EXPLORE_EVERY + lead * (_EXPLORE_WORSE_EVERY - _EXPLORE_EVERY):
+            return self._followed
+        self._num_followed = 0
+        self._next_other += 1
+        return other
 
     def _learn(self, expert: int, was_missed: float) -> None:
         self.regrets[expert] += _WEIGHT * (was_missed - self.regrets[expert])
