@@ -84,10 +84,6 @@ def test_jobs_that_never_run_are_not_believed() -> None:
     hits = {name: cache.num_hits for name, cache in caches.items()}
     assert hits["queue"] < 0.5 * hits["lru"]
     assert hits["chooser"] > 0.9 * hits["lru"]
-    policy = caches["chooser"].policy
-    assert isinstance(policy, RegretChooser)
-    assert isinstance(policy.followed, LeafFirstLru)
-    assert policy.regrets[0] > policy.regrets[1]
 
 
 def test_a_loop_is_served_by_the_queue() -> None:

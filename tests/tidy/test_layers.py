@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "engine": ENGINE,
     "eval": ENGINE,
     "metrics": {"config", "engine"},
+    "sim": {"context"},
     "worker": ENGINE | {"metrics"},
     "bench": ENGINE,
     "doctor": ENGINE | {"pool"},

@@ -4,9 +4,11 @@ from artesian.sim.conversations import Conversations, make_sessions
 from artesian.sim.cost import GIB, PAPER_MODELS, CostModel
 from artesian.sim.events import EventLoop
 from artesian.sim.layout import BlockLayout, SessionLayout
+from artesian.sim.offline import furthest_next_use
 from artesian.sim.outcome import Outcome
-from artesian.sim.serving import Serving, Steps
+from artesian.sim.serving import Serving, Step
 from artesian.sim.tiers import Tiers, TierState
+from artesian.sim.traces import Recorded, TraceError, agents, mooncake
 
 __all__ = [
     "GIB",
@@ -16,10 +18,15 @@ __all__ = [
     "CostModel",
     "EventLoop",
     "Outcome",
+    "Recorded",
     "Serving",
     "SessionLayout",
-    "Steps",
+    "Step",
     "TierState",
     "Tiers",
+    "TraceError",
+    "agents",
+    "furthest_next_use",
     "make_sessions",
+    "mooncake",
 ]

@@ -76,8 +76,8 @@ def make_sessions(
 class Conversations:
     """A `Workload` of sessions, whose turns wait for their answers.
 
-    What does not fit into the window goes as in the paper: half of the window at a time, oldest
-    first, and the rest stays valid.
+    When the window overflows, the older half of the history goes, as in the paper, and the rest
+    stays valid. What is new and the answer take at most a quarter of the window each.
     """
 
     def __init__(self, sessions: list[Session], layout: Layout, window_tokens: int) -> None:
@@ -103,11 +103,11 @@ class Conversations:
     def _request(self, number: int, index: int) -> Request:
         context = self._contexts[number]
         turn = self._sessions[number].turns[index]
-        half = self._window_tokens // 2
-        num_output = min(turn.num_output, half)
-        num_new = min(turn.num_new, half)
-        while context.num_tokens and context.num_tokens + num_new + num_output > half * 2:
-            self._layout.cut(context, half)
+        quarter = self._window_tokens // 4
+        num_output = min(turn.num_output, quarter)
+        num_new = min(turn.num_new, quarter)
+        while context.num_tokens + num_new + num_output > self._window_tokens:
+            self._layout.cut(context, -(-context.num_tokens // 2))
         names, block_tokens = context.names, context.block_tokens
         num_prompt = context.num_tokens + num_new
         self._layout.grow(context, num_new + num_output)

@@ -31,12 +31,12 @@ class CostModel:
 
 
 PAPER_MODELS = {
-    "LLaMA-13B": CostModel(kv_bytes=0.78 * MIB, prefill_s=70e-6, decode_s=0.021),
+    "LLaMA-13B": CostModel(kv_bytes=0.78 * MIB, prefill_s=70e-6, decode_s=0.0235),
     "LLaMA-65B": CostModel(
-        kv_bytes=2.5 * MIB, prefill_s=176e-6, decode_s=0.042, window_tokens=2048
+        kv_bytes=2.5 * MIB, prefill_s=176e-6, decode_s=0.047, window_tokens=2048
     ),
-    "LLaMA-70B": CostModel(kv_bytes=0.31 * MIB, prefill_s=190e-6, decode_s=0.042),
-    "Falcon-40B": CostModel(kv_bytes=0.12 * MIB, prefill_s=110e-6, decode_s=0.032),
+    "LLaMA-70B": CostModel(kv_bytes=0.31 * MIB, prefill_s=190e-6, decode_s=0.047),
+    "Falcon-40B": CostModel(kv_bytes=0.12 * MIB, prefill_s=110e-6, decode_s=0.035),
 }
 """The models of CachedAttention (2403.19708) on four A100.
 

@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from artesian.context.policies import Rank
 from artesian.sim.cost import CostModel
@@ -24,14 +25,17 @@ class _Accelerator:
     spent_s: float = 0.0
 
 
-@dataclass(slots=True)
-class Steps:
-    """What happened in the cache, in order: for a policy that knows it all beforehand.
+class Step(NamedTuple):
+    """What happened in the cache: a request began that uses blocks, or ended and saves them.
 
-    Each is ("use", names, 0, request) or ("save", names, bytes of each, request).
+    Attributes:
+        num_bytes: of each block that is saved.
     """
 
-    steps: list[tuple[str, list[bytes], int, Request]] = field(default_factory=list)
+    request: Request
+    is_save: bool
+    names: list[bytes]
+    num_bytes: int
 
 
 class Serving:
@@ -39,6 +43,7 @@ class Serving:
 
     A request with history on disk alone takes its slot and waits there for the disk; loading from
     host memory overlaps with the prefill layer by layer, so that the longer of the two counts.
+    With `steps`, everything that happens in the cache is appended to them.
     """
 
     def __init__(
@@ -48,7 +53,7 @@ class Serving:
         tiers: Tiers,
         workload: Workload,
         outcome: Outcome,
-        steps: Steps | None = None,
+        steps: list[Step] | None = None,
     ) -> None:
         self._loop = loop
         self._cost = cost
@@ -89,7 +94,7 @@ class Serving:
             self._tiers.dequeue(rank)
             self._tiers.use(request.names)
             if self._steps is not None:
-                self._steps.steps.append(("use", request.names, 0, request))
+                self._steps.append(Step(request, False, request.names, 0))
             self._outcome.admit(request, found, len(self._queue))
             prefill = self._prefill(request, found)
             if found.num_disk:
@@ -135,7 +140,7 @@ class Serving:
         num_bytes = int(request.kept_tokens * self._cost.kv_bytes)
         self._tiers.save(request.kept, num_bytes)
         if self._steps is not None:
-            self._steps.steps.append(("save", request.kept, num_bytes, request))
+            self._steps.append(Step(request, True, request.kept, num_bytes))
         self._num_running -= 1
         following = self._workload.following(request)
         if following is not None:

@@ -12,7 +12,9 @@ _EXPLORE_WORSE_EVERY = 1024
 """One decision of so many is left to another expert, so that its regret becomes known: few if it is
 known to be much worse."""
 _MARGIN = 0.02
-"""Another expert is followed when it is missed less by that much; so nothing flutters by chance."""
+"""Another expert is followed when its regret is less by that much; chance alone changes nothing."""
+_MIN_OUTCOMES = 64
+"""And when so many of its evictions have turned out well or badly."""
 _MIN_GHOSTS = 64
 
 
@@ -20,13 +22,13 @@ class RegretChooser(EvictionPolicy):
     """Several experts know the same blocks; the one with the least regret decides.
 
     What an expert threw out, and the followed one would have kept, or the other way round, leaves a
-    ghost: its name. If it is wanted again while the ghost lasts, that is regret; if the ghost grows
-    old (as many others came after it as the tier has blocks), it was right. A block that all of
+    ghost: its name. If it is wanted again at once, that is a regret of 1; the later it is, the
+    less, and 0 if as many others were evicted after it as the tier has blocks. A block that all of
     them would have taken says nothing. Ghost lists are as in LeCaR and Ditto (SOSP '23); comparing
-    rates, and only where experts differ, is ours.
+    means, and only where experts differ, is ours.
 
     Attributes:
-        regrets: per expert, the part of its evictions that were missed, 0 to 1.
+        regrets: per expert, the mean of its latest evictions, 0 to 1.
     """
 
     def __init__(self, experts: Sequence[EvictionPolicy]) -> None:
@@ -43,7 +45,9 @@ class RegretChooser(EvictionPolicy):
         self._num_followed = 0  # decisions since another expert had one
         self._next_other = 0
         self._going: dict[bytes, int | None] = {}  # chosen by that expert alone, or by all
-        self._ghosts: OrderedDict[bytes, int] = OrderedDict()
+        self._ghosts: OrderedDict[bytes, tuple[int, int]] = OrderedDict()  # who, after how many
+        self._num_evicted = 0
+        self._num_outcomes = [0] * len(experts)
 
     def __len__(self) -> int:
         return len(self._experts[0])
@@ -66,9 +70,10 @@ class RegretChooser(EvictionPolicy):
         """See `EvictionPolicy`."""
         chooser = self._going.pop(name, None)
         if chooser is not None and name in self:
-            self._ghosts[name] = chooser
-            if len(self._ghosts) > max(len(self), _MIN_GHOSTS):
-                self._learn(self._ghosts.popitem(last=False)[1], 0.0)
+            self._num_evicted += 1
+            self._ghosts[name] = (chooser, self._num_evicted)
+            while len(self._ghosts) > self._memory:
+                self._learn(self._ghosts.popitem(last=False)[1][0], 0.0)
         for expert in self._experts:
             expert.forget(name)
 
@@ -76,9 +81,10 @@ class RegretChooser(EvictionPolicy):
         """See `EvictionPolicy`."""
         if self._ghosts:
             for name in names:
-                chooser = self._ghosts.pop(name, None)
-                if chooser is not None:
-                    self._learn(chooser, 1.0)
+                ghost = self._ghosts.pop(name, None)
+                if ghost is not None:
+                    age = self._num_evicted - ghost[1]
+                    self._learn(ghost[0], max(0.0, 1 - age / self._memory))
         for expert in self._experts:
             expert.use(names, now)
 
@@ -120,8 +126,15 @@ class RegretChooser(EvictionPolicy):
         self._next_other += 1
         return other
 
-    def _learn(self, expert: int, was_missed: float) -> None:
-        self.regrets[expert] += _WEIGHT * (was_missed - self.regrets[expert])
-        best = min(range(len(self.regrets)), key=self.regrets.__getitem__)
-        if self.regrets[best] + _MARGIN < self.regrets[self._followed]:
-            self._followed = best
+    @property
+    def _memory(self) -> int:
+        return max(len(self), _MIN_GHOSTS)
+
+    def _learn(self, expert: int, regret: float) -> None:
+        self._num_outcomes[expert] += 1
+        self.regrets[expert] += _WEIGHT * (regret - self.regrets[expert])
+        known = [i for i, num in enumerate(self._num_outcomes) if num >= _MIN_OUTCOMES]
+        if self._followed in known:
+            best = min(known, key=self.regrets.__getitem__)
+            if self.regrets[best] + _MARGIN < self.regrets[self._followed]:
+                self._followed = best
