@@ -255,7 +255,7 @@ def test_errors_stay_the_default_and_a_request_can_choose() -> None:
     request = Request(
         request_id="y", prompt_token_ids=prompt, sampling=greedy(4), context_overflow="truncate"
     )
-    assert run(engine, request)["y"].tokens == expected(prompt, 4, 0, is_cold=True)
+    assert run(engine, request)["y"].tokens == expected(prompt, 4, 4, is_cold=True)
     strict = make()
     with pytest.raises(InvalidRequestError, match="max_model_len is 49"):
         strict.add_request(

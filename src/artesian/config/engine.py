@@ -61,10 +61,10 @@ class EngineConfig(BaseModel):
         "truncate drops the oldest half and keeps the KV of the rest",
     )
     context_sinks: Size = Field(
-        0,
+        4,
         ge=0,
-        description="first tokens that truncation keeps, rounded up to blocks: a system prompt, or "
-        "a few as attention sinks",
+        description="first tokens that truncation keeps, rounded up to blocks: a few as attention "
+        "sinks, or a system prompt",
     )
     quantization: Literal["int8"] | None = Field(
         None, description="int8: round weights to INT8 with one scale for each output channel"
