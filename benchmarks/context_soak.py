@@ -70,13 +70,13 @@ def work(model: str, directory: Path, capacity: str) -> None:
         print("ready", flush=True)
         for line in sys.stdin:
             [result] = llm.generate([json.loads(line)], GREEDY)
-            stats = llm.engine.stats()
+            tiers = llm.engine.stats().context_tiers
             counts = {
-                "loaded": stats.context_loaded_blocks,
-                "failed_loads": stats.context_failed_loads,
-                "evicted": stats.context_evicted_blocks,
-                "saved": stats.context_saved_blocks,
-                "unsaved": stats.context_unsaved_blocks,
+                "loaded": sum(tier.loaded_blocks for tier in tiers),
+                "failed_loads": sum(tier.failed_loads for tier in tiers),
+                "evicted": sum(sum(tier.evicted_blocks.values()) for tier in tiers),
+                "saved": sum(tier.saved_blocks for tier in tiers),
+                "unsaved": sum(tier.unsaved_blocks for tier in tiers),
             }
             reply = {
                 "tokens": result.outputs[0].token_ids,

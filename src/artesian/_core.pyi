@@ -483,7 +483,7 @@ class LayerGate:
     def wait(self, num_bytes: int, timeout_s: float) -> bool: ...
 
 class BlockMover:
-    """Moves KV blocks between an arena and a directory; `artesian.context.disk` wraps it."""
+    """Moves KV blocks between an arena and a store; `artesian.context` wraps it."""
 
     def __init__(
         self,
@@ -496,6 +496,16 @@ class BlockMover:
         most_saving_bytes: int,
         bytes_per_s: float | None = None,
     ) -> None: ...
+    @staticmethod
+    def in_pool(
+        name: str,
+        capacity_bytes: int,
+        memory: npt.NDArray[np.uint8],
+        num_threads: int,
+        most_saving_bytes: int,
+    ) -> BlockMover: ...
+    @property
+    def capacity_bytes(self) -> int: ...
     @property
     def used_bytes(self) -> int: ...
     @property
@@ -504,6 +514,7 @@ class BlockMover:
     def num_open(self) -> int: ...
     def find(self, keys: Sequence[bytes]) -> int: ...
     def save(self, key: bytes, offset: int, num_bytes: int) -> int | None: ...
+    def copy(self, key: bytes, num_bytes: int, source: BlockMover) -> int | None: ...
     def load(
         self, blocks: Sequence[tuple[bytes, int]], num_bytes: int, stage_bytes: int
     ) -> tuple[list[int], LayerGate]: ...

@@ -19,7 +19,7 @@ def test_a_directory_is_looked_at_and_emptied_under_a_server(
     generate(engine, PROMPT, greedy())
     engine.close()
     report = care.look(tmp_path)
-    assert report.num_blocks == context_of(engine).stats.num_saved_blocks > 0
+    assert report.num_blocks == context_of(engine).shelves[0].stats.num_saved_blocks > 0
     assert report.used_bytes >= report.num_blocks * 8192
     assert report.oldest_s is not None and 0 <= time.time() - report.oldest_s < 3600
     assert run(["cache", "stat", str(tmp_path)]) == 0

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from artesian.context import ContextCache, Done, Tier
+from artesian.context.shelf import TierStats
 from artesian.engine.base import Request
 from artesian.engine.engine import LLMEngine
 from tests.engine.toy import assert_no_leak, generate, greedy, make_engine, run
@@ -22,6 +23,10 @@ def context_of(engine: LLMEngine) -> ContextCache:
     context = engine._context
     assert context is not None
     return context
+
+
+def stats_of(engine: LLMEngine) -> TierStats:
+    return context_of(engine).shelves[0].stats
 
 
 def close(engine: LLMEngine) -> None:
@@ -49,13 +54,13 @@ def test_a_restart_loses_nothing(tmp_path: Path) -> None:
     tokens = generate(first, PROMPT, greedy()).tokens
     assert tokens == expected(PROMPT)
     close(first)
-    assert context_of(first).stats.num_saved_blocks == (len(PROMPT) + 15) // 4
+    assert stats_of(first).num_saved_blocks == (len(PROMPT) + 15) // 4
     second = make_engine(context_dir=tmp_path)
     turn = [*PROMPT, *tokens, 7, 8, 9]
     done = generate(second, turn, greedy())
     assert done.tokens == expected(turn)
     assert done.last is not None and done.last.num_cached_tokens == 76
-    assert context_of(second).stats.num_loaded_blocks == 19
+    assert stats_of(second).num_loaded_blocks == 19
     close(second)
 
 
@@ -65,9 +70,10 @@ def test_what_the_arena_has_no_room_for_comes_back(tmp_path: Path) -> None:
     for prompt in prompts + prompts:
         assert generate(engine, prompt, greedy()).tokens == expected(prompt)
     context = context_of(engine)
-    assert context.stats.num_loaded_blocks > 60
-    assert engine.stats().context_loaded_blocks == context.stats.num_loaded_blocks
-    assert engine.stats().context_used_bytes == context.tier.used_bytes > 0
+    assert context.shelves[0].stats.num_loaded_blocks > 60
+    (counts,) = engine.stats().context_tiers
+    assert counts.loaded_blocks == stats_of(engine).num_loaded_blocks
+    assert counts.used_bytes == context.shelves[0].tier.used_bytes > 0
     close(engine)
 
 
@@ -83,7 +89,7 @@ def test_waiting_requests_fetch_ahead_and_equal_ones_share(tmp_path: Path) -> No
     done = run(second, *requests)
     for i in range(4):
         assert done[str(i)].tokens == expected([*PROMPT, i % 2], 4)
-    assert context_of(second).stats.num_loaded_blocks == 15
+    assert stats_of(second).num_loaded_blocks == 15
     close(second)
 
 
@@ -92,10 +98,10 @@ def test_two_servers_share_a_directory(tmp_path: Path) -> None:
     generate(one, PROMPT, greedy())
     one.close()
     until = time.monotonic() + 20
-    while not context_of(other).tier.entries() and time.monotonic() < until:
+    while not context_of(other).shelves[0].tier.entries() and time.monotonic() < until:
         time.sleep(0.02)
     assert generate(other, PROMPT, greedy()).tokens == expected(PROMPT)
-    assert context_of(other).stats.num_loaded_blocks == 15
+    assert stats_of(other).num_loaded_blocks == 15
     close(one)
     close(other)
 
@@ -129,13 +135,14 @@ def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
     close(first)
     second = make_engine(context_dir=tmp_path)
     context = context_of(second)
-    context.tier = tier = HangingTier(context.tier)
+    (shelf,) = context.shelves
+    shelf.tier = tier = HangingTier(shelf.tier)
     assert generate(second, PROMPT, greedy()).tokens == expected(PROMPT)
-    assert context.stats.num_loaded_blocks == 0
+    assert context.shelves[0].stats.num_loaded_blocks == 0
     assert context.is_busy
     tier.hangs = False
     close(second)
-    assert context.stats.num_loaded_blocks == 15, "what comes late is of use to others"
+    assert context.shelves[0].stats.num_loaded_blocks == 15, "what comes late is of use to others"
 
 
 def test_what_others_have_filled_makes_room_too(tmp_path: Path) -> None:
@@ -149,8 +156,8 @@ def test_what_others_have_filled_makes_room_too(tmp_path: Path) -> None:
     for start in range(20, 24):
         generate(late, [start, *PROMPT], greedy(1))
         settle(late)
-    assert context_of(late).stats.num_evicted_blocks > 0
-    assert context_of(late).stats.num_saved_blocks > 15
+    assert stats_of(late).num_evicted_blocks > 0
+    assert stats_of(late).num_saved_blocks > 15
     close(late)
 
 
@@ -161,11 +168,11 @@ def test_what_memory_serves_stays_on_disk_too(tmp_path: Path) -> None:
         generate(engine, [start + 2, *PROMPT], greedy(1))
         settle(engine)
     engine.close()
-    assert context_of(engine).stats.num_evicted_blocks > 30
-    assert context_of(engine).stats.num_loaded_blocks == 0
+    assert stats_of(engine).num_evicted_blocks > 30
+    assert stats_of(engine).num_loaded_blocks == 0
     later = make_engine(context_dir=tmp_path, context_bytes=60 * 8192)
     assert generate(later, PROMPT, greedy()).tokens == expected(PROMPT)
-    assert context_of(later).stats.num_loaded_blocks == 15
+    assert stats_of(later).num_loaded_blocks == 15
     close(later)
 
 
@@ -192,11 +199,11 @@ def test_the_bound_holds(tmp_path: Path) -> None:
         found = [path.stat().st_blocks * 512 for path in files(tmp_path)]
         assert sum(found) <= bound + 4096 * len(found)  # file systems take some for themselves
     engine.close()
-    stats = context_of(engine).stats
+    stats = stats_of(engine)
     assert stats.num_evicted_blocks > 30
     last = make_engine(context_dir=tmp_path, context_bytes=bound)
     generate(last, [19, *PROMPT], greedy())
-    assert context_of(last).stats.num_loaded_blocks > 0, "the newest are still there"
+    assert stats_of(last).num_loaded_blocks > 0, "the newest are still there"
 
 
 @contextmanager
@@ -217,7 +224,7 @@ def test_a_full_disk_costs_only_hits(tmp_path: Path, caplog: pytest.LogCaptureFi
             prompt = [start, *PROMPT]
             assert generate(engine, prompt, greedy()).tokens == expected(prompt)
         engine.close()
-    stats = context_of(engine).stats
+    stats = stats_of(engine)
     assert stats.num_saved_blocks == 5
     assert stats.num_unsaved_blocks > 0
     assert len([r for r in caplog.records if "disk tier" in r.message]) == 1
@@ -276,7 +283,7 @@ def test_no_fault_changes_a_token(tmp_path: Path, seed: int) -> None:
         if chance.random() < 0.1:
             which = chance.randrange(2)
             engines[which].close()
-            stats = context_of(engines[which]).stats
+            stats = stats_of(engines[which])
             loaded, failed = loaded + stats.num_loaded_blocks, failed + stats.num_failed_loads
             engines[which] = start()
     for engine in engines:

@@ -18,7 +18,7 @@ def answer(model: Path, directory: Path | None, **settings: Any) -> tuple[list[i
     small = {"kv_cache_memory_bytes": 1 << 26, "max_model_len": 512}
     with LLM(str(model), context_cache_dir=directory, **(small | settings)) as llm:
         [result] = llm.generate([PROMPT], GREEDY)
-        loaded = llm.engine.stats().context_loaded_blocks
+        loaded = sum(tier.loaded_blocks for tier in llm.engine.stats().context_tiers)
     return list(result.outputs[0].token_ids), loaded
 
 

@@ -101,7 +101,7 @@ def test_a_deleted_session_is_gone_from_memory_and_disk(tmp_path: Path) -> None:
     assert (found.num_in_memory, found.num_loadable, found.block_index) == (0, {"disk": 0}, 0)
     assert found.cause == "deleted with its session"
     assert explain(engine, OTHER).block_index is None
-    assert len(context_of(engine).tier.entries()) == 11
+    assert len(context_of(engine).shelves[0].tier.entries()) == 11
     ask(engine, FIRST, "chat")
     close(engine)
     later = make_engine(context_dir=tmp_path)
@@ -170,7 +170,7 @@ def test_a_deletion_goes_on_after_a_crash(tmp_path: Path) -> None:
     later = make_engine(context_dir=tmp_path)
     settle(later)
     assert sessions(later) == []
-    assert context_of(later).tier.entries() == []
+    assert context_of(later).shelves[0].tier.entries() == []
     close(later)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artesian.config.engine import EngineConfig
-from artesian.context import ContextCache, DiskTier
+from artesian.context import ContextCache, DiskTier, HostTier, Tier, WritePolicy
 from artesian.context.sessions import SessionKeeper, SessionRecords
 from artesian.engine.base import EngineInfo, Request, RequestOutput, SamplingParams
 from artesian.engine.batch import Batch
@@ -143,22 +143,28 @@ def make_engine(
     clock: Clock | None = None,
     context_dir: Path | None = None,
     context_bytes: int = 1 << 30,
+    context_pool: str | None = None,
+    context_pool_bytes: int = 64 << 20,
+    context_write: WritePolicy = "through",
     sessions_clock: Callable[[], float] = time.time,
     **config: object,
 ) -> LLMEngine:
-    """An engine over a `ToyRunner`, with a context cache and records of sessions in
-    `context_dir`."""
+    """An engine over a `ToyRunner`, with a context cache in `context_pool` and `context_dir`, and
+    records of sessions in the latter."""
     arena = Arena(num_blocks, block_size * 8)
     arena.memory[:] = 255  # what nobody stored must not look like content
     runner = ToyRunner(arena.memory, block_size)
     settings = {"max_num_seqs": 16, "max_num_batched_tokens": 64, "seed": 0} | config
     cache = PrefixCache(arena)
-    context = None
+    tiers: list[Tier] = []
+    most_saving_bytes = num_blocks * arena.block_bytes // 2
+    if context_pool is not None:
+        tiers.append(HostTier(context_pool, context_pool_bytes, arena, most_saving_bytes))
     records = None
     if context_dir is not None:
-        tier = DiskTier(context_dir, context_bytes, arena, num_blocks * arena.block_bytes // 2)
-        context = ContextCache(cache, tier, block_size)
+        tiers.append(DiskTier(context_dir, context_bytes, arena, most_saving_bytes))
         records = SessionRecords(context_dir)
+    context = ContextCache(cache, tiers, block_size, write=context_write) if tiers else None
     engine_config = EngineConfig(model="toy", block_size=block_size, **settings)
     ttl_s = engine_config.session_ttl_s
     return LLMEngine(

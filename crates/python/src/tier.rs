@@ -4,13 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use artesian_pool::client::Client;
+use artesian_pool::{NodeLayout, PoolConfig};
 use artesian_tier::{
     DiskOptions, DiskStore, Event, GateState, Key, LayerGate, Loaded, Memory, Mover, Outcome,
-    Place, Saved, Store, Throttled, TierError,
+    Place, PoolOptions, PoolStore, Saved, Store, Throttled, TierError,
 };
 use numpy::{PyArray1, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
+
+use crate::pool::{join, open, Fault, Outcome as Joined, Wish};
 
 /// How far a group of blocks has come.
 #[pyclass(frozen, name = "LayerGate")]
@@ -49,7 +53,7 @@ impl PyLayerGate {
     }
 }
 
-/// Moves blocks between an arena and a directory of blocks.
+/// Moves blocks between an arena and a store of blocks.
 #[pyclass(frozen)]
 pub struct BlockMover {
     mover: Mover,
@@ -60,7 +64,7 @@ pub struct BlockMover {
 
 fn fault(error: TierError) -> PyErr {
     match error {
-        TierError::Io { .. } => PyOSError::new_err(error.to_string()),
+        TierError::Io { .. } | TierError::Pool { .. } => PyOSError::new_err(error.to_string()),
         _ => PyValueError::new_err(error.to_string()),
     }
 }
@@ -81,8 +85,60 @@ fn name(outcome: Outcome) -> &'static str {
     }
 }
 
+impl BlockMover {
+    fn start(
+        store: Arc<dyn Store>,
+        memory: &Bound<'_, PyArray1<u8>>,
+        num_threads: usize,
+        most_saving_bytes: usize,
+    ) -> PyResult<BlockMover> {
+        if !memory.is_contiguous() {
+            return Err(PyValueError::new_err("the memory is not contiguous"));
+        }
+        // SAFETY: the array is kept, and nobody can resize it, as its owner is another object. The
+        // Python side lends a block to one load at a time and changes none that is being saved;
+        // programs read of blocks that are being loaded what gates have told of.
+        let lent = unsafe { Memory::new(memory.data(), memory.len()) };
+        let mover = Mover::new(store.clone(), lent, num_threads, most_saving_bytes);
+        let mover = mover.map_err(fault)?;
+        Ok(BlockMover { mover, store, _memory: memory.clone().unbind() })
+    }
+}
+
+/// Clients of the pool called `name`. It is made if there is none, with room for that many bytes of
+/// blocks; one that is there stays as it is.
+fn join_pool(name: &str, capacity_bytes: u64, num_clients: usize) -> Joined<Vec<Client>> {
+    let wanted = Wish { bytes: Some(pool_bytes(capacity_bytes)), ..Wish::default() };
+    let opened = match open(name, &wanted) {
+        Err(Fault::Mismatch(_)) => open(name, &Wish::default())?,
+        outcome => outcome?,
+    };
+    let mut clients = vec![opened.client];
+    while clients.len() < num_clients {
+        clients.push(join(&opened.nodes)?);
+    }
+    Ok(clients)
+}
+
+/// What of a pool is not for blocks: tables, heads, room that does not fit.
+const POOL_SHARE: u64 = 16;
+const POOL_TABLES: u64 = 16 << 20;
+
+/// Bytes of a pool with room for so many bytes of blocks.
+fn pool_bytes(capacity_bytes: u64) -> u64 {
+    capacity_bytes.saturating_add(capacity_bytes / (POOL_SHARE - 1)).saturating_add(POOL_TABLES)
+}
+
+/// Bytes of blocks that a pool has room for.
+fn room_in(config: &PoolConfig) -> u64 {
+    let regions = NodeLayout::of(config).num_regions * u64::from(config.num_nodes);
+    let room = regions * config.region_bytes() / u64::from(config.replicas);
+    room - room / POOL_SHARE
+}
+
 #[pymethods]
 impl BlockMover {
+    /// Of a directory.
     #[new]
     #[pyo3(signature = (path, capacity_bytes, segment_bytes, layer_bytes, memory, num_threads,
         most_saving_bytes, bytes_per_s=None))]
@@ -96,21 +152,29 @@ impl BlockMover {
         most_saving_bytes: usize,
         bytes_per_s: Option<f64>,
     ) -> PyResult<BlockMover> {
-        if !memory.is_contiguous() {
-            return Err(PyValueError::new_err("the memory is not contiguous"));
-        }
         let options = DiskOptions { path, capacity_bytes, segment_bytes, layer_bytes };
         let mut store: Arc<dyn Store> = Arc::new(DiskStore::open(options).map_err(fault)?);
         if let Some(bytes_per_s) = bytes_per_s {
             store = Arc::new(Throttled::new(store, bytes_per_s).map_err(fault)?);
         }
-        // SAFETY: the array is kept, and nobody can resize it, as its owner is another object. The
-        // Python side lends a block to one load at a time and changes none that is being saved;
-        // programs read of blocks that are being loaded what gates have told of.
-        let lent = unsafe { Memory::new(memory.data(), memory.len()) };
-        let mover = Mover::new(store.clone(), lent, num_threads, most_saving_bytes);
-        let mover = mover.map_err(fault)?;
-        Ok(BlockMover { mover, store, _memory: memory.unbind() })
+        BlockMover::start(store, &memory, num_threads, most_saving_bytes)
+    }
+
+    /// Of a memory pool.
+    #[staticmethod]
+    fn in_pool(
+        py: Python<'_>,
+        name: &str,
+        capacity_bytes: u64,
+        memory: Bound<'_, PyArray1<u8>>,
+        num_threads: usize,
+        most_saving_bytes: usize,
+    ) -> PyResult<BlockMover> {
+        let clients = py.detach(|| join_pool(name, capacity_bytes, num_threads + 1))?;
+        let capacity_bytes = capacity_bytes.min(room_in(clients[0].fabric().config()));
+        let options = PoolOptions { name: name.to_owned(), capacity_bytes };
+        let store = py.detach(|| PoolStore::open(options, clients)).map_err(fault)?;
+        BlockMover::start(Arc::new(store), &memory, num_threads, most_saving_bytes)
     }
 
     /// How many of the first names are those of blocks that are there.
@@ -148,6 +212,11 @@ impl BlockMover {
         self.mover.take_trace().into_iter().map(moved).collect()
     }
 
+    /// Saves a block from the store of another mover.
+    fn copy(&self, key: Key, num_bytes: usize, source: &BlockMover) -> Option<u64> {
+        self.mover.copy(&key, num_bytes, source.store.clone())
+    }
+
     fn remove(&self, key: Key) -> u64 {
         self.mover.remove(&key)
     }
@@ -165,6 +234,11 @@ impl BlockMover {
     fn entries(&self) -> Vec<(Key, u64, u64)> {
         let entries = self.store.entries().into_iter();
         entries.map(|entry| (entry.key, entry.bytes, entry.saved_ms)).collect()
+    }
+
+    #[getter]
+    fn capacity_bytes(&self) -> u64 {
+        self.store.stats().capacity_bytes
     }
 
     #[getter]

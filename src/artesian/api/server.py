@@ -130,7 +130,11 @@ class Server:
         from artesian.api.state import ServerState, engine_counts
         from artesian.metrics.serving import ServingMetrics
 
-        metrics = ServingMetrics(lambda: engine_counts(supervisor), self._config.vllm_metrics)
+        metrics = ServingMetrics(
+            lambda: engine_counts(supervisor),
+            self._config.vllm_metrics,
+            lambda: supervisor.stats.context_tiers,
+        )
         keys = ApiKeys(self._config.api_key)
         return ServerState(self._config, supervisor, keys, metrics, self._engine_config.seed)
 

@@ -49,6 +49,26 @@ class EngineConfig(BaseModel):
     context_cache_bytes: Size = Field(
         10 << 30, ge=1 << 20, description="most bytes in context_cache_dir"
     )
+    context_pool: str | None = Field(
+        None,
+        description="memory pool (shm://NAME) where the KV of prompts is kept for the servers of "
+        "this host, quicker than a directory; made if it is not there, and left when the server "
+        "ends; default: none",
+    )
+    context_pool_bytes: Size = Field(
+        1 << 30, ge=16 << 20, description="most bytes of KV in context_pool"
+    )
+    context_remote_pool: str | None = Field(
+        None, description="a second pool, asked after context_pool; default: none"
+    )
+    context_remote_pool_bytes: Size = Field(
+        1 << 30, ge=16 << 20, description="most bytes of KV in context_remote_pool"
+    )
+    context_cache_write: Literal["through", "selective", "back"] = Field(
+        "through",
+        description="when a slower tier gets KV: through: with the quickest one; selective: when a "
+        "second prompt begins with it; back: when the quicker tier must make room",
+    )
     session_ttl_s: float | None = Field(
         None,
         gt=0,
@@ -76,6 +96,9 @@ class EngineConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_context_cache(self) -> Self:
-        if self.context_cache_dir is not None and not self.enable_prefix_caching:
-            raise ValueError("context_cache_dir needs enable_prefix_caching")
+        for name in ("context_cache_dir", "context_pool", "context_remote_pool"):
+            if getattr(self, name) is not None and not self.enable_prefix_caching:
+                raise ValueError(f"{name} needs enable_prefix_caching")
+        if self.context_pool is not None and self.context_pool == self.context_remote_pool:
+            raise ValueError("context_pool and context_remote_pool are the same: name one of them")
         return self

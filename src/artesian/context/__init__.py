@@ -1,8 +1,19 @@
 """The context cache: KV that outlives the arena, the worker and the server."""
 
 from artesian.context.base import Done, Entry, Load, Tier
-from artesian.context.cache import ContextCache
+from artesian.context.cache import ContextCache, WritePolicy
 from artesian.context.disk import DiskTier
+from artesian.context.host import HostTier
 from artesian.context.loader import Onboarding
 
-__all__ = ["ContextCache", "DiskTier", "Done", "Entry", "Load", "Onboarding", "Tier"]
+__all__ = [
+    "ContextCache",
+    "DiskTier",
+    "Done",
+    "Entry",
+    "HostTier",
+    "Load",
+    "Onboarding",
+    "Tier",
+    "WritePolicy",
+]

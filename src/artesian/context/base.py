@@ -81,11 +81,13 @@ class Tier(Protocol):
     Attributes:
         label: for people and metrics, such as "disk".
         capacity_bytes: bound of `used_bytes`.
-        room_bytes: what a block of the arena takes, overheads included.
+        block_bytes: a block of the arena.
+        room_bytes: what it takes here, overheads included.
     """
 
     label: str
     capacity_bytes: int
+    block_bytes: int
     room_bytes: int
 
     @property
@@ -101,6 +103,12 @@ class Tier(Protocol):
 
     def save(self, name: bytes, block: int) -> int | None:
         """Begins to save arena block `block`: a ticket, or None when too many saves wait."""
+
+    def copy(self, name: bytes, source: "Tier") -> int | None:
+        """Begins to save a block of another tier: as `save`.
+
+        When it cannot be loaded from there, the outcome is that of a load.
+        """
 
     def load(self, names: Sequence[bytes], blocks: Sequence[int]) -> Load:
         """Begins to load blocks, one at least, into these arena blocks.

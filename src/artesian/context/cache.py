@@ -1,4 +1,4 @@
-"""The context cache: blocks leave the arena for a tier when they are full, and come back when a
+"""The context cache: blocks leave the arena for tiers when they are full, and come back when a
 prompt begins like them.
 
 Everything happens beside the engine's steps. A load brings blocks into the prefix cache under their
@@ -6,147 +6,240 @@ names; the sequence that wanted them then finds them there like any others.
 """
 
 import logging
+import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
-from artesian.context.base import Tier
-from artesian.context.gate import LoadGate
+from artesian.context.base import Done, Tier
+from artesian.context.cost import PrefillCost
 from artesian.context.loader import Loader, Onboarding
 from artesian.context.misses import MissLog
 from artesian.context.saver import Saver
-from artesian.context.shelf import Shelf, TierStats
+from artesian.context.shelf import Shelf
 from artesian.kvcache.prefix_cache import PrefixCache
 
 _logger = logging.getLogger(__name__)
 
 _QUIET_S = 30.0
 """Between two messages about a tier that fails."""
+_LEARN_S = 1.0
+"""Between two looks at all that others have in a tier that is full."""
+_MOST_REUSED = 100_000
+"""Blocks of which it is known that more than one prompt began with them."""
+_WAIT_S = 0.5e-3
+"""While moves of several tiers are open each is waited for so long at a time."""
+
+WritePolicy = Literal["through", "selective", "back"]
+"""When a tier but the first one gets a block: with the first one; when a second prompt begins with
+it; or when the tier above must make room."""
 
 
 class ContextCache:
-    """Moves blocks between a `PrefixCache` and a `Tier`. The engine's thread owns it."""
+    """Moves blocks between a `PrefixCache` and tiers. The engine's thread owns it.
+
+    Attributes:
+        shelves: the tiers, the quickest one first. A block may be in several.
+    """
 
     def __init__(
         self,
         prefix_cache: PrefixCache,
-        tier: Tier,
+        tiers: Sequence[Tier],
         block_size_tokens: int,
         clock: Callable[[], float] = time.monotonic,
+        write: WritePolicy = "through",
     ) -> None:
-        self.tier = tier
-        self.gate = LoadGate()
         self.misses = MissLog()
+        self._prefill = PrefillCost()
+        self.shelves: list[Shelf] = []
+        for tier in reversed(tiers):
+            below = self.shelves[0] if self.shelves and write == "back" else None
+            self.shelves.insert(0, Shelf(tier, self.misses, self._prefill, below))
         self._prefix_cache = prefix_cache
         self._block_size_tokens = block_size_tokens
         self._clock = clock
-        self._shelf = Shelf(tier, self.misses)
-        self._saver = Saver(prefix_cache, self._shelf)
-        self._loader = Loader(prefix_cache, self._shelf, self.gate, block_size_tokens, clock)
+        self._write = write
+        self._savers = [Saver(prefix_cache, shelf) for shelf in self.shelves]
+        self._loader = Loader(prefix_cache, self.shelves, block_size_tokens, clock)
+        self._reused: OrderedDict[bytes, None] = OrderedDict()
         self._discarding: set[bytes] = set()
+        self._learned_s = [-math.inf] * len(tiers)
         self._next_message_s = 0.0
 
     @property
-    def stats(self) -> TierStats:
-        """Counters of the tier."""
-        return self._shelf.stats
+    def num_saving(self) -> int:
+        """Saves under way."""
+        return sum(saver.num_open for saver in self._savers)
 
     @property
     def is_busy(self) -> bool:
         """Whether anything is under way."""
-        return bool(self._saver.num_open or self._loader.num_open or self._shelf.is_busy)
+        is_moving = any(shelf.is_busy for shelf in self.shelves)
+        return bool(self.num_saving or self._loader.num_open or is_moving)
+
+    def observe_prefill(self, num_tokens: int, seconds: float, first: int = 0) -> None:
+        """A step computed so many tokens of a prompt behind `first`, and little else."""
+        self._prefill.observe(first, num_tokens, seconds)
 
     def save(self, names: Sequence[bytes], blocks: Sequence[int], first: int) -> int:
         """Begins to save blocks `first`, `first + 1`, ... of a sequence, which holds them all.
 
         Returns how many of them are saved, or will be; the next ones may be tried again later.
         """
-        if first < len(blocks):
-            self._make_room(len(blocks) - first)
-        return self._saver.save(names, blocks, first)
+        count = len(blocks) - first
+        for place, saver in enumerate(self._savers):
+            wanted = None
+            if place > 0:
+                if self._write == "back":
+                    break
+                wanted = self._reused if self._write == "selective" else None
+            if first < len(blocks):
+                self._make_room(place, len(blocks) - first)
+            count = min(count, saver.save(names, blocks, first, wanted))
+        return count
 
     def onboard(
         self, names: Sequence[bytes], hits: Sequence[int], num_reserved: int = 0
     ) -> Onboarding | None:
-        """Begins to load what the tier has of `names` behind the cached blocks `hits`.
+        """Begins to load what the tiers have of `names` behind the cached blocks `hits`, each from
+        the quickest tier that has it.
 
         None when there is nothing, no room but for `num_reserved` blocks, or computing it is
         quicker. When the first of them is on its way already, that is the answer.
         """
-        self._shelf.use(names)  # what memory has is wanted as well: a restart would need it
-        missing = list(names[len(hits) :])
+        for shelf in self.shelves:
+            shelf.use(names)  # what memory has is wanted as well: a restart would need it
+        missing = names[len(hits) :]
         if not missing:
+            self._reuse(names)
             return None
         if onboarding := self._loader.find(missing[0]):
             return onboarding
-        count = self.tier.find(missing)
         room = self._prefix_cache.num_available_blocks - self._prefix_cache.num_idle(hits)
-        count = min(count, room - num_reserved)
-        first = len(hits) * self._block_size_tokens
-        if count <= 0 or not self.gate.should_load(count, self._block_size_tokens, first):
-            return None
-        return self._loader.load(missing[:count], hits)
+        sources = self._loader.sources(missing)
+        self._reuse(names[: len(hits) + len(sources)])
+        sources = self._worth_loading(sources[: max(0, room - num_reserved)], len(hits))
+        return self._loader.load(missing[: len(sources)], hits, sources) if sources else None
 
     def discard(self, names: Iterable[bytes]) -> None:
-        """Begins to take blocks out of the tier, for all servers."""
+        """Begins to take blocks out of all tiers, for all servers."""
         self._discarding.update(names)
         self._discard()
 
     def is_discarding(self, names: Iterable[bytes]) -> bool:
-        """Whether any of these blocks is still on its way out of the tier, or into memory."""
+        """Whether any of these blocks is still on its way out of a tier, or into memory."""
         wanted = set(names)
         return not (
             wanted.isdisjoint(self._discarding)
             and wanted.isdisjoint(self._loader.names)
-            and not self._shelf.is_removing(wanted)
+            and not any(shelf.is_removing(wanted) for shelf in self.shelves)
         )
 
     def find(self, names: Sequence[bytes]) -> dict[str, int]:
-        """How many of the first `names` could be loaded, and from which tier."""
-        return {self.tier.label: self.tier.find(names)}
+        """How many of the first `names` could be loaded, each from the quickest tier."""
+        counts = {shelf.tier.label: 0 for shelf in self.shelves}
+        for shelf in self._loader.sources(names):
+            counts[shelf.tier.label] += 1
+        return counts
 
     def count(self, names: Iterable[bytes]) -> dict[str, int]:
         """How many of these blocks each tier has, as far as this process knows."""
-        return {self.tier.label: sum(name in self._shelf for name in names)}
+        wanted = list(names)
+        return {shelf.tier.label: sum(name in shelf for name in wanted) for shelf in self.shelves}
 
     def poll(self) -> None:
-        """Takes notice of what has ended; makes room in the tier."""
-        ended = self.tier.poll()
-        for done in ended:
-            _ = self._saver.end(done) or self._loader.end(done) or self._shelf.end_removal(done)
+        """Takes notice of what has ended; makes room in the tiers."""
+        for place, shelf in enumerate(self.shelves):
+            ended = shelf.tier.poll()
+            for done in ended:
+                self._end(place, done)
+            if error := shelf.tier.take_error():
+                self._report(shelf, error)
+            num_refused = sum(done.outcome == "full" for done in ended)
+            if num_refused:
+                self._learn(place)  # others may have filled it
+                self._make_room(place, 0, num_refused)
         self._loader.look_at_clock()
         self._discard()
-        if error := self.tier.take_error():
-            self._report(error)
-        if any(done.outcome == "full" for done in ended):
-            self._shelf.learn()  # others may have filled it
-            self._make_room(0)
 
     def wait(self, timeout_s: float) -> None:
-        """Waits until something has ended."""
-        self.tier.wait(timeout_s)
+        """Waits until something has ended, or nothing is open."""
+        until = self._clock() + timeout_s
+        while True:
+            tiers = [shelf.tier for shelf in self.shelves if shelf.tier.num_open]
+            left_s = until - self._clock()
+            if len(tiers) < 2:
+                for tier in tiers or [shelf.tier for shelf in self.shelves]:
+                    tier.wait(left_s)
+                return
+            if any(tier.wait(min(_WAIT_S, max(left_s, 0.0))) for tier in tiers) or left_s <= 0:
+                return
 
     def close(self, timeout_s: float) -> None:
         """Waits for saves, and for what makes room for them, but no longer than that."""
         until = self._clock() + timeout_s
         self.poll()
-        while (self._saver.num_open or self._shelf.is_busy) and self._clock() < until:
-            self.tier.wait(until - self._clock())
+        shelves = self.shelves
+        while (self.num_saving or any(s.is_busy for s in shelves)) and self._clock() < until:
+            self.wait(until - self._clock())
             self.poll()
+
+    def _end(self, place: int, done: Done) -> None:
+        shelf = self.shelves[place]
+        _ = (
+            self._savers[place].end(done)
+            or self._loader.end(shelf, done)
+            or shelf.end_removal(done)
+            or (place > 0 and self.shelves[place - 1].end_move(done))
+        )
+
+    def _worth_loading(self, sources: list[Shelf], num_before: int) -> list[Shelf]:
+        """Cuts them off before the first block of a tier from which computing is quicker."""
+        for shelf in dict.fromkeys(sources):
+            first = sources.index(shelf)
+            count = sources.count(shelf)
+            tokens = (num_before + first) * self._block_size_tokens
+            if not shelf.gate.should_load(count, self._block_size_tokens, tokens):
+                return sources[:first]
+        return sources
+
+    def _reuse(self, names: Sequence[bytes]) -> None:
+        """One more prompt begins with these blocks."""
+        if self._write == "selective":
+            for name in names:
+                self._reused[name] = None
+                self._reused.move_to_end(name)
+            while len(self._reused) > _MOST_REUSED:
+                self._reused.popitem(last=False)
 
     def _discard(self) -> None:
         """A removal would overtake a save: so what is being saved goes once it is there."""
         if self._discarding:
-            ready = self._discarding - self._saver.names
+            ready = set(self._discarding)
+            for saver, shelf in zip(self._savers, self.shelves, strict=True):
+                ready -= saver.names
+                ready -= shelf.moving
             self._discarding -= ready
-            self._shelf.discard(ready)
+            for shelf in self.shelves:
+                shelf.discard(ready)
 
-    def _make_room(self, num_blocks: int) -> None:
+    def _learn(self, place: int) -> None:
+        """Looks at all that a tier has, but not again at once."""
+        now = self._clock()
+        if now >= self._learned_s[place] + _LEARN_S:
+            self._learned_s[place] = now
+            self.shelves[place].learn()
+
+    def _make_room(self, place: int, num_blocks: int, num_refused: int = 0) -> None:
         """Begins to take away what is in the way of so many blocks more."""
-        self._shelf.make_room(num_blocks + self._saver.num_open, self._loader.names)
+        num_coming = num_blocks + self._savers[place].num_open
+        self.shelves[place].make_room(num_coming, self._loader.names, num_refused)
 
-    def _report(self, error: str) -> None:
+    def _report(self, shelf: Shelf, error: str) -> None:
         """A tier that fails costs hits and nothing else; so now and then a line says so."""
         now = self._clock()
         if now >= self._next_message_s:
             self._next_message_s = now + _QUIET_S
-            _logger.warning("the %s tier of the context cache fails: %s", self.tier.label, error)
+            _logger.warning("the %s tier of the context cache fails: %s", shelf.tier.label, error)

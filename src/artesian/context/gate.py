@@ -12,8 +12,9 @@ class LoadGate:
     Nothing is known at first: then loading is allowed, so that something becomes known.
     """
 
-    def __init__(self) -> None:
-        self.prefill = PrefillCost()
+    def __init__(self, prefill: PrefillCost | None = None) -> None:
+        """`prefill`: what computing takes, if several tiers share that."""
+        self.prefill = PrefillCost() if prefill is None else prefill
         self.load = LoadCost()
         self._num_refused = 0
 

@@ -1,13 +1,12 @@
 """Blocks on their way into the arena."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from artesian.context.base import Done, Load, Outcome
-from artesian.context.gate import LoadGate
 from artesian.context.shelf import Shelf
 from artesian.kvcache.prefix_cache import PrefixCache
 
@@ -23,12 +22,30 @@ _CAUSES: dict[Outcome, str] = {
 
 
 @dataclass(slots=True, eq=False)
+class Run:
+    """Consecutive blocks of an onboarding that come from one tier.
+
+    Attributes:
+        start: the first one; stop: behind the last one.
+        failed: one that could not be had, None if there is none so far.
+    """
+
+    shelf: Shelf
+    start: int
+    stop: int
+    load: Load
+    num_open: int
+    failed: int | None = None
+
+
+@dataclass(slots=True, eq=False)
 class Onboarding:
     """Blocks on their way into the prefix cache.
 
     Attributes:
         held: the blocks before them.
-        load: how they come.
+        runs: how they come; the blocks of all of them together are `names`. A run that fails in the
+            middle is cut off there, and the rest comes from elsewhere, if it can be had.
         is_done: they are there, or as many of them as could be had.
         is_late: they are not worth waiting for any more.
         num_loaded: how many.
@@ -38,31 +55,29 @@ class Onboarding:
     held: list[int]
     blocks: list[int]
     started_s: float
-    load: Load
-    num_open: int
     is_good: npt.NDArray[np.bool_]
+    runs: list[Run] = field(default_factory=list)
     is_done: bool = False
     is_late: bool = False
     num_loaded: int = 0
 
 
 class Loader:
-    """Loads blocks from a shelf and brings them into the prefix cache under their names."""
+    """Loads blocks from shelves and brings them into the prefix cache under their names."""
 
     def __init__(
         self,
         prefix_cache: PrefixCache,
-        shelf: Shelf,
-        gate: LoadGate,
+        shelves: Sequence[Shelf],
         block_size_tokens: int,
         clock: Callable[[], float],
     ) -> None:
+        """`shelves`: the quickest one first."""
         self._prefix_cache = prefix_cache
-        self._shelf = shelf
-        self._gate = gate
+        self._shelves = list(shelves)
         self._block_size_tokens = block_size_tokens
         self._clock = clock
-        self._open: dict[int, tuple[int, Onboarding]] = {}
+        self._open: dict[tuple[str, int], tuple[int, Run, Onboarding]] = {}
         self._loading: dict[bytes, Onboarding] = {}
 
     @property
@@ -79,35 +94,49 @@ class Loader:
         """What brings that block, if anything does."""
         return self._loading.get(name)
 
-    def load(self, names: Sequence[bytes], hits: Sequence[int]) -> Onboarding:
-        """Begins to load the blocks behind the cached blocks `hits`; there is room for them."""
+    def sources(self, names: Sequence[bytes]) -> list[Shelf]:
+        """For each of the first `names` the quickest tier that has it, until none has one."""
+        first = self._shelves[0]
+        sources = [first] * first.tier.find(names)
+        for name in names[len(sources) :]:
+            shelf = next((shelf for shelf in self._shelves if shelf.tier.find([name])), None)
+            if shelf is None:
+                break
+            sources.append(shelf)
+        return sources
+
+    def load(
+        self, names: Sequence[bytes], hits: Sequence[int], sources: Sequence[Shelf]
+    ) -> Onboarding:
+        """Begins to load the blocks behind the cached blocks `hits`, each from its source; there
+        is room for them."""
         self._prefix_cache.acquire(hits)
         blocks = [self._prefix_cache.allocate() for _ in names]
-        started_s = self._clock()
-        load = self._shelf.tier.load(names, blocks)
         is_good = np.zeros(len(names), np.bool_)
-        onboarding = Onboarding(
-            list(names), list(hits), blocks, started_s, load, len(names), is_good
-        )
-        for index, (name, ticket) in enumerate(zip(names, load.tickets, strict=True)):
-            self._open[ticket] = (index, onboarding)
+        onboarding = Onboarding(list(names), list(hits), blocks, self._clock(), is_good)
+        for name in names:
             self._loading[name] = onboarding
+        self._begin(onboarding, 0, sources)
         return onboarding
 
-    def end(self, done: Done) -> bool:
-        """Takes notice of a load that has ended; False if `done` is none."""
-        if done.ticket not in self._open:
+    def end(self, shelf: Shelf, done: Done) -> bool:
+        """Takes notice of a load from a shelf that has ended; False if `done` is none."""
+        key = (shelf.tier.label, done.ticket)
+        if key not in self._open:
             return False
-        index, onboarding = self._open.pop(done.ticket)
-        onboarding.is_good[index] = done.outcome == "hit"
-        if done.outcome not in ("hit", "skipped"):
-            self._shelf.stats.num_failed_loads += 1
-            self._shelf.stats.num_corrupt_blocks += done.outcome == "corrupt"
+        index, run, onboarding = self._open.pop(key)
+        name = onboarding.names[index]
+        if done.outcome == "hit":
+            onboarding.is_good[index] = True
+            shelf.add(name)  # others may have saved it
+        elif done.outcome != "skipped":
+            run.failed = index if run.failed is None else min(run.failed, index)
+            shelf.stats.num_failed_loads += 1
             if done.outcome != "failed":
-                self._shelf.forget(onboarding.names[index], _CAUSES[done.outcome])
-        onboarding.num_open -= 1
-        if onboarding.num_open == 0:
-            self._finish(onboarding)
+                shelf.lose(name, _CAUSES[done.outcome], done.outcome == "corrupt")
+        run.num_open -= 1
+        if run.num_open == 0:
+            self._end_run(onboarding, run)
         return True
 
     def look_at_clock(self) -> None:
@@ -116,10 +145,48 @@ class Loader:
         for onboarding in set(self._loading.values()):
             waited_s = now - onboarding.started_s
             num_blocks = len(onboarding.names)
-            computing_s = self._gate.prefill_s(num_blocks * self._block_size_tokens)
+            gate = self._shelves[0].gate
+            computing_s = gate.prefill_s(num_blocks * self._block_size_tokens)
             if not onboarding.is_late and waited_s > max(_MIN_PATIENCE_S, 2 * computing_s):
                 onboarding.is_late = True
-                self._gate.observe_load(num_blocks, waited_s)
+                for run in onboarding.runs:
+                    if run.num_open:
+                        run.shelf.gate.observe_load(run.stop - run.start, waited_s)
+
+    def _begin(self, onboarding: Onboarding, start: int, sources: Sequence[Shelf]) -> None:
+        """Begins to load blocks `start`, `start + 1`, ..., those of one tier as one run."""
+        index = 0
+        while index < len(sources):
+            shelf, first = sources[index], start + index
+            while index < len(sources) and sources[index] is shelf:
+                index += 1
+            stop = start + index
+            load = shelf.tier.load(onboarding.names[first:stop], onboarding.blocks[first:stop])
+            run = Run(shelf, first, stop, load, stop - first)
+            onboarding.runs.append(run)
+            for number, ticket in enumerate(load.tickets, first):
+                self._open[shelf.tier.label, ticket] = (number, run, onboarding)
+
+    def _end_run(self, onboarding: Onboarding, run: Run) -> None:
+        num_loaded = int(onboarding.is_good[run.start : run.stop].sum())
+        seconds = self._clock() - onboarding.started_s
+        run.shelf.stats.num_loaded_blocks += num_loaded
+        run.shelf.stats.load_s += seconds
+        run.shelf.gate.observe_load(run.stop - run.start, seconds)
+        if run.failed is not None:
+            self._go_on(onboarding, run, run.failed)
+        if not any(run.num_open for run in onboarding.runs):
+            self._finish(onboarding)
+
+    def _go_on(self, onboarding: Onboarding, run: Run, failed: int) -> None:
+        """The block `failed` cannot be had from its tier, so those behind it were skipped there:
+        they come from wherever they are now. Ends, as that block has fewer tiers each time."""
+        below = self._shelves[self._shelves.index(run.shelf) + 1 :]
+        other = next((s for s in below if s.tier.find(onboarding.names[failed : failed + 1])), None)
+        if other is not None:
+            rest = self.sources(onboarding.names[failed + 1 : run.stop])
+            run.stop = failed
+            self._begin(onboarding, failed, [other, *rest])
 
     def _finish(self, onboarding: Onboarding) -> None:
         """Names what has come whole; what lies behind a gap is of no use."""
@@ -133,9 +200,7 @@ class Loader:
         self._prefix_cache.release([*onboarding.held, *named])
         for name in onboarding.names:
             self._loading.pop(name, None)
+        for shelf in self._shelves:
+            shelf.use(onboarding.names)  # the ends of what came go first
         onboarding.num_loaded = count
         onboarding.is_done = True
-        self._shelf.stats.num_loaded_blocks += count
-        seconds = self._clock() - onboarding.started_s
-        self._shelf.stats.load_s += seconds
-        self._gate.observe_load(len(is_good), seconds)

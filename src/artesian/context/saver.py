@@ -1,6 +1,6 @@
 """Blocks on their way out of the arena."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Container, Sequence, Set
 from dataclasses import dataclass
 
 from artesian.context.base import Done
@@ -36,16 +36,24 @@ class Saver:
         """Blocks that are being saved."""
         return self._names
 
-    def save(self, names: Sequence[bytes], blocks: Sequence[int], first: int) -> int:
+    def save(
+        self,
+        names: Sequence[bytes],
+        blocks: Sequence[int],
+        first: int,
+        wanted: Container[bytes] | None = None,
+    ) -> int:
         """Begins to save blocks `first`, `first + 1`, ... of a sequence, which holds them all.
 
-        Returns how many of them are saved, or will be; the next ones may be tried again later.
+        Only those that are `wanted`, if that is given. Returns how many of them are saved, will
+        be, or are not wanted; the next ones may be tried again later.
         """
         saving = _Saving([])
         index = first
         while index < len(blocks):
             name = names[index]
-            if name not in self._shelf and name not in self._names:
+            is_new = name not in self._shelf and name not in self._names
+            if is_new and (wanted is None or name in wanted):
                 ticket = self._shelf.tier.save(name, blocks[index])
                 if ticket is None:  # those behind it are of no use without it
                     break
@@ -64,13 +72,7 @@ class Saver:
             return False
         name, saving = self._open.pop(done.ticket)
         self._names.remove(name)
-        if done.outcome in ("saved", "known"):
-            self._shelf.stats.num_saved_blocks += done.outcome == "saved"
-            self._shelf.add(name)
-        else:
-            self._shelf.stats.num_unsaved_blocks += 1
-            label = self._shelf.tier.label
-            self._shelf.misses.note([name], f"not saved: the {label} tier was full or failed")
+        self._shelf.end_save(name, done)
         saving.num_open -= 1
         if saving.num_open == 0:
             self._shelf.use(saving.names)  # the ends of what was saved go first

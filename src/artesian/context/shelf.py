@@ -1,11 +1,18 @@
 """A tier with the policy that says what leaves it."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from artesian.context.base import Done, Tier
+from artesian.context.cost import PrefillCost
+from artesian.context.gate import LoadGate
 from artesian.context.misses import MissLog
 from artesian.context.policies import EvictionPolicy, LeafFirstLru
+
+Reason = Literal["capacity", "deleted", "corrupt"]
+"""Why a block left a tier: to make room, with its session, or because it did not verify."""
 
 
 @dataclass(slots=True)
@@ -18,21 +25,38 @@ class TierStats:
     num_loaded_blocks: int = 0
     num_failed_loads: int = 0
     """Blocks that were there and could not be had: damaged, taken away, or the system refused."""
-    num_corrupt_blocks: int = 0
-    num_evicted_blocks: int = 0
+    num_evicted: Counter[Reason] = field(default_factory=Counter)
+    save_s: float = 0.0
+    """Of the threads that save."""
     load_s: float = 0.0
     """From asking for blocks to their arrival; those that arrive together count once."""
+
+    @property
+    def num_evicted_blocks(self) -> int:
+        """For whatever reason."""
+        return self.num_evicted.total()
 
 
 class Shelf:
     """Knows the blocks of a tier, this process's and others', and takes away what must go."""
 
-    def __init__(self, tier: Tier, misses: MissLog) -> None:
+    def __init__(
+        self,
+        tier: Tier,
+        misses: MissLog,
+        prefill: PrefillCost | None = None,
+        below: "Shelf | None" = None,
+    ) -> None:
+        """`below`: where blocks go that must make room here, and that are not there yet; None if
+        they just go."""
         self.tier = tier
         self.misses = misses
         self.stats = TierStats()
+        self.gate = LoadGate(prefill)
+        self.below = below
         self._order: EvictionPolicy = LeafFirstLru()
-        self._removals: dict[int, bytes] = {}
+        self._removals: dict[int, tuple[bytes, Reason]] = {}
+        self._moves: dict[int, bytes] = {}  # by tickets of the tier below
         self.learn()
 
     def __contains__(self, name: bytes) -> bool:
@@ -41,7 +65,12 @@ class Shelf:
     @property
     def is_busy(self) -> bool:
         """Whether blocks are being taken away."""
-        return bool(self._removals)
+        return bool(self._removals or self._moves)
+
+    @property
+    def moving(self) -> Set[bytes]:
+        """Blocks on their way to the tier below."""
+        return set(self._moves.values())
 
     def learn(self) -> None:
         """Takes over what the tier knows, in the order in which it was saved."""
@@ -57,37 +86,84 @@ class Shelf:
         self.misses.forget(name)
         self._order.add(name, self.tier.room_bytes)
 
-    def forget(self, name: bytes, cause: str) -> None:
-        """The block is not there any more."""
+    def end_save(self, name: bytes, done: Done) -> None:
+        """A save has ended."""
+        self.stats.save_s += done.took_s
+        if done.outcome in ("saved", "known"):
+            self.stats.num_saved_blocks += done.outcome == "saved"
+            self.add(name)
+        else:
+            self.stats.num_unsaved_blocks += 1
+            self.misses.note([name], f"not saved: the {self.tier.label} tier was full or failed")
+
+    def lose(self, name: bytes, cause: str, is_corrupt: bool) -> None:
+        """The block is not there any more, as was found when it was loaded."""
         self.misses.note([name], f"{cause} ({self.tier.label} tier)")
         self._order.forget(name)
+        if is_corrupt:
+            self.stats.num_evicted["corrupt"] += 1
 
-    def make_room(self, num_coming: int, spared: Iterable[bytes] = ()) -> None:
-        """Begins to take away what is in the way of so many blocks more; not `spared`."""
-        num_coming -= len(self._removals)
+    def make_room(
+        self, num_coming: int, spared: Iterable[bytes] = (), num_refused: int = 0
+    ) -> None:
+        """Begins to take away what is in the way of so many blocks more; not `spared`.
+
+        Args:
+            num_refused: so many blocks found no room, whatever the bound says.
+        """
+        num_coming -= len(self._removals) + len(self._moves)
         used_bytes = self.tier.used_bytes + num_coming * self.tier.room_bytes
-        kept = [*spared, *self._removals.values()]
-        for name in self._order.victims(used_bytes, self.tier.capacity_bytes, kept):
-            self._removals[self.tier.remove(name)] = name
-            self.misses.note([name], f"evicted to make room ({self.tier.label} tier)")
+        kept = {*spared, *(name for name, _ in self._removals.values()), *self._moves.values()}
+        victims = self._order.victims(used_bytes, self.tier.capacity_bytes, kept)
+        if num_refused and not victims and not self.is_busy:
+            victims = self._order.choose(num_refused * self.tier.room_bytes, kept, 0.0)
+        if victims and self.below is not None:
+            self.below.make_room(len(victims), kept)
+        for name in victims:
+            if not self._evict(name):
+                break
 
     def discard(self, names: Iterable[bytes]) -> None:
         """Begins to take blocks away, whether this process knows them or not."""
-        removing = set(self._removals.values())
+        removing = {name for name, _ in self._removals.values()}
         for name in names:
             if name not in removing:
-                self._removals[self.tier.remove(name)] = name
+                self._remove(name, "deleted")
                 self.misses.note([name], "deleted with its session")
 
     def is_removing(self, names: Set[bytes]) -> bool:
         """Whether any of these blocks is being taken away."""
-        return not names.isdisjoint(self._removals.values())
+        return any(name in names for name, _ in self._removals.values())
 
     def end_removal(self, done: Done) -> bool:
         """Takes notice of a removal that has ended; False if `done` is none."""
-        name = self._removals.pop(done.ticket, None)
-        if name is None:
+        if done.ticket not in self._removals:
             return False
+        name, reason = self._removals.pop(done.ticket)
         self._order.forget(name)
-        self.stats.num_evicted_blocks += done.outcome == "removed"
+        self.stats.num_evicted[reason] += done.outcome == "removed"
         return True
+
+    def end_move(self, done: Done) -> bool:
+        """Takes notice of a block that the tier below has, or could not take; False if `done` of
+        that tier is no such thing."""
+        name = self._moves.pop(done.ticket, None)
+        if name is None or self.below is None:
+            return False
+        self.below.end_save(name, done)
+        self._remove(name, "capacity")
+        return True
+
+    def _evict(self, name: bytes) -> bool:
+        """Whether it is on its way; False when the tier below is behind with saving."""
+        if self.below is not None and self.below.tier.find([name]) == 0:
+            ticket = self.below.tier.copy(name, self.tier)
+            if ticket is not None:
+                self._moves[ticket] = name
+            return ticket is not None
+        self._remove(name, "capacity")
+        self.misses.note([name], f"evicted to make room ({self.tier.label} tier)")
+        return True
+
+    def _remove(self, name: bytes, reason: Reason) -> None:
+        self._removals[self.tier.remove(name)] = (name, reason)

@@ -125,6 +125,31 @@ class RequestOutput(msgspec.Struct, kw_only=True):
     metrics: RequestMetrics = msgspec.field(default_factory=RequestMetrics)
 
 
+class TierCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """A tier of the context cache; all but the two last are counters that only grow.
+
+    Attributes:
+        loaded_blocks: blocks that did not have to be computed.
+        failed_loads: blocks that were there and could not be had.
+        evicted_blocks: by reason: capacity, deleted (with a session), corrupt.
+        save_s: of the threads that save; load_s: from asking to arrival.
+        used_bytes: of all servers.
+    """
+
+    tier: str
+    saved_blocks: int = 0
+    unsaved_blocks: int = 0
+    loaded_blocks: int = 0
+    failed_loads: int = 0
+    evicted_blocks: dict[str, int] = {}
+    saved_bytes: int = 0
+    loaded_bytes: int = 0
+    save_s: float = 0.0
+    load_s: float = 0.0
+    used_bytes: int = 0
+    capacity_bytes: int = 0
+
+
 class EngineStats(msgspec.Struct, kw_only=True):
     """A snapshot for /metrics; counters only grow."""
 
@@ -139,12 +164,7 @@ class EngineStats(msgspec.Struct, kw_only=True):
     num_preemptions: int = 0
     num_steps: int = 0
     resident_memory_bytes: int = 0
-    context_saved_blocks: int = 0
-    context_unsaved_blocks: int = 0
-    context_loaded_blocks: int = 0
-    context_failed_loads: int = 0
-    context_evicted_blocks: int = 0
-    context_used_bytes: int = 0
+    context_tiers: list[TierCounts] = []
     context_overflows: int = 0
     context_turned_blocks: int = 0
     context_recomputed: int = 0

@@ -14,6 +14,7 @@ from artesian.config.engine import EngineConfig
 from artesian.context import ContextCache
 from artesian.context.policies import Truncation
 from artesian.context.sessions import SessionKeeper, SessionKey
+from artesian.context.shelf import Shelf
 from artesian.engine.answers import Answers
 from artesian.engine.base import (
     EngineInfo,
@@ -24,6 +25,7 @@ from artesian.engine.base import (
     QueueFullError,
     Request,
     RequestOutput,
+    TierCounts,
 )
 from artesian.engine.batch_builder import BatchBuilder
 from artesian.engine.detokenizer import Detokenizer
@@ -196,7 +198,7 @@ class LLMEngine:
         stats.prefix_cache_hits_tokens = self.cache.stats.hits_tokens
         stats.num_preemptions = self._scheduler.num_preemptions
         if self._context is not None:
-            _count_context(stats, self._context)
+            stats.context_tiers = [_count_tier(shelf) for shelf in self._context.shelves]
         if self._truncator is not None:
             stats.context_overflows = self._truncator.stats.num_overflows
             stats.context_turned_blocks = self._truncator.stats.num_turned_blocks
@@ -288,7 +290,7 @@ class LLMEngine:
         num_tokens = sum(schedule.num_tokens)
         is_prefill = 2 * len(schedule.sequences) < num_tokens
         if num_tokens >= _MIN_PREFILL_TOKENS and is_prefill and seconds > 0:
-            context.gate.observe_prefill(num_tokens, seconds, first)
+            context.observe_prefill(num_tokens, seconds, first)
 
     def _take_computed(self, schedule: Schedule, logits: F32) -> tuple[list[Sequence], F32]:
         """Books the rows as computed; returns the sequences to sample for and their logits."""
@@ -411,13 +413,22 @@ def _mean_first(schedule: Schedule) -> int:
     return max(0, round(pairs / num_tokens - num_tokens / 2))
 
 
-def _count_context(stats: EngineStats, context: ContextCache) -> None:
-    stats.context_saved_blocks = context.stats.num_saved_blocks
-    stats.context_unsaved_blocks = context.stats.num_unsaved_blocks
-    stats.context_loaded_blocks = context.stats.num_loaded_blocks
-    stats.context_failed_loads = context.stats.num_failed_loads
-    stats.context_evicted_blocks = context.stats.num_evicted_blocks
-    stats.context_used_bytes = context.tier.used_bytes
+def _count_tier(shelf: Shelf) -> TierCounts:
+    tier, stats = shelf.tier, shelf.stats
+    return TierCounts(
+        tier=tier.label,
+        saved_blocks=stats.num_saved_blocks,
+        unsaved_blocks=stats.num_unsaved_blocks,
+        loaded_blocks=stats.num_loaded_blocks,
+        failed_loads=stats.num_failed_loads,
+        evicted_blocks={str(reason): num for reason, num in stats.num_evicted.items()},
+        saved_bytes=stats.num_saved_blocks * tier.block_bytes,
+        loaded_bytes=stats.num_loaded_blocks * tier.block_bytes,
+        save_s=stats.save_s,
+        load_s=stats.load_s,
+        used_bytes=tier.used_bytes,
+        capacity_bytes=tier.capacity_bytes,
+    )
 
 
 def _with_truncation(

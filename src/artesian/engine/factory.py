@@ -4,7 +4,7 @@ import logging
 import time
 
 from artesian.config.engine import EngineConfig
-from artesian.context import ContextCache, DiskTier
+from artesian.context import ContextCache, DiskTier, HostTier, Tier
 from artesian.context.sessions import SessionKeeper, SessionRecords
 from artesian.engine.base import EngineInfo
 from artesian.engine.engine import LLMEngine
@@ -65,24 +65,34 @@ def create_engine(config: EngineConfig) -> LLMEngine:
 
 
 def open_context(cache: PrefixCache, config: EngineConfig) -> ContextCache | None:
-    """The context cache in `config.context_cache_dir`, if that is set.
+    """The context cache in the pools and the directory that are set; None without any.
 
     Raises:
-        OSError, ContextCacheError: the directory cannot be used; the message says why.
+        OSError, ContextCacheError: one cannot be used; the message says why.
     """
-    if config.context_cache_dir is None:
-        return None
     arena = cache.allocator
     most_saving_bytes = min(_MOST_SAVING_BYTES, arena.num_blocks * arena.block_bytes // 8)
-    tier = DiskTier(config.context_cache_dir, config.context_cache_bytes, arena, most_saving_bytes)
-    _logger.info(
-        "context cache: %s holds %d blocks of any model, %.0f of %.0f MiB",
-        config.context_cache_dir,
-        len(tier.entries()),
-        tier.used_bytes / 2**20,
-        tier.capacity_bytes / 2**20,
+    tiers: list[Tier] = []
+    pools = (
+        ("host", config.context_pool, config.context_pool_bytes),
+        ("remote", config.context_remote_pool, config.context_remote_pool_bytes),
     )
-    return ContextCache(cache, tier, config.block_size)
+    for label, address, num_bytes in pools:
+        if address is not None:
+            tiers.append(HostTier(address, num_bytes, arena, most_saving_bytes, label))
+    if (directory := config.context_cache_dir) is not None:
+        tiers.append(DiskTier(directory, config.context_cache_bytes, arena, most_saving_bytes))
+    for tier in tiers:
+        _logger.info(
+            "context cache: the %s tier holds %d blocks of any model, %.0f of %.0f MiB",
+            tier.label,
+            len(tier.entries()),
+            tier.used_bytes / 2**20,
+            tier.capacity_bytes / 2**20,
+        )
+    if not tiers:
+        return None
+    return ContextCache(cache, tiers, config.block_size, write=config.context_cache_write)
 
 
 def open_sessions(

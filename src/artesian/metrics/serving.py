@@ -1,10 +1,12 @@
 """What the server measures, under the usual names of LLM servers with the prefix `artesian_`."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from artesian.engine.base import TierCounts
 
 PREFIX = "artesian_"
 VLLM_PREFIX = "vllm:"
@@ -20,7 +22,6 @@ GAUGES = {
     "kv_cache_usage_perc": "share of KV blocks in use, 0 to 1",
     "num_kv_blocks": "KV blocks in the arena",
     "worker_resident_memory_bytes": "resident memory of the worker",
-    "context_cache_used_bytes": "bytes that the context cache takes on disk",
 }
 COUNTERS = {
     "prefix_cache_queries": "prompt tokens looked up in the prefix cache",
@@ -29,18 +30,31 @@ COUNTERS = {
     "generation_tokens": "tokens generated",
     "num_preemptions": "requests paused for lack of KV blocks",
     "engine_steps": "steps of the engine",
-    "context_cache_saved_blocks": "KV blocks saved on disk",
-    "context_cache_unsaved_blocks": "KV blocks not saved, as the disk refused or was full",
-    "context_cache_loaded_blocks": "KV blocks loaded from disk",
-    "context_cache_failed_loads": "KV blocks on disk that could not be had and were computed",
-    "context_cache_evicted_blocks": "KV blocks deleted from disk to make room",
     "context_overflows": "full context windows that went on without their oldest tokens",
     "context_turned_blocks": "KV blocks whose keys were turned to new positions for that",
     "context_recomputed": "truncated prompts that were computed anew, as no KV of them was kept",
     "worker_restarts": "workers that had to be replaced",
 }
 
+TIER_GAUGES = {
+    "context_cache_used_bytes": "bytes that a tier of the context cache takes, of all servers",
+    "context_cache_capacity_bytes": "most bytes that it may take",
+}
+TIER_COUNTERS = {
+    "context_cache_saved_blocks": "KV blocks saved in a tier",
+    "context_cache_unsaved_blocks": "KV blocks not saved, as the tier refused or was full",
+    "context_cache_loaded_blocks": "KV blocks loaded from a tier instead of computed",
+    "context_cache_failed_loads": "KV blocks of a tier that could not be had",
+    "context_cache_saved_bytes": "bytes saved in a tier",
+    "context_cache_loaded_bytes": "bytes loaded from a tier",
+    "context_cache_save_seconds": "time that threads took to save in a tier",
+    "context_cache_load_seconds": "time from asking a tier for blocks to their arrival",
+}
+EVICTED = "context_cache_evicted_blocks"
+EVICTED_TEXT = "KV blocks taken out of a tier: for its capacity, deleted with a session, or corrupt"
+
 Counts = Callable[[], Mapping[str, float]]
+Tiers = Callable[[], Sequence[TierCounts]]
 
 
 class ServingMetrics:
@@ -48,6 +62,7 @@ class ServingMetrics:
 
     Args:
         counts: the current values of `GAUGES` and `COUNTERS`.
+        tiers: those of each tier of the context cache.
         vllm_names: emit everything a second time under vLLM's names.
     """
 
@@ -55,9 +70,11 @@ class ServingMetrics:
         self,
         counts: Counts,
         vllm_names: bool = False,
+        tiers: Tiers = tuple,
     ) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(EngineCollector(counts))
+        self.registry.register(TierCollector(tiers))
         self.time_to_first_token = self._histogram(
             "time_to_first_token_seconds", "arrival to first token", LATENCY_BUCKETS_S
         )
@@ -94,13 +111,27 @@ class ServingMetrics:
         return generate_latest(self.registry) + generate_latest(self._vllm_registry)
 
 
+class Totals:
+    """Sums of counters that begin at zero again with every new worker."""
+
+    def __init__(self) -> None:
+        self._totals: dict[Hashable, float] = {}
+        self._last: dict[Hashable, float] = {}
+
+    def add(self, key: Hashable, count: float) -> float:
+        """The sum, now that the worker's counter is at `count`."""
+        last = self._last.get(key, 0.0)
+        self._totals[key] = self._totals.get(key, 0.0) + (count - last if count >= last else count)
+        self._last[key] = count
+        return self._totals[key]
+
+
 class EngineCollector(Collector):
-    """Turns the worker's counts into metrics; counters go on when a new worker starts at zero."""
+    """Turns the worker's counts into metrics."""
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
-        self._totals = dict.fromkeys(COUNTERS, 0.0)
-        self._last = dict.fromkeys(COUNTERS, 0.0)
+        self._totals = Totals()
 
     def collect(self) -> Iterator[Metric]:
         """The current metrics."""
@@ -108,10 +139,41 @@ class EngineCollector(Collector):
         for name, text in GAUGES.items():
             yield GaugeMetricFamily(PREFIX + name, text, counts[name])
         for name, text in COUNTERS.items():
-            count, last = counts[name], self._last[name]
-            self._totals[name] += count - last if count >= last else count
-            self._last[name] = count
-            yield CounterMetricFamily(PREFIX + name, text, self._totals[name])
+            yield CounterMetricFamily(PREFIX + name, text, self._totals.add(name, counts[name]))
+
+
+class TierCollector(Collector):
+    """Turns the counts of the context cache's tiers into metrics with the label `tier`."""
+
+    def __init__(self, tiers: Tiers) -> None:
+        self._tiers = tiers
+        self._totals = Totals()
+
+    def collect(self) -> Iterator[Metric]:
+        """The current metrics."""
+        tiers = self._tiers()
+        for name, text in TIER_GAUGES.items():
+            gauge = GaugeMetricFamily(PREFIX + name, text, labels=["tier"])
+            for tier in tiers:
+                gauge.add_metric([tier.tier], _count_of(tier, name))
+            yield gauge
+        for name, text in TIER_COUNTERS.items():
+            counter = CounterMetricFamily(PREFIX + name, text, labels=["tier"])
+            for tier in tiers:
+                total = self._totals.add((name, tier.tier), _count_of(tier, name))
+                counter.add_metric([tier.tier], total)
+            yield counter
+        evicted = CounterMetricFamily(PREFIX + EVICTED, EVICTED_TEXT, labels=["tier", "reason"])
+        for tier in tiers:
+            for reason, count in tier.evicted_blocks.items():
+                total = self._totals.add((EVICTED, tier.tier, reason), count)
+                evicted.add_metric([tier.tier, reason], total)
+        yield evicted
+
+
+def _count_of(tier: TierCounts, name: str) -> float:
+    count: float = getattr(tier, name.removeprefix("context_cache_").replace("_seconds", "_s"))
+    return count
 
 
 class VllmNames(Collector):

@@ -20,6 +20,9 @@ mod view;
 
 use pyo3::prelude::*;
 
+pub use errors::{Fault, Outcome};
+pub use open::{join, open, Wish};
+
 /// Adds the pool's classes and functions.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<handle::PoolHandle>()?;

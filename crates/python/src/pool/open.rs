@@ -122,7 +122,7 @@ fn create(nodes: &Arc<ShmNodes>, config: &PoolConfig, must: bool) -> Outcome<boo
 }
 
 /// Joins; waits for a creation that is under way.
-fn join(nodes: &Arc<ShmNodes>) -> Outcome<Client> {
+pub fn join(nodes: &Arc<ShmNodes>) -> Outcome<Client> {
     let started = Instant::now();
     loop {
         match Client::join(Box::new(nodes.connect())) {

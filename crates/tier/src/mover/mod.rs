@@ -110,6 +110,8 @@ struct Job {
     ticket: Ticket,
     key: Key,
     place: Place,
+    /// Where the bytes of a save come from, if not from the memory.
+    from: Option<Arc<dyn Store>>,
 }
 
 /// What a thread does next.
@@ -193,15 +195,25 @@ impl Mover {
     /// Saves a block, unless too much is waiting to be saved: `None` then.
     pub fn save(&self, key: &Key, place: Place) -> Result<Option<Ticket>> {
         self.check(place)?;
+        Ok(self.push_save(key, place, None))
+    }
+
+    /// Saves a block of so many bytes from another store, unless too much is waiting to be saved:
+    /// `None` then. When it cannot be loaded from there, that is how the save ends.
+    pub fn copy(&self, key: &Key, bytes: usize, from: Arc<dyn Store>) -> Option<Ticket> {
+        self.push_save(key, Place { offset: 0, bytes }, Some(from))
+    }
+
+    fn push_save(&self, key: &Key, place: Place, from: Option<Arc<dyn Store>>) -> Option<Ticket> {
         let mut state = self.shared.state.lock();
         if state.saving_bytes + place.bytes > self.shared.most_saving_bytes {
-            return Ok(None);
+            return None;
         }
         state.saving_bytes += place.bytes;
         let ticket = state.take_ticket();
-        state.saves.push_back(Job { task: Task::Save, ticket, key: *key, place });
+        state.saves.push_back(Job { task: Task::Save, ticket, key: *key, place, from });
         self.shared.work.notify_one();
-        Ok(Some(ticket))
+        Some(ticket)
     }
 
     /// Loads a block.
@@ -255,7 +267,7 @@ impl Mover {
         let place = Place { offset: 0, bytes: 0 };
         let mut state = self.shared.state.lock();
         let ticket = state.take_ticket();
-        state.removals.push_back(Job { task: Task::Remove, ticket, key: *key, place });
+        state.removals.push_back(Job { task: Task::Remove, ticket, key: *key, place, from: None });
         self.shared.work.notify_one();
         ticket
     }
@@ -414,11 +426,22 @@ impl Shared {
     }
 
     fn save(&self, job: &Job) -> Result<Outcome> {
+        if let Some(from) = &job.from {
+            let mut bytes = vec![0; job.place.bytes];
+            return match from.load(&job.key, &mut bytes)? {
+                Loaded::Hit => self.save_bytes(&job.key, &bytes),
+                missing => Ok(Outcome::Loaded(missing)),
+            };
+        }
         // SAFETY: inside of the memory, by `check`; nobody writes to it, by `Memory::new`.
         let bytes = unsafe {
             std::slice::from_raw_parts(self.memory.base.add(job.place.offset), job.place.bytes)
         };
-        match self.store.save(&job.key, bytes) {
+        self.save_bytes(&job.key, bytes)
+    }
+
+    fn save_bytes(&self, key: &Key, bytes: &[u8]) -> Result<Outcome> {
+        match self.store.save(key, bytes) {
             Ok(saved) => Ok(Outcome::Saved(saved)),
             Err(TierError::Full { .. }) => Ok(Outcome::Full),
             Err(error) => Err(error),

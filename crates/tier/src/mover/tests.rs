@@ -130,6 +130,26 @@ fn blocks_go_out_and_come_back() {
 }
 
 #[test]
+fn blocks_go_from_one_store_to_another() {
+    let (mover, store, _) = set_up(2 * BLOCK);
+    let from = Arc::new(Gated::default());
+    from.blocks.lock().extend([(key(1), vec![1; BLOCK]), (key(200), vec![2; BLOCK])]);
+    let copy = |number| mover.copy(&key(number), BLOCK, from.clone());
+    let (there, absent) = (copy(1).unwrap(), copy(2).unwrap());
+    let done = outcomes(&mover, 2);
+    assert_eq!(done[&there], Outcome::Saved(Saved::New));
+    assert_eq!(done[&absent], Outcome::Loaded(Loaded::Absent));
+    assert_eq!(store.blocks.lock()[&key(1)], vec![1; BLOCK]);
+    let full = copy(200).unwrap();
+    assert_eq!(outcomes(&mover, 1)[&full], Outcome::Full);
+    store.close();
+    assert!(copy(1).is_some() && copy(1).is_some() && copy(1).is_none(), "they count as saves");
+    store.open();
+    outcomes(&mover, 2);
+    assert_eq!(mover.saving_bytes(), 0);
+}
+
+#[test]
 fn loads_go_first_and_saves_are_bounded() {
     let (mover, store, _) = set_up(3 * BLOCK);
     store.close();

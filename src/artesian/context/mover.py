@@ -1,0 +1,86 @@
+"""What tiers have in common whose blocks `crates/tier` moves, in threads of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from artesian._core import BlockMover, LayerGate
+from artesian.context.base import Done, Entry, Load, Outcome, Tier
+
+
+class MoverTier:
+    """A `Tier` over a mover. Subclasses open the store."""
+
+    def __init__(
+        self,
+        label: str,
+        mover: BlockMover,
+        capacity_bytes: int,
+        room_bytes: int,
+        block_bytes: int,
+        stage_bytes: int,
+    ) -> None:
+        """`stage_bytes`: so many bytes of all blocks of a load come before the next ones."""
+        self._stage_bytes = stage_bytes
+        self.label = label
+        self.capacity_bytes = capacity_bytes
+        self.room_bytes = room_bytes
+        self._mover = mover
+        self.block_bytes = block_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        """See `Tier`."""
+        return self._mover.used_bytes
+
+    @property
+    def num_open(self) -> int:
+        """See `Tier`."""
+        return self._mover.num_open
+
+    def find(self, names: Sequence[bytes]) -> int:
+        """See `Tier`."""
+        return self._mover.find(names)
+
+    def save(self, name: bytes, block: int) -> int | None:
+        """See `Tier`."""
+        return self._mover.save(name, block * self.block_bytes, self.block_bytes)
+
+    def copy(self, name: bytes, source: Tier) -> int | None:
+        """See `Tier`."""
+        if not isinstance(source, MoverTier):
+            raise TypeError(f"the {self.label} tier cannot copy blocks of the {source.label} tier")
+        return self._mover.copy(name, self.block_bytes, source._mover)
+
+    def load(self, names: Sequence[bytes], blocks: Sequence[int]) -> Load:
+        """See `Tier`."""
+        places = [(n, block * self.block_bytes) for n, block in zip(names, blocks, strict=True)]
+        return Load(*self._mover.load(places, self.block_bytes, self._stage_bytes))
+
+    def cancel(self, load: Load) -> None:
+        """See `Tier`."""
+        if isinstance(load.gate, LayerGate):
+            self._mover.cancel(load.gate)
+
+    def remove(self, name: bytes) -> int:
+        """See `Tier`."""
+        return self._mover.remove(name)
+
+    def poll(self) -> list[Done]:
+        """See `Tier`."""
+        polled = self._mover.poll()
+        return [Done(ticket, cast(Outcome, outcome), took_s) for ticket, outcome, took_s in polled]
+
+    def wait(self, timeout_s: float) -> bool:
+        """See `Tier`."""
+        return self._mover.wait(timeout_s)
+
+    def entries(self) -> list[Entry]:
+        """See `Tier`."""
+        found = self._mover.entries()
+        return [Entry(name, num_bytes, saved_ms / 1e3) for name, num_bytes, saved_ms in found]
+
+    def take_error(self) -> str | None:
+        """See `Tier`."""
+        return self._mover.take_error()
