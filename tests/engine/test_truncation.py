@@ -1,22 +1,16 @@
 """Conversations that outgrow the context window, against a plain reading through a window."""
 
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from artesian.context.policies import Truncation
 from artesian.engine.base import InvalidRequestError, Request
-from artesian.engine.batch import Batch
-from artesian.engine.engine import LLMEngine
 from artesian.engine.questions import DeleteSession
 from tests.engine.toy import (
-    EOS,
     Collected,
-    ToyRunner,
     assert_no_leak,
     generate,
     greedy,
@@ -24,70 +18,9 @@ from tests.engine.toy import (
     run,
     toy_runner,
 )
+from tests.engine.window_twin import BLOCK, WINDOW, Reader, expected, make
 
-BLOCK = 4
-WINDOW = 48
 SINKS = [0, 6]
-
-
-def make(sinks: int = 0, **config: Any) -> LLMEngine:
-    return make_engine(
-        max_model_len=WINDOW + 1,
-        context_overflow="truncate",
-        context_sinks=sinks,
-        **config,
-    )
-
-
-class Reader:
-    """Reads a stream token by token into one row of blocks, moving them up when they are full."""
-
-    def __init__(self, sinks: int) -> None:
-        self.cuts = Truncation.of_window(WINDOW, BLOCK, sinks)
-        self.runner = ToyRunner(np.zeros(2 * WINDOW * 8, np.uint8), BLOCK)
-        self.position = 0
-        self.num_cuts = 0
-
-    def read(self, token: int) -> int:
-        """The most likely next token."""
-        if self.position == WINDOW:
-            self._move()
-        batch = Batch(
-            tokens=np.array([token], np.int32),
-            positions=np.array([self.position], np.int32),
-            row_starts=np.array([0, 1], np.int32),
-            context_lens=np.array([self.position + 1], np.int32),
-            block_tables=np.arange(WINDOW // BLOCK, dtype=np.int32)[None],
-            logit_rows=np.array([0], np.int32),
-        )
-        self.position += 1
-        return int(self.runner.forward(batch).argmax())
-
-    def _move(self) -> None:
-        cuts, num_blocks = self.cuts, WINDOW // BLOCK
-        kept = list(range(cuts.sink_blocks + cuts.step_blocks, num_blocks))
-        spare = list(range(num_blocks, num_blocks + len(kept)))
-        self.runner.turn(kept, spare, -cuts.step_blocks * BLOCK)
-        first = cuts.sink_blocks
-        self.runner.words[first : first + len(kept)] = self.runner.words[spare]
-        self.position = (first + len(kept)) * BLOCK
-        self.num_cuts += 1
-
-
-def expected(prompt: Sequence[int], num_tokens: int, sinks: int, is_cold: bool) -> list[int]:
-    """The answer to a prompt that was read from its beginning, or from what the last cut leaves."""
-    reader = Reader(sinks)
-    stream = list(prompt)
-    if is_cold:
-        cuts = reader.cuts
-        end = cuts.sink_tokens + cuts.dropped_tokens(cuts.cut(len(stream)))
-        stream = stream[: cuts.sink_tokens] + stream[end:]
-    for token in stream:
-        following = reader.read(token)
-    answer = [following]
-    while len(answer) < num_tokens and answer[-1] != EOS:
-        answer.append(reader.read(answer[-1]))
-    return answer
 
 
 def tokens(seed: int, count: int) -> list[int]:
