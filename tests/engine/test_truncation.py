@@ -8,7 +8,7 @@ import pytest
 
 from artesian.context.policies import Truncation
 from artesian.engine.base import InvalidRequestError, Request
-from artesian.engine.questions import DeleteSession
+from artesian.engine.questions import DeleteSession, ExplainPrompt, Explanation
 from tests.engine.toy import (
     Collected,
     assert_no_leak,
@@ -225,3 +225,15 @@ def test_a_session_is_deleted_with_the_windows_that_it_has_left() -> None:
     assert engine.cache.num_cached_blocks > 2 * WINDOW // BLOCK - 2
     engine.answer(DeleteSession("", "s"))
     assert engine.cache.num_cached_blocks == 0
+
+
+def test_why_a_long_prompt_misses_is_told_of_the_window_that_it_would_enter() -> None:
+    engine = make()
+    stream = tokens(1, 45)
+    stream += generate(engine, stream, greedy(10, ignore_eos=True)).tokens
+    reply = engine.answer(ExplainPrompt("", [*stream, 5, 6, 7, 8, 9]))
+    assert isinstance(reply, Explanation)
+    assert (reply.num_tokens, reply.num_usable_blocks, reply.num_in_memory) == (60, 8, 7)
+    reply = engine.answer(ExplainPrompt("other", stream))
+    assert isinstance(reply, Explanation)
+    assert (reply.num_usable_blocks, reply.num_in_memory, reply.cause) == (7, 0, "never computed")

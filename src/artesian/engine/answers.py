@@ -22,6 +22,7 @@ from artesian.engine.questions import (
     ShowSession,
 )
 from artesian.engine.scheduler import Scheduler
+from artesian.engine.truncation import Truncator
 from artesian.kvcache.hashing import BlockHasher, KvIdentity
 from artesian.kvcache.prefix_cache import PrefixCache
 
@@ -36,12 +37,14 @@ class Answers:
         sessions: SessionKeeper,
         context: ContextCache | None,
         identity: KvIdentity,
+        truncator: Truncator | None = None,
     ) -> None:
         self._cache = cache
         self._scheduler = scheduler
         self._sessions = sessions
         self._context = context
         self._identity = identity
+        self._truncator = truncator
 
     def answer(self, question: Question) -> Reply:
         """The answer, at once."""
@@ -87,7 +90,12 @@ class Answers:
         hashes: list[bytes] = []
         hasher = BlockHasher(self._identity, cache_salt)
         hasher.extend(hashes, np.array(prompt_token_ids, np.int32))
-        usable = hashes[: max(0, len(prompt_token_ids) - 1) // block_size]
+        num_tokens = len(prompt_token_ids)
+        if self._truncator is not None and num_tokens > self._truncator.cuts.window_tokens:
+            window = self._truncator.choose(hasher, hashes, num_tokens)
+            num_tokens = min(window.num_tokens(num_tokens), self._truncator.cuts.window_tokens)
+            hashes = [window.name(index) for index in range(num_tokens // block_size)]
+        usable = hashes[: max(0, num_tokens - 1) // block_size]
         num_in_memory = len(self._cache.lookup(usable))
         rest = usable[num_in_memory:]
         num_loadable = {} if self._context is None else self._context.find(rest)

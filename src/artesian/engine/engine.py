@@ -94,7 +94,10 @@ class LLMEngine:
         )
         self._context = context
         self._sessions = sessions or SessionKeeper(cache, context)
-        self._answers = Answers(cache, self._scheduler, self._sessions, context, identity)
+        truncator = self._truncator if config.context_overflow == "truncate" else None
+        self._answers = Answers(
+            cache, self._scheduler, self._sessions, context, identity, truncator
+        )
         self._builder = BatchBuilder(
             config.max_num_batched_tokens, block_size, self._scheduler.block_tables
         )

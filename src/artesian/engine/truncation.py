@@ -15,6 +15,7 @@ from artesian.context import ContextCache
 from artesian.context.policies import Truncation
 from artesian.engine.sequence import Sequence
 from artesian.engine.window import Window
+from artesian.kvcache.hashing import BlockHasher
 from artesian.kvcache.prefix_cache import PrefixCache
 from artesian.ops.base import TurningRunner
 
@@ -51,28 +52,37 @@ class Truncator:
         self._context = context
 
     def enter(self, sequence: Sequence, may_load: bool) -> None:
-        """Chooses the window from which fewest tokens are to be computed, if the stream needs one.
+        """Chooses the window through which a sequence is computed, if its stream needs one.
 
-        Nothing of the sequence is computed yet. `may_load`: what a tier has counts as well.
+        Nothing of it is computed yet. `may_load`: what a tier has counts as well.
         """
-        if not self._is_long(sequence):
-            return
-        window = sequence.window
-        names = list(sequence.hashes) if window is None else window.untruncated
-        sequence.state.hasher.extend(names, sequence.stream())
         num_tokens = sequence.num_stream_tokens
+        if num_tokens <= self.cuts.window_tokens or not sequence.state.truncates:
+            return
+        window, hasher = sequence.window, sequence.state.hasher
+        names = list(sequence.hashes) if window is None else window.untruncated
+        hasher.extend(names, sequence.stream())
+        best = self.choose(hasher, names, num_tokens, may_load)
+        overflows = sequence.num_tokens > self.cuts.window_tokens
+        if overflows or window is None or not best.is_same(window):
+            sequence.look_through(best)
+
+    def choose(
+        self, hasher: BlockHasher, names: list[bytes], num_tokens: int, may_load: bool = True
+    ) -> Window:
+        """The window from which fewest tokens of a stream are to be computed.
+
+        `names` are those of its `num_tokens` tokens if nothing is dropped.
+        """
         best, fewest = None, 0
-        for window in self._windows(sequence, names):
-            dropped = self.cuts.dropped_tokens(window.cut)
-            num_usable = self._num_usable(num_tokens - dropped)
-            num_found = self._num_found(window, num_usable, may_load)
-            missing = num_tokens - dropped - num_found * self.cuts.block_size_tokens
+        for window in self._windows(hasher, names, num_tokens):
+            rest = window.num_tokens(num_tokens)
+            num_found = self._num_found(window, self._num_usable(rest), may_load)
+            missing = rest - num_found * self.cuts.block_size_tokens
             if self._suffices(window, num_found) and (best is None or missing < fewest):
                 best, fewest = window, missing
         assert best is not None  # the last cut's text can always be computed
-        overflows = sequence.num_tokens > self.cuts.window_tokens
-        if overflows or sequence.window is None or not best.is_same(sequence.window):
-            sequence.look_through(best)
+        return best
 
     def can_start(self, sequence: Sequence, num_hits: int) -> bool:
         """Whether so many cached blocks are enough: what has moved cannot be computed in place."""
@@ -143,15 +153,13 @@ class Truncator:
         self.stats.num_overflows += 1
         self.stats.num_turned_blocks += len(fresh)
 
-    def _is_long(self, sequence: Sequence) -> bool:
-        is_longer = sequence.num_stream_tokens > self.cuts.window_tokens
-        return is_longer and sequence.state.truncates
-
-    def _windows(self, sequence: Sequence, names: list[bytes]) -> Iterator[Window]:
+    def _windows(
+        self, hasher: BlockHasher, names: list[bytes], num_tokens: int
+    ) -> Iterator[Window]:
         """All that the stream may be entered through, the one that needs no other first."""
-        for cut in self.cuts.entries(sequence.num_stream_tokens):
+        for cut in self.cuts.entries(num_tokens):
             for start in range(cut, -1, -1):
-                yield Window(self.cuts, sequence.state.hasher, start, cut, names)
+                yield Window(self.cuts, hasher, start, cut, names)
 
     def _num_usable(self, num_tokens: int) -> int:
         """Blocks of a window with so many tokens in and behind it that may be cached: not the last

@@ -33,6 +33,10 @@ class Window:
         """Whether both show the same of the same stream."""
         return (self.start, self.cut) == (other.start, other.cut)
 
+    def num_tokens(self, num_stream_tokens: int) -> int:
+        """How many tokens of such a stream stand in the window and behind it."""
+        return num_stream_tokens - self.truncation.dropped_tokens(self.cut)
+
     def next(self) -> "Window":
         """What it is behind the next overflow."""
         return Window(self.truncation, self.hasher, self.start, self.cut + 1, self.untruncated)
