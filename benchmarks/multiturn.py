@@ -8,6 +8,7 @@ has a history of its own, and the ways take turns within it; a figure is the med
 """
 
 import argparse
+import os
 import random
 import socket
 import statistics
@@ -23,6 +24,7 @@ import httpx
 from openai import OpenAI
 
 import report
+from artesian.pool import Pool
 from machine import describe
 from report import Row
 
@@ -32,6 +34,8 @@ TARGETS = {
     "from disk, after a restart": 0.08,
     "from disk, pushed out of memory": 0.08,
     "from disk, another server's": 0.08,
+    "from the pool, after a restart": 0.08,
+    "from the pool, another server's": 0.08,
 }
 """Parts of the time to compute it."""
 FIRST_ID, LAST_ID = 1_000, 40_000
@@ -136,6 +140,25 @@ def measure(model: str, turns: Turns, room: str) -> dict[str, float]:
             server.first_token_s(turns.turn())
             server.first_token_s([token + 1 for token in turns.history])
             found["from disk, pushed out of memory"] = server.first_token_s(turns.turn())
+    return found | measure_pool(model, turns)
+
+
+def measure_pool(model: str, turns: Turns) -> dict[str, float]:
+    """The same with nothing on disk, and KV in a memory pool that outlives the servers."""
+    name = f"artesian-bench-{os.getpid()}"
+    found = {}
+    try:
+        with serving(model, context_pool=name) as server:
+            server.first_token_s(turns.history)
+        with serving(model, context_pool=name) as server:
+            found["from the pool, after a restart"] = server.first_token_s(turns.turn())
+            with serving(model, context_pool=name) as second:
+                turns.history = [token + 2 for token in turns.history]
+                server.first_token_s(turns.history)
+                time.sleep(SAVE_S)
+                found["from the pool, another server's"] = second.first_token_s(turns.turn())
+    finally:
+        Pool.remove(name)
     return found
 
 

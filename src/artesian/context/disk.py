@@ -15,8 +15,6 @@ _PAGE_BYTES = 4096
 """Blocks take whole ones, and one more each (`crates/tier`)."""
 _SEGMENT_BLOCKS = 4
 """A segment holds so many blocks at least."""
-_MIN_STAGE_BYTES = 64 << 10
-"""So many bytes of a block are read at once at least: several layers, if need be."""
 
 
 class DiskTier(MoverTier):
@@ -41,7 +39,6 @@ class DiskTier(MoverTier):
             ContextCacheError: the directory holds something else, or the capacity no block.
         """
         layer_bytes = arena.block_bytes // arena.num_layers
-        stage_bytes = -(-_MIN_STAGE_BYTES // layer_bytes) * layer_bytes
         room_bytes = (1 - -arena.block_bytes // _PAGE_BYTES) * _PAGE_BYTES
         segment_bytes = min(_SEGMENT_BYTES, capacity_bytes // _MIN_SEGMENTS)
         segment_bytes = max(segment_bytes, _SEGMENT_BLOCKS * room_bytes)
@@ -58,5 +55,4 @@ class DiskTier(MoverTier):
             )
         except ValueError as error:
             raise ContextCacheError(str(error)) from None
-        block_bytes = arena.block_bytes
-        super().__init__("disk", mover, capacity_bytes, room_bytes, block_bytes, stage_bytes)
+        super().__init__("disk", mover, capacity_bytes, room_bytes, arena)

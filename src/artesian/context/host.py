@@ -52,6 +52,4 @@ class HostTier(MoverTier):
         except (PoolError, ValueError) as error:
             raise ContextCacheError(f"the pool {address} of the {label} tier: {error}") from None
         room_bytes = arena.block_bytes + arena.block_bytes // _OVERHEAD
-        block_bytes = arena.block_bytes
-        capacity_bytes = mover.capacity_bytes
-        super().__init__(label, mover, capacity_bytes, room_bytes, block_bytes, block_bytes)
+        super().__init__(label, mover, mover.capacity_bytes, room_bytes, arena)

@@ -1,12 +1,14 @@
 """What tiers have in common whose blocks `crates/tier` moves, in threads of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import cast
 
 from artesian._core import BlockMover, LayerGate
 from artesian.context.base import Done, Entry, Load, Outcome, Tier
+from artesian.kvcache.base import BlockAllocator
+
+_MIN_STAGE_BYTES = 64 << 10
+"""So many bytes of a block are loaded at once at least: several layers, if need be."""
 
 
 class MoverTier:
@@ -18,16 +20,15 @@ class MoverTier:
         mover: BlockMover,
         capacity_bytes: int,
         room_bytes: int,
-        block_bytes: int,
-        stage_bytes: int,
+        arena: BlockAllocator,
     ) -> None:
-        """`stage_bytes`: so many bytes of all blocks of a load come before the next ones."""
-        self._stage_bytes = stage_bytes
+        layer_bytes = arena.block_bytes // arena.num_layers
+        self._stage_bytes = -(-_MIN_STAGE_BYTES // layer_bytes) * layer_bytes
+        self.block_bytes = arena.block_bytes
         self.label = label
         self.capacity_bytes = capacity_bytes
         self.room_bytes = room_bytes
         self._mover = mover
-        self.block_bytes = block_bytes
 
     @property
     def used_bytes(self) -> int:

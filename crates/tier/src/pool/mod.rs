@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use artesian_pool::client::Client;
 use artesian_pool::namespace::{Kind, Limits};
-use artesian_pool::store::Expiry;
+use artesian_pool::store::{Expiry, MAX_INLINE_BYTES};
 use artesian_pool::PoolError;
 use parking_lot::Mutex;
 
@@ -56,6 +56,7 @@ pub struct PoolOptions {
 pub struct PoolStore {
     options: PoolOptions,
     namespace: u16,
+    piece_bytes: usize,
     clients: Clients,
     known: Mutex<Known>,
     used_bytes: AtomicU64,
@@ -73,9 +74,10 @@ impl PoolStore {
             return Err(TierError::Invalid(text));
         }
         let clients = Clients::new(clients);
-        let mut namespace = 0;
+        let (mut namespace, mut piece_bytes) = (0, 0);
         clients
             .each(|client| {
+                piece_bytes = client.piece_len();
                 namespace = client.namespace(NAMESPACE, Kind::Store, Limits::default())?;
                 Ok(())
             })
@@ -83,6 +85,7 @@ impl PoolStore {
         let store = PoolStore {
             options,
             namespace,
+            piece_bytes,
             clients,
             known: Mutex::default(),
             used_bytes: AtomicU64::new(0),
@@ -131,6 +134,32 @@ impl PoolStore {
         self.counts.lock().num_corrupt += 1;
         self.remove(key)?;
         Ok(Loaded::Corrupt)
+    }
+
+    /// Writes down that a block is used now.
+    fn touch(&self, client: &mut Client, key: &Key) -> artesian_pool::Result<()> {
+        let left = client.ttl_ms(self.namespace, key)?.flatten();
+        if left.is_some_and(|left| unused_for(left) >= GRAIN) {
+            client.expire(self.namespace, key, expiry())?;
+        }
+        Ok(())
+    }
+
+    /// What became of a load of `len` bytes.
+    fn loaded(
+        &self,
+        key: &Key,
+        len: usize,
+        found: artesian_pool::Result<Option<usize>>,
+    ) -> Result<Loaded> {
+        match found {
+            Ok(Some(read)) if read == len => Ok(Loaded::Hit),
+            Ok(Some(_)) | Err(PoolError::TooLarge { .. } | PoolError::Corrupt(_)) => {
+                self.give_up(key)
+            }
+            Ok(None) | Err(PoolError::Lost(_)) => Ok(self.vanished(key)),
+            Err(source) => Err(self.fault("load a block from", source)),
+        }
     }
 
     fn vanished(&self, key: &Key) -> Loaded {
@@ -203,22 +232,29 @@ impl Store for PoolStore {
         let len = into.len();
         let found = self.clients.moving(|client| {
             let found = client.get_into(self.namespace, key, into)?;
-            if found == Some(len) {
-                let left = client.ttl_ms(self.namespace, key)?.flatten();
-                if left.is_some_and(|left| unused_for(left) >= GRAIN) {
-                    client.expire(self.namespace, key, expiry())?;
-                }
-            }
+            self.touch(client, key)?;
             Ok(found)
         });
-        match found {
-            Ok(Some(read)) if read == len => Ok(Loaded::Hit),
-            Ok(Some(_)) | Err(PoolError::TooLarge { .. } | PoolError::Corrupt(_)) => {
-                self.give_up(key)
-            }
-            Ok(None) | Err(PoolError::Lost(_)) => Ok(self.vanished(key)),
-            Err(source) => Err(self.fault("load a block from", source)),
+        self.loaded(key, len, found)
+    }
+
+    fn part_bytes(&self, _key: &Key, block_bytes: usize) -> usize {
+        if block_bytes > MAX_INLINE_BYTES {
+            self.piece_bytes
+        } else {
+            block_bytes
         }
+    }
+
+    fn load_part(&self, key: &Key, offset: usize, into: &mut [u8]) -> Result<Loaded> {
+        let len = into.len();
+        let found = self.clients.moving(|client| {
+            if offset == 0 {
+                self.touch(client, key)?;
+            }
+            client.get_range(self.namespace, key, offset, into)
+        });
+        self.loaded(key, len, found)
     }
 
     fn remove(&self, key: &Key) -> Result<bool> {

@@ -100,6 +100,34 @@ fn a_block_is_there_once_for_all() {
 }
 
 #[test]
+fn parts_come_one_by_one() {
+    let memory = Memory::new(1, 1);
+    let store = memory.store(1, 1 << 30);
+    assert_eq!(store.part_bytes(&key(1), 1_000), 1_000);
+    let part = store.part_bytes(&key(1), BLOCK);
+    assert!(part < BLOCK / 2, "{part}");
+    save(&store, 1);
+    let mut into = vec![0; BLOCK];
+    for (number, some) in into.chunks_mut(part).enumerate() {
+        assert_eq!(store.load_part(&key(1), number * part, some).unwrap(), Loaded::Hit);
+    }
+    assert!(into == block(1));
+    memory.damage(1);
+    let outcomes: Vec<Loaded> = into
+        .chunks_mut(part)
+        .enumerate()
+        .map(|(number, some)| store.load_part(&key(1), number * part, some).unwrap())
+        .collect();
+    let bad = 40_000 / part;
+    assert!(outcomes[..bad].iter().all(|loaded| *loaded == Loaded::Hit), "{outcomes:?}");
+    assert_eq!(outcomes[bad], Loaded::Corrupt);
+    assert!(outcomes[bad + 1..].iter().all(|loaded| *loaded == Loaded::Absent), "{outcomes:?}");
+    save(&store, 2);
+    let mut beyond = vec![0; part];
+    assert_eq!(store.load_part(&key(2), BLOCK - 10, &mut beyond).unwrap(), Loaded::Corrupt);
+}
+
+#[test]
 fn blocks_outlive_the_processes() {
     let memory = Memory::new(1, 1);
     let store = memory.store(1, 1 << 30);

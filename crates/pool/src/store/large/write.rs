@@ -26,8 +26,8 @@ struct Outgoing<'a> {
 }
 
 impl Client {
-    /// Bytes of the value in every piece but the last.
-    pub(crate) fn piece_len(&self) -> usize {
+    /// Bytes of a large value in every piece but the last; each has a checksum of its own.
+    pub fn piece_len(&self) -> usize {
         self.alloc.piece_bytes() - PIECE_EXTRA
     }
 
