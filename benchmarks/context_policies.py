@@ -7,7 +7,8 @@ The policies are the real ones. The setting is CachedAttention's (2403.19708): 9
 made to the statistics of ShareGPT, about 52,000 turns of which the first 10,000 warm up, one
 conversation a second, four models, 128 GiB of host memory and 2 or 10 TiB of disk. Then what
 matters in it, one thing at a time, and recorded traces. A session is one piece, as in the paper,
-where nothing else is said. `--quick` has a fifth of the conversations and of the disk, and one model.
+where nothing else is said. `--quick` has a fifth of the conversations and of the disk, and one
+model.
 """
 
 import argparse

@@ -107,6 +107,6 @@ def test_what_all_would_have_taken_is_nobodys_fault() -> None:
     assert policy.regrets == [0.0, 0.0]
     differing = RegretChooser([Lru(), LeafFirstLru()])
     cache = Cache(differing, 5)
-    for number in range(200):
+    for number in range(2000):
         cache.ask([b"%d %d" % (number % 2, i) for i in range(4)])
     assert differing.regrets[0] > 0.5

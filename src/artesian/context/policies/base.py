@@ -5,7 +5,7 @@ clock: it is told what happens, and when, and is asked what should go.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 HIGH_WATER = 0.95
 """Part of a tier that may be in use before anything goes."""
@@ -51,7 +51,7 @@ class EvictionPolicy(ABC):
         """The blocks of a prefix were wanted; unknown ones are passed over."""
 
     @abstractmethod
-    def choose(self, num_bytes: float, spared: Container[bytes], now: float) -> list[bytes]:
+    def choose(self, num_bytes: float, spared: Set[bytes], now: float) -> list[bytes]:
         """Blocks to take away, first one first, of `num_bytes` together or a little more.
 
         Fewer only if nothing else may go, or when they are `MOST_AT_ONCE` already.
@@ -83,7 +83,7 @@ class EvictionPolicy(ABC):
 
 
 def first_ones(
-    order: Iterable[tuple[bytes, int]], num_bytes: float, spared: Container[bytes]
+    order: Iterable[tuple[bytes, int]], num_bytes: float, spared: Set[bytes]
 ) -> list[bytes]:
     """Names of `order`, which gives sizes as well, until they have `num_bytes` together."""
     chosen: list[bytes] = []

@@ -1,7 +1,7 @@
 """Blocks that nobody used for long go first."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 from artesian.context.policies.base import MOST_AT_ONCE, EvictionPolicy, Rank
 
@@ -64,7 +64,7 @@ class Expiry(EvictionPolicy):
                 if name in self._inner:
                     self._touch(name, now)
 
-    def choose(self, num_bytes: float, spared: Container[bytes], now: float) -> list[bytes]:
+    def choose(self, num_bytes: float, spared: Set[bytes], now: float) -> list[bytes]:
         """See `EvictionPolicy`."""
         return self._inner.choose(num_bytes, spared, now)
 
@@ -80,7 +80,7 @@ class Expiry(EvictionPolicy):
         expired = self._expired(kept, now)
         return expired or self._inner.victims(used_bytes, capacity_bytes, kept, now)
 
-    def _expired(self, spared: Container[bytes], now: float) -> list[bytes]:
+    def _expired(self, spared: Set[bytes], now: float) -> list[bytes]:
         found: list[bytes] = []
         for name, used_s in self._used_s.items():
             if used_s + self._ttl_s > now or len(found) == MOST_AT_ONCE:

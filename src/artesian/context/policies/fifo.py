@@ -1,6 +1,6 @@
 """First in, first out."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence, Set
 
 from artesian.context.policies.base import EvictionPolicy, first_ones
 
@@ -28,6 +28,6 @@ class Fifo(EvictionPolicy):
     def use(self, names: Sequence[bytes], now: float = 0.0) -> None:
         """Changes nothing."""
 
-    def choose(self, num_bytes: float, spared: Container[bytes], now: float) -> list[bytes]:
+    def choose(self, num_bytes: float, spared: Set[bytes], now: float) -> list[bytes]:
         """See `EvictionPolicy`."""
         return first_ones(self._bytes.items(), num_bytes, spared)

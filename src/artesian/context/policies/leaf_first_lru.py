@@ -1,7 +1,7 @@
 """The least recently used blocks go first, ends of prefixes before their beginnings."""
 
 from collections import OrderedDict
-from collections.abc import Container, Sequence
+from collections.abc import Sequence, Set
 
 from artesian.context.policies.base import EvictionPolicy, first_ones
 
@@ -37,6 +37,6 @@ class LeafFirstLru(EvictionPolicy):
             if name in self._bytes:
                 self._bytes.move_to_end(name)
 
-    def choose(self, num_bytes: float, spared: Container[bytes], now: float) -> list[bytes]:
+    def choose(self, num_bytes: float, spared: Set[bytes], now: float) -> list[bytes]:
         """See `EvictionPolicy`."""
         return first_ones(self._bytes.items(), num_bytes, spared)

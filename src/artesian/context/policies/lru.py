@@ -1,7 +1,7 @@
 """Least recently used, without regard to what depends on what."""
 
 from collections import OrderedDict
-from collections.abc import Container, Sequence
+from collections.abc import Sequence, Set
 
 from artesian.context.policies.base import EvictionPolicy, first_ones
 
@@ -35,6 +35,6 @@ class Lru(EvictionPolicy):
             if name in self._bytes:
                 self._bytes.move_to_end(name)
 
-    def choose(self, num_bytes: float, spared: Container[bytes], now: float) -> list[bytes]:
+    def choose(self, num_bytes: float, spared: Set[bytes], now: float) -> list[bytes]:
         """See `EvictionPolicy`."""
         return first_ones(self._bytes.items(), num_bytes, spared)

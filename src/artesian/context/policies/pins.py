@@ -1,7 +1,7 @@
 """Blocks that stay because somebody asked for it."""
 
 import heapq
-from collections.abc import Container, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from artesian.context.policies.base import EvictionPolicy, Rank
@@ -106,7 +106,7 @@ class Pins(EvictionPolicy):
         """See `EvictionPolicy`."""
         self._inner.dequeue(rank, now)
 
-    def choose(self, num_bytes: float, spared: Container[bytes], now: float) -> list[bytes]:
+    def choose(self, num_bytes: float, spared: Set[bytes], now: float) -> list[bytes]:
         """See `EvictionPolicy`."""
         self._expire(now)
         return self._inner.choose(num_bytes, spared, now)

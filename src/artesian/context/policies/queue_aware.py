@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from itertools import chain
 
 from artesian.context.policies.base import EvictionPolicy, Rank, first_ones
@@ -104,7 +104,7 @@ class QueueAware(EvictionPolicy):
             self._leave(rank, names)
         self._resize()
 
-    def choose(self, num_bytes: float, spared: Container[bytes], now: float) -> list[bytes]:
+    def choose(self, num_bytes: float, spared: Set[bytes], now: float) -> list[bytes]:
         """See `EvictionPolicy`."""
         order = ((name, self._bytes[name]) for name in chain(self._idle, self._tail_first()))
         return first_ones(order, num_bytes, spared)

@@ -1,6 +1,6 @@
 """Tenants share a tier: who takes more than their share makes room first."""
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from heapq import heappop, heappush
 
 from artesian.context.policies.base import EvictionPolicy, Rank
@@ -94,7 +94,7 @@ class TenantQuotas(EvictionPolicy):
             self._policies[tenant].dequeue(rank, now)
             self._drop_if_empty(tenant)
 
-    def choose(self, num_bytes: float, spared: Container[bytes], now: float) -> list[bytes]:
+    def choose(self, num_bytes: float, spared: Set[bytes], now: float) -> list[bytes]:
         """See `EvictionPolicy`."""
         order = self._by_level()
         asked: list[str] = []
@@ -122,7 +122,7 @@ class TenantQuotas(EvictionPolicy):
         self,
         tenant: str,
         num_bytes: float,
-        spared: Container[bytes],
+        spared: Set[bytes],
         now: float,
         chosen: list[bytes],
     ) -> int:
