@@ -2,14 +2,16 @@
 
     make soak-context     ARGS='--turns 100' shortens it
 
-Two engines share one directory that is much too small for the conversations that they serve, so
-each takes away what the other one needs. Between turns bits are flipped, files are cut, filled with
-garbage and deleted; in mid-turn one of the engines is killed by SIGKILL, most often while it saves.
-Every answer, greedy, is compared with one that was computed from nothing.
+Two engines share a memory pool and a directory that are much too small for the conversations that
+they serve, so each takes away what the other one needs. Between turns bits are flipped in both,
+files are cut, filled with garbage and deleted; in mid-turn one of the engines is killed by SIGKILL,
+most often while it saves. Every answer, greedy, is compared with one computed from nothing.
 """
 
 import argparse
 import json
+import mmap
+import os
 import random
 import select
 import subprocess
@@ -23,6 +25,7 @@ from tempfile import TemporaryDirectory
 
 import report
 from artesian import LLM, SamplingParams
+from artesian.pool import Pool
 from machine import describe
 from report import Row
 
@@ -35,6 +38,10 @@ TURN_S = 60.0
 """A turn that takes longer counts as a hang."""
 KILL_SHARE, DAMAGE_SHARE = 0.1, 0.4
 MEMORY = "96MiB"
+SHARED_MEMORY = Path("/dev/shm")
+POOL_TABLES = 12 << 20
+"""Bytes at the start of a pool's memory that hold no blocks."""
+POOL_FLIPS = 8
 COUNTS = ("loaded", "failed_loads", "evicted", "saved", "unsaved")
 
 
@@ -43,15 +50,24 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=1_000)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--capacity", default="160MiB", help="of the directory")
+    parser.add_argument("--pool-capacity", default="64MiB", help="of the pool; 0 for none")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pool", help=argparse.SUPPRESS)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        work(options.model, Path(options.worker), options.capacity)
+        settings: dict[str, object] = {
+            "context_cache_dir": Path(options.worker),
+            "context_cache_bytes": options.capacity,
+        }
+        if options.pool:
+            settings["context_pool"] = options.pool
+            settings["context_pool_bytes"] = options.pool_capacity
+        work(options.model, settings)
         return
     console = report.make_console()
     with TemporaryDirectory(prefix="artesian-soak-") as directory:
-        soak = Soak(options.model, Path(directory), options.capacity, options.seed)
+        soak = Soak(options, Path(directory))
         try:
             rows = soak.run(options.turns, console.print)
         finally:
@@ -63,9 +79,8 @@ def main() -> None:
         sys.exit(1)
 
 
-def work(model: str, directory: Path, capacity: str) -> None:
+def work(model: str, settings: dict[str, object]) -> None:
     """Answers prompts, one JSON a line, with tokens and counters."""
-    settings = {"context_cache_dir": directory, "context_cache_bytes": capacity}
     with LLM(model, kv_cache_memory_bytes=MEMORY, max_model_len=1024, **settings) as llm:
         print("ready", flush=True)
         for line in sys.stdin:
@@ -148,15 +163,18 @@ class Worker:
 
 
 class Soak:
-    """Conversations over two engines, and what is done to their files."""
+    """Conversations over two engines, and what is done to their files and their pool."""
 
-    def __init__(self, model: str, directory: Path, capacity: str, seed: int) -> None:
-        self._random = random.Random(seed)
+    def __init__(self, options: argparse.Namespace, directory: Path) -> None:
+        self._random = random.Random(options.seed)
         self._directory = directory / "kv"
-        command = [sys.executable, __file__, "--model", model, "--capacity", capacity]
-        command += ["--worker", str(self._directory)]
+        self._pool = f"artesian-soak-{os.getpid()}" if options.pool_capacity != "0" else None
+        command = [sys.executable, __file__, "--model", options.model]
+        command += ["--capacity", options.capacity, "--worker", str(self._directory)]
+        if self._pool:
+            command += ["--pool", self._pool, "--pool-capacity", options.pool_capacity]
         self._workers = [Worker(command) for _ in range(2)]
-        self._reference = LLM(model, enable_prefix_caching=False, max_model_len=1024)
+        self._reference = LLM(options.model, enable_prefix_caching=False, max_model_len=1024)
         self._sessions: dict[int, list[int]] = {}
         self._events: Counter[str] = Counter()
         self._dead: Counter[str] = Counter()
@@ -169,6 +187,8 @@ class Soak:
             worker = self._random.choice(self._workers)
             if self._random.random() < DAMAGE_SHARE:
                 self._damage()
+            if self._pool and self._random.random() < DAMAGE_SHARE:
+                self._damage_pool(self._pool)
             if self._random.random() < KILL_SHARE:
                 self._events["engine killed"] += 1
                 self._dead += worker.counts
@@ -190,6 +210,8 @@ class Soak:
         """Ends the engines."""
         for worker in self._workers:
             worker.close()
+        if self._pool:
+            Pool.remove(self._pool)
         self._reference.close()
 
     def _next_prompt(self) -> list[int]:
@@ -230,8 +252,17 @@ class Soak:
         except FileNotFoundError:
             self._events[kind] -= 1
 
+    def _damage_pool(self, pool: str) -> None:
+        """Flips bits of a pool's memory where blocks are, behind its tables."""
+        for path in SHARED_MEMORY.glob(f"*{pool}*"):
+            with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+                for _ in range(POOL_FLIPS):
+                    at = self._random.randrange(POOL_TABLES, len(memory))
+                    memory[at] ^= 1 << self._random.randrange(8)
+                    self._events["bit flipped in the pool"] += 1
+
     def _rows(self, wrong: int, hangs: int, cached: float) -> list[Row]:
-        subject = "two engines on one directory"
+        subject = "two engines on one pool and one directory"
         rows = [
             _row(subject, "wrong answers", wrong, target=0),
             _row(subject, "hangs", hangs, target=0),
