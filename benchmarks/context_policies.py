@@ -21,6 +21,7 @@ from pathlib import Path
 
 import report
 from artesian.context.policies import EvictionPolicy
+from artesian.sim import GIB
 from machine import ROOT, describe
 from policy_cases import (
     BELADY,
@@ -34,6 +35,7 @@ from policy_cases import (
     WINDOW,
     Case,
     Result,
+    demand_bytes,
     run,
 )
 from report import Row
@@ -69,7 +71,9 @@ def main() -> None:
     options = parse()
     machine = describe()
     groups = list(groups_of(options))
-    cases = [replace(case, policy=name) for _, _, case, names in groups for name in names]
+    cases = list(
+        dict.fromkeys(replace(case, policy=name) for _, _, case, names in groups for name in names)
+    )
     started = time.perf_counter()
     with ProcessPoolExecutor(options.processes) as pool:
         results = dict(zip(cases, pool.map(run, cases), strict=True))
@@ -117,9 +121,10 @@ def groups_of(options: argparse.Namespace) -> Iterator[Group]:
     for tokens in (4096, 32_768):
         case = replace(large, window_tokens=tokens)
         yield "window, 13B, 10 TiB", f"{tokens} tokens", case, [*some, WINDOW, FIFO]
-    for gb in (5, 10):
-        case = replace(large, disk_bytes_per_s=gb * 1e9)
-        yield "disk, 13B, 10 TiB", f"{gb} GB/s", case, some
+    for model in ("LLaMA-13B", "LLaMA-65B")[: 1 if options.quick else None]:
+        for gb in (5, 10, 20):
+            case = replace(large, model=model, disk_bytes_per_s=gb * 1e9)
+            yield "disk, 10 TiB", f"{model}, {gb} GB/s", case, some
     for rate in (0.1, 0.5, 1.0, 1.5, 2.0):
         case = replace(base, sessions_per_s=rate)
         yield "sessions/s, 13B, 2 TiB", f"{rate:g} sessions/s", case, some
@@ -134,12 +139,11 @@ def groups_of(options: argparse.Namespace) -> Iterator[Group]:
 
 
 def ratios(base: Case, names: list[str]) -> Iterator[Group]:
-    """Capacity by demand: what all sessions have at once, if each has its mean size (measured as
-    what an unbounded cache would hold: 1.5 GiB a session of the 13B model)."""
-    demand_gib = 1.5 * base.num_sessions
+    """Capacity by demand: what all conversations would have in the end."""
+    demand_gib = demand_bytes(base) / GIB
     for ratio in (0.05, 0.1, 0.25, 0.5, 1.0):
         case = replace(base, disk_gib=max(1.0, ratio * demand_gib - base.host_gib))
-        yield "capacity by demand, 13B", f"{ratio:g}", case, names
+        yield f"capacity by demand ({demand_gib / 1024:.1f} TiB), 13B", f"{ratio:g}", case, names
 
 
 def traces(data: Path) -> Iterator[Group]:

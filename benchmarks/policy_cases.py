@@ -133,6 +133,18 @@ def run(case: Case) -> Result:
     return _result(outcome)
 
 
+def demand_bytes(case: Case) -> float:
+    """What all conversations would have in the end if nothing were thrown out."""
+    cost, workload, _ = _prepare(case)
+    num_tokens = 0
+    for _, first in workload.arrivals():
+        request = first
+        while (following := workload.following(request)) is not None:
+            request = following[1]
+        num_tokens += len(request.kept) * request.kept_tokens
+    return num_tokens * cost.kv_bytes
+
+
 def _prepare(case: Case) -> tuple[CostModel, Workload, int]:
     if case.data is not None:
         trace = _trace(case.model, case.data)
