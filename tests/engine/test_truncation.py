@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from artesian.context.policies import Truncation
-from artesian.engine.base import InvalidRequestError, Request
+from artesian.engine.base import InvalidRequestError, Request, SamplingParams
 from artesian.engine.questions import DeleteSession, ExplainPrompt, Explanation
 from tests.engine.toy import (
     Collected,
     assert_no_leak,
+    collect,
     generate,
     greedy,
     make_engine,
@@ -237,3 +238,40 @@ def test_why_a_long_prompt_misses_is_told_of_the_window_that_it_would_enter() ->
     reply = engine.answer(ExplainPrompt("other", stream))
     assert isinstance(reply, Explanation)
     assert (reply.num_usable_blocks, reply.num_in_memory, reply.cause) == (7, 0, "never computed")
+
+
+def test_a_resumed_answer_goes_on_from_a_reading_of_all_that_there_is() -> None:
+    prompt, output = tokens(1, 40), tokens(2, 30)
+    request = Request(
+        request_id="x",
+        prompt_token_ids=prompt,
+        output_token_ids=output,
+        sampling=greedy(36, ignore_eos=True),
+    )
+    done = run(make(), request)["x"]
+    assert done.tokens == expected(prompt + output, 6, 0, is_cold=True)
+    assert done.finish_reason == "length"
+
+
+def test_without_prefix_caching_an_answer_still_crosses_the_end_of_the_window() -> None:
+    engine = make(enable_prefix_caching=False)
+    prompt = tokens(6, 70)
+    for _ in range(2):
+        done = generate(engine, prompt, greedy(60, ignore_eos=True))
+        assert done.last is not None and done.last.num_cached_tokens == 0
+        assert len(done.tokens) == 60
+        assert done.tokens[:20] == expected(prompt, 20, 0, is_cold=True)
+    assert engine.cache.num_cached_blocks <= 2 * WINDOW // BLOCK
+    assert_no_leak(engine)
+
+
+def test_two_answers_to_one_prompt_each_cross_the_end() -> None:
+    engine = make(num_blocks=100)
+    sampling = SamplingParams(n=2, seed=3, max_tokens=80, ignore_eos=True)
+    engine.add_request(Request(request_id="x", prompt_token_ids=tokens(8, 60), sampling=sampling))
+    collected: dict[tuple[str, int], Collected] = {}
+    while engine.has_work():
+        collect(engine.step(), collected)
+    assert [len(collected["x", index].tokens) for index in range(2)] == [80, 80]
+    assert collected["x", 0].tokens != collected["x", 1].tokens
+    assert_no_leak(engine)

@@ -44,12 +44,15 @@ class Truncator:
         cache: PrefixCache,
         runner: TurningRunner,
         context: ContextCache | None = None,
+        keep_left: bool = True,
     ) -> None:
+        """`keep_left`: windows that were left stay cached while room lasts."""
         self.cuts = cuts
         self.stats = TruncationStats()
         self._cache = cache
         self._runner = runner
         self._context = context
+        self._keep_left = keep_left
 
     def enter(self, sequence: Sequence, may_load: bool) -> None:
         """Chooses the window through which a sequence is computed, if its stream needs one.
@@ -137,13 +140,13 @@ class Truncator:
         dropped, sources = behind[: cuts.step_blocks], behind[cuts.step_blocks :]
         known = cache.lookup(names)
         cache.acquire(known)
-        cache.release(dropped)
+        cache.release(dropped, self._keep_left)
         fresh = [cache.allocate() for _ in names[len(known) :]]
         if fresh:
             delta = -cuts.step_blocks * cuts.block_size_tokens
             self._runner.turn(sources[len(known) :], fresh, delta)
         named = [cache.name(*pair) for pair in zip(fresh, names[len(known) :], strict=True)]
-        cache.release(sources)
+        cache.release(sources, self._keep_left)
         sequence.look_through(window)
         sequence.blocks = [*sinks, *known, *named]
         sequence.num_named = len(sequence.blocks)
@@ -213,4 +216,4 @@ def open_truncator(
         if config.context_overflow == "truncate":
             raise
         return None
-    return Truncator(cuts, cache, runner, context)
+    return Truncator(cuts, cache, runner, context, config.enable_prefix_caching)
