@@ -12,6 +12,7 @@ from peers.client import EngineSpec
 BENCH = ROOT / ".bench"
 REQUANT_DIR = BENCH / "requantized"
 OPENVINO_DIR = BENCH / "openvino-models"
+LLAMA_SERVER = BENCH / "llama_server" / "llama-server"
 REQUANTS = ("Q4_0", "Q8_0")
 OURS = "Artesian"
 SET_UP = "make bench-setup-peers"

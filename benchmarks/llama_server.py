@@ -10,8 +10,10 @@ from pathlib import Path
 
 import httpx
 
+from engines import LLAMA_SERVER
+
 BINARY_VARIABLE = "LLAMA_SERVER"
-"""Names the program; else it is looked for among the others."""
+"""Names the program; else it is looked for in the path, and where it is set up."""
 START_S = 60.0
 TIMEOUT_S = 600.0
 
@@ -19,7 +21,8 @@ TIMEOUT_S = 600.0
 def find_binary() -> Path | None:
     """llama.cpp's server, if it is installed."""
     named = os.environ.get(BINARY_VARIABLE) or shutil.which("llama-server")
-    return Path(named) if named and Path(named).is_file() else None
+    path = Path(named) if named else LLAMA_SERVER
+    return path if path.is_file() else None
 
 
 class LlamaServer:

@@ -1,6 +1,6 @@
 """Installs the engines that Artesian is compared with, each in its own environment under .bench/.
 
-    python benchmarks/setup_peers.py [llama_cpp] [openvino]
+    python benchmarks/setup_peers.py [llama_cpp] [llama_server] [openvino]
 
 Needs a C++ compiler for llama.cpp, and about 8 GB of disk for a while: exporting to OpenVINO takes
 PyTorch, which is removed again. What is there already is kept.
@@ -11,9 +11,11 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from engines import BENCH, MODELS, OPENVINO_DIR, REQUANT_DIR, REQUANTS, ModelSpec
+from engines import BENCH, LLAMA_SERVER, MODELS, OPENVINO_DIR, REQUANT_DIR, REQUANTS, ModelSpec
 
 LLAMA_CPP = "llama-cpp-python==0.3.36"
 OPENVINO = ["openvino==2026.4.1", "openvino-genai==2026.4.1.0", "openvino-tokenizers==2026.4.1.0"]
@@ -51,8 +53,12 @@ AutoTokenizer.from_pretrained(**where).save_pretrained(target)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("peers", nargs="*", help="llama_cpp, openvino; default: both")
-    steps = {"llama_cpp": setup_llama_cpp, "openvino": setup_openvino}
+    parser.add_argument("peers", nargs="*", help="default: all")
+    steps = {
+        "llama_cpp": setup_llama_cpp,
+        "llama_server": setup_llama_server,
+        "openvino": setup_openvino,
+    }
     peers = parser.parse_args().peers or list(steps)
     if unknown := set(peers) - steps.keys():
         parser.error(f"unknown peers {sorted(unknown)}; choose from {sorted(steps)}")
@@ -89,6 +95,31 @@ def setup_llama_cpp(models: list[tuple[ModelSpec, Path]]) -> None:
             target = model.requantized(name)
             if not target.exists():
                 run(python, "-c", _REQUANTIZE, path, target, name)
+
+
+def setup_llama_server(_: list[tuple[ModelSpec, Path]]) -> None:
+    """llama.cpp's server, from the same sources."""
+    if LLAMA_SERVER.is_file():
+        return
+    python = make_venv("build")
+    pip(python, "cmake", "ninja", "scikit-build-core")
+    with TemporaryDirectory() as folder:
+        source = ["--no-binary", ":all:", "--no-deps", "--no-build-isolation", "--dest", folder]
+        run(python, "-m", "pip", "download", *source, LLAMA_CPP)
+        (archive,) = Path(folder).glob("*.tar.gz")
+        with tarfile.open(archive) as members:
+            members.extractall(folder, filter="data")
+        (tree,) = Path(folder).glob("*/vendor/llama.cpp")
+        build = Path(folder) / "build"
+        cmake, ninja = (python.with_name(name) for name in ("cmake", "ninja"))
+        options = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAMA_CURL=OFF"]
+        options += ["-DBUILD_SHARED_LIBS=OFF", f"-DCMAKE_CXX_FLAGS={LLAMA_CXXFLAGS}"]
+        options += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
+        run(cmake, "-S", tree, "-B", build, *options)
+        run(cmake, "--build", build, "--target", "llama-server")
+        LLAMA_SERVER.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(build / "bin" / "llama-server", LLAMA_SERVER)
+    shutil.rmtree(BENCH / "build")
 
 
 def setup_openvino(models: list[tuple[ModelSpec, Path]]) -> None:

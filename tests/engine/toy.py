@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from artesian.config.engine import EngineConfig
 from artesian.context import ContextCache, DiskTier, HostTier, Tier, WritePolicy
+from artesian.context.retention import Retention
 from artesian.context.sessions import SessionKeeper, SessionRecords
 from artesian.engine.base import EngineInfo, Request, RequestOutput, SamplingParams
 from artesian.engine.batch import Batch
@@ -146,6 +147,8 @@ def make_engine(
     context_pool: str | None = None,
     context_pool_bytes: int = 64 << 20,
     context_write: WritePolicy = "through",
+    context_clock: Callable[[], float] = time.monotonic,
+    retention: Retention | None = None,
     sessions_clock: Callable[[], float] = time.time,
     **config: object,
 ) -> LLMEngine:
@@ -164,7 +167,9 @@ def make_engine(
     if context_dir is not None:
         tiers.append(DiskTier(context_dir, context_bytes, arena, most_saving_bytes))
         records = SessionRecords(context_dir)
-    context = ContextCache(cache, tiers, block_size, write=context_write) if tiers else None
+    context = None
+    if tiers:
+        context = ContextCache(cache, tiers, block_size, context_clock, context_write, retention)
     engine_config = EngineConfig(model="toy", block_size=block_size, **settings)
     ttl_s = engine_config.session_ttl_s
     return LLMEngine(

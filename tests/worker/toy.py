@@ -30,6 +30,7 @@ from artesian.engine.questions import (
     ExplainPrompt,
     Explanation,
     ListSessions,
+    PinSession,
     Question,
     Reply,
     Resumed,
@@ -164,7 +165,7 @@ class ToyEngine:
     def answer(self, question: Question) -> Reply:
         """Knows no sessions, and has nothing cached."""
         match question:
-            case ListSessions() | ShowSession():
+            case ListSessions() | ShowSession() | PinSession():
                 return Sessions([])
             case DeleteSession():
                 return Deleted(is_known=False)

@@ -5,7 +5,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncGenerator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from artesian.api.errors import ApiError
 from artesian.api.protocol.base import INT64_MAX, SamplingFields
@@ -91,6 +91,13 @@ def check_length(
     return min(max_tokens, room)
 
 
+class Pin(NamedTuple):
+    """How much of a prompt is kept for later ones, and how long."""
+
+    num_tokens: int
+    seconds: float
+
+
 class Generation:
     """An API call that runs between `open` and `close`; both also as a context manager."""
 
@@ -100,12 +107,11 @@ class Generation:
         call_id: str,
         prompts: list[list[int]],
         sampling: list[SamplingParams],
-        *,
-        priority: int,
+        body: SamplingFields,
         cache_salt: str,
-        session_id: str | None = None,
-        context_overflow: ContextOverflow | None = None,
+        pin: Pin | None = None,
     ) -> None:
+        """`pin` takes the place of what `body` says about whole prompts."""
         self.meter = UsageMeter([len(prompt) for prompt in prompts], state.metrics)
         self._state = state
         self._requests = [
@@ -113,11 +119,13 @@ class Generation:
                 request_id=f"{call_id}-{index}",
                 prompt_token_ids=prompt,
                 sampling=params,
-                priority=priority,
+                priority=body.priority or 0,
                 timeout_s=state.config.request_timeout_s,
                 cache_salt=cache_salt,
-                session_id=session_id or "",
-                context_overflow=context_overflow,
+                session_id=body.session_id or "",
+                context_overflow=body.context_overflow,
+                pin_tokens=len(prompt) if pin is None else pin.num_tokens,
+                pin_s=body.pin_s() if pin is None else pin.seconds,
             )
             for index, (prompt, params) in enumerate(zip(prompts, sampling, strict=True))
         ]

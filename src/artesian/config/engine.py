@@ -64,6 +64,17 @@ class EngineConfig(BaseModel):
     context_remote_pool_bytes: Size = Field(
         1 << 30, ge=16 << 20, description="most bytes of KV in context_remote_pool"
     )
+    context_eviction: Literal["adaptive", "leaf-first-lru", "queue-aware"] = Field(
+        "adaptive",
+        description="which blocks leave a full tier: those used longest ago, those that no waiting "
+        "request needs, or whichever of the two has been missed less",
+    )
+    context_ttl_s: float | None = Field(
+        None, gt=0, description="seconds after which blocks that nobody uses go; default: never"
+    )
+    context_pin_share: float = Field(
+        0.25, ge=0, le=0.9, description="part of each tier, at most, that requests may pin"
+    )
     context_cache_write: Literal["through", "selective", "back"] = Field(
         "through",
         description="when a slower tier gets KV: through: with the quickest one; selective: when a "

@@ -16,6 +16,8 @@ from artesian.context.base import Done, Tier
 from artesian.context.cost import PrefillCost
 from artesian.context.loader import Loader, Onboarding
 from artesian.context.misses import MissLog
+from artesian.context.policies import Rank
+from artesian.context.retention import Retention
 from artesian.context.saver import Saver
 from artesian.context.shelf import Shelf
 from artesian.kvcache.prefix_cache import PrefixCache
@@ -24,6 +26,7 @@ _logger = logging.getLogger(__name__)
 
 _QUIET_S = 30.0
 """Between two messages about a tier that fails."""
+_EXPIRE_EVERY_S = 1.0
 _LEARN_S = 1.0
 """Between two looks at all that others have in a tier that is full."""
 _MOST_REUSED = 100_000
@@ -50,13 +53,14 @@ class ContextCache:
         block_size_tokens: int,
         clock: Callable[[], float] = time.monotonic,
         write: WritePolicy = "through",
+        retention: Retention | None = None,
     ) -> None:
         self.misses = MissLog()
         self._prefill = PrefillCost()
         self.shelves: list[Shelf] = []
         for tier in reversed(tiers):
             below = self.shelves[0] if self.shelves and write == "back" else None
-            self.shelves.insert(0, Shelf(tier, self.misses, self._prefill, below))
+            self.shelves.insert(0, Shelf(tier, self.misses, self._prefill, below, retention, clock))
         self._prefix_cache = prefix_cache
         self._block_size_tokens = block_size_tokens
         self._clock = clock
@@ -66,6 +70,7 @@ class ContextCache:
         self._reused: OrderedDict[bytes, None] = OrderedDict()
         self._discarding: set[bytes] = set()
         self._learned_s = [-math.inf] * len(tiers)
+        self._next_look_s = 0.0
         self._next_message_s = 0.0
 
     @property
@@ -83,7 +88,9 @@ class ContextCache:
         """A step computed so many tokens of a prompt behind `first`, and little else."""
         self._prefill.observe(first, num_tokens, seconds)
 
-    def save(self, names: Sequence[bytes], blocks: Sequence[int], first: int) -> int:
+    def save(
+        self, names: Sequence[bytes], blocks: Sequence[int], first: int, tenant: str = ""
+    ) -> int:
         """Begins to save blocks `first`, `first + 1`, ... of a sequence, which holds them all.
 
         Returns how many of them are saved, or will be; the next ones may be tried again later.
@@ -97,11 +104,15 @@ class ContextCache:
                 wanted = self._reused if self._write == "selective" else None
             if first < len(blocks):
                 self._make_room(place, len(blocks) - first)
-            count = min(count, saver.save(names, blocks, first, wanted))
+            count = min(count, saver.save(names, blocks, first, wanted, tenant))
         return count
 
     def onboard(
-        self, names: Sequence[bytes], hits: Sequence[int], num_reserved: int = 0
+        self,
+        names: Sequence[bytes],
+        hits: Sequence[int],
+        num_reserved: int = 0,
+        tenant: str = "",
     ) -> Onboarding | None:
         """Begins to load what the tiers have of `names` behind the cached blocks `hits`, each from
         the quickest tier that has it.
@@ -110,7 +121,7 @@ class ContextCache:
         quicker. When the first of them is on its way already, that is the answer.
         """
         for shelf in self.shelves:
-            shelf.use(names)  # what memory has is wanted as well: a restart would need it
+            shelf.use(names, tenant)  # what memory has is wanted as well: a restart would need it
         missing = names[len(hits) :]
         if not missing:
             self._reuse(names)
@@ -122,6 +133,30 @@ class ContextCache:
         self._reuse(names[: len(hits) + len(sources)])
         sources = self._worth_loading(sources[: max(0, room - num_reserved)], len(hits))
         return self._loader.load(missing[: len(sources)], hits, sources) if sources else None
+
+    def enqueue(self, rank: Rank, names: Sequence[bytes], tenant: str = "") -> None:
+        """A job that would use these blocks waits for its turn; lower ranks run first."""
+        for shelf in self.shelves:
+            shelf.enqueue(rank, names, tenant)
+
+    def dequeue(self, rank: Rank) -> None:
+        """The job runs, or was given up."""
+        for shelf in self.shelves:
+            shelf.dequeue(rank)
+
+    def pin(self, names: Sequence[bytes], seconds: float) -> None:
+        """The blocks of a prefix stay in the tiers for so long, as far as budgets allow."""
+        for shelf in self.shelves:
+            shelf.pin(names, seconds)
+
+    def unpin(self, names: Sequence[bytes]) -> None:
+        """Blocks go like all others."""
+        for shelf in self.shelves:
+            shelf.unpin(names)
+
+    def count_pinned(self, names: Sequence[bytes]) -> dict[str, int]:
+        """How many of these blocks stay in each tier."""
+        return {shelf.tier.label: shelf.count_pinned(names) for shelf in self.shelves}
 
     def discard(self, names: Iterable[bytes]) -> None:
         """Begins to take blocks out of all tiers, for all servers."""
@@ -163,6 +198,11 @@ class ContextCache:
                 self._make_room(place, 0, num_refused)
         self._loader.look_at_clock()
         self._discard()
+        now = self._clock()
+        if now >= self._next_look_s:  # blocks may have expired
+            self._next_look_s = now + _EXPIRE_EVERY_S
+            for place in range(len(self.shelves)):
+                self._make_room(place, 0)
 
     def wait(self, timeout_s: float) -> None:
         """Waits until something has ended, or nothing is open."""

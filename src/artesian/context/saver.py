@@ -11,6 +11,7 @@ from artesian.kvcache.prefix_cache import PrefixCache
 @dataclass(slots=True, eq=False)
 class _Saving:
     held: list[int]
+    tenant: str
     names: Sequence[bytes] = ()
     """Of the blocks that are held."""
     num_open: int = 0
@@ -42,13 +43,14 @@ class Saver:
         blocks: Sequence[int],
         first: int,
         wanted: Container[bytes] | None = None,
+        tenant: str = "",
     ) -> int:
         """Begins to save blocks `first`, `first + 1`, ... of a sequence, which holds them all.
 
-        Only those that are `wanted`, if that is given. Returns how many of them are saved, will
-        be, or are not wanted; the next ones may be tried again later.
+        They are `tenant`'s. Only those that are `wanted`, if that is given. Returns how many of
+        them are saved, will be, or are not wanted; the next ones may be tried again later.
         """
-        saving = _Saving([])
+        saving = _Saving([], tenant)
         index = first
         while index < len(blocks):
             name = names[index]
@@ -72,9 +74,9 @@ class Saver:
             return False
         name, saving = self._open.pop(done.ticket)
         self._names.remove(name)
-        self._shelf.end_save(name, done)
+        self._shelf.end_save(name, done, saving.tenant)
         saving.num_open -= 1
         if saving.num_open == 0:
-            self._shelf.use(saving.names)  # the ends of what was saved go first
+            self._shelf.use(saving.names, saving.tenant)  # the ends of what was saved go first
             self._prefix_cache.release(saving.held)
         return True

@@ -1,7 +1,8 @@
 """A tier with the policy that says what leaves it."""
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,7 +10,8 @@ from artesian.context.base import Done, Tier
 from artesian.context.cost import PrefillCost
 from artesian.context.gate import LoadGate
 from artesian.context.misses import MissLog
-from artesian.context.policies import EvictionPolicy, LeafFirstLru
+from artesian.context.policies import Rank
+from artesian.context.retention import Retention
 
 Reason = Literal["capacity", "deleted", "corrupt"]
 """Why a block left a tier: to make room, with its session, or because it did not verify."""
@@ -46,6 +48,8 @@ class Shelf:
         misses: MissLog,
         prefill: PrefillCost | None = None,
         below: "Shelf | None" = None,
+        retention: Retention | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`below`: where blocks go that must make room here, and that are not there yet; None if
         they just go."""
@@ -54,7 +58,9 @@ class Shelf:
         self.stats = TierStats()
         self.gate = LoadGate(prefill)
         self.below = below
-        self._order: EvictionPolicy = LeafFirstLru()
+        self._order = (retention or Retention()).policy(tier.capacity_bytes)
+        self._clock = clock
+        self._strangers: dict[bytes, int] = {}  # blocks whose tenant is not known, with sizes
         self._removals: dict[int, tuple[bytes, Reason]] = {}
         self._moves: dict[int, bytes] = {}  # by tickets of the tier below
         self.learn()
@@ -74,24 +80,62 @@ class Shelf:
 
     def learn(self) -> None:
         """Takes over what the tier knows, in the order in which it was saved."""
+        now = self._clock()
         for entry in sorted(self.tier.entries(), key=lambda entry: entry.saved_s):
-            self._order.add(entry.name, entry.num_bytes)
+            if entry.name not in self._order:
+                self._stranger(entry.name, entry.num_bytes, now)
 
-    def use(self, names: Sequence[bytes]) -> None:
+    def use(self, names: Sequence[bytes], tenant: str = "") -> None:
         """The blocks of a prefix, first one first, were wanted."""
-        self._order.use(names)
+        now = self._clock()
+        for name in names:
+            if name in self._strangers:  # only its tenant can know the name
+                num_bytes = self._strangers.pop(name)
+                self._order.forget(name)
+                self._order.add(name, num_bytes, now, tenant)
+        self._order.use(names, now)
 
-    def add(self, name: bytes) -> None:
+    def enqueue(self, rank: Rank, names: Sequence[bytes], tenant: str = "") -> None:
+        """A job that would use these blocks waits for its turn; lower ranks run first."""
+        self._order.enqueue(rank, names, self._clock(), tenant)
+
+    def dequeue(self, rank: Rank) -> None:
+        """The job runs, or was given up."""
+        self._order.dequeue(rank, self._clock())
+
+    def pin(self, names: Sequence[bytes], seconds: float) -> int:
+        """The blocks of a prefix stay for so long; returns how many of the first ones do: it ends
+        at one that is not here or that the budget has no room for."""
+        now = self._clock()
+        for name in names:
+            if name not in self._order and self.tier.find([name]):  # another server saved it
+                self._stranger(name, self.tier.room_bytes, now)
+        return self._order.pin(names, now + seconds, now)
+
+    def unpin(self, names: Sequence[bytes]) -> None:
+        """Blocks go like all others."""
+        self._order.unpin(names, self._clock())
+
+    def count_pinned(self, names: Iterable[bytes]) -> int:
+        """How many of these blocks are pinned."""
+        return sum(self._order.is_pinned(name) for name in names)
+
+    @property
+    def pinned_bytes(self) -> int:
+        """What is pinned."""
+        return self._order.pinned_bytes
+
+    def add(self, name: bytes, tenant: str = "") -> None:
         """The block is there now."""
         self.misses.forget(name)
-        self._order.add(name, self.tier.room_bytes)
+        self._order.add(name, self.tier.room_bytes, self._clock(), tenant)
 
-    def end_save(self, name: bytes, done: Done) -> None:
+    def end_save(self, name: bytes, done: Done, tenant: str = "") -> None:
         """A save has ended."""
         self.stats.save_s += done.took_s
         if done.outcome in ("saved", "known"):
             self.stats.num_saved_blocks += done.outcome == "saved"
-            self.add(name)
+            self.add(name, tenant)
         else:
             self.stats.num_unsaved_blocks += 1
             self.misses.note([name], f"not saved: the {self.tier.label} tier was full or failed")
@@ -99,7 +143,7 @@ class Shelf:
     def lose(self, name: bytes, cause: str, is_corrupt: bool) -> None:
         """The block is not there any more, as was found when it was loaded."""
         self.misses.note([name], f"{cause} ({self.tier.label} tier)")
-        self._order.forget(name)
+        self._forget(name)
         if is_corrupt:
             self.stats.num_evicted["corrupt"] += 1
 
@@ -114,9 +158,10 @@ class Shelf:
         num_coming -= len(self._removals) + len(self._moves)
         used_bytes = self.tier.used_bytes + num_coming * self.tier.room_bytes
         kept = {*spared, *(name for name, _ in self._removals.values()), *self._moves.values()}
-        victims = self._order.victims(used_bytes, self.tier.capacity_bytes, kept)
+        now = self._clock()
+        victims = self._order.victims(used_bytes, self.tier.capacity_bytes, kept, now)
         if num_refused and not victims and not self.is_busy:
-            victims = self._order.choose(num_refused * self.tier.room_bytes, kept, 0.0)
+            victims = self._order.choose(num_refused * self.tier.room_bytes, kept, now)
         if victims and self.below is not None:
             self.below.make_room(len(victims), kept)
         for name in victims:
@@ -140,7 +185,7 @@ class Shelf:
         if done.ticket not in self._removals:
             return False
         name, reason = self._removals.pop(done.ticket)
-        self._order.forget(name)
+        self._forget(name)
         self.stats.num_evicted[reason] += done.outcome == "removed"
         return True
 
@@ -164,6 +209,15 @@ class Shelf:
         self._remove(name, "capacity")
         self.misses.note([name], f"evicted to make room ({self.tier.label} tier)")
         return True
+
+    def _stranger(self, name: bytes, num_bytes: int, now: float) -> None:
+        """A block that this process did not save."""
+        self._strangers[name] = num_bytes
+        self._order.add(name, num_bytes, now)
+
+    def _forget(self, name: bytes) -> None:
+        self._order.forget(name)
+        self._strangers.pop(name, None)
 
     def _remove(self, name: bytes, reason: Reason) -> None:
         self._removals[self.tier.remove(name)] = (name, reason)

@@ -13,6 +13,7 @@ from artesian.engine.questions import (
     ExplainPrompt,
     Explanation,
     ListSessions,
+    PinSession,
     Question,
     Reply,
     Resumed,
@@ -59,6 +60,8 @@ class Answers:
                 return self._delete(SessionKey.of(salt, session_id))
             case ResumeSession(salt, session_id):
                 return self._resume(SessionKey.of(salt, session_id))
+            case PinSession(salt, session_id, seconds):
+                return self._pin(SessionKey.of(salt, session_id), seconds)
             case ExplainPrompt(salt, prompt_token_ids):
                 return self._explain(salt, prompt_token_ids)
 
@@ -71,6 +74,17 @@ class Answers:
         num_blocks = self._sessions.delete(key)
         is_gone = not self._sessions.is_going(key)
         return Deleted(is_known=True, num_blocks=num_blocks, is_gone=is_gone)
+
+    def _pin(self, key: SessionKey, seconds: float) -> Sessions:
+        place = self._sessions.find(key)
+        if place is None:
+            return Sessions([])
+        if seconds > 0:
+            self._sessions.pin(key, place.record.names, seconds)
+        else:
+            self._sessions.unpin(key)
+        place = self._sessions.find(key)
+        return Sessions([] if place is None else [_info(place)])
 
     def _resume(self, key: SessionKey) -> Resumed:
         place = self._sessions.find(key)
@@ -134,6 +148,8 @@ def _info(place: SessionPlaces) -> SessionInfo:
         num_blocks=len(record.names),
         num_in_memory=place.num_in_memory,
         num_in_tier=place.num_in_tier,
+        num_pinned_in_tier=place.num_pinned_in_tier,
+        pinned_until_s=record.pinned_until_s,
         created_s=record.created_s,
         used_s=record.used_s,
     )

@@ -58,6 +58,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         timeout_s: seconds from arrival until it is finished as "deadline".
         cache_salt: requests share cached blocks only with the same salt.
         session_id: the conversation that this belongs to, of those with the same salt; "" for none.
+        pin_tokens, pin_s: of the prompt so many first tokens are kept in the context cache so long.
         context_overflow: what happens to tokens that outgrow max_model_len; None: as configured.
     """
 
@@ -69,6 +70,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     cache_salt: str = ""
     session_id: str = ""
+    pin_tokens: int = 0
+    pin_s: float = 0.0
     context_overflow: ContextOverflow | None = None
 
 

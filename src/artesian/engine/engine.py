@@ -373,10 +373,18 @@ class LLMEngine:
     def _note_session(self, sequence: Sequence) -> None:
         """What a request with a session leaves in the cache belongs to the session."""
         request = sequence.state.request
-        if request.session_id and sequence.num_named and self.config.enable_prefix_caching:
+        if not sequence.num_named or not self.config.enable_prefix_caching:
+            return
+        names = sequence.left + sequence.hashes[: sequence.num_named]
+        if request.session_id:
             key = SessionKey.of(request.cache_salt, request.session_id)
-            names = sequence.left + sequence.hashes[: sequence.num_named]
             self._sessions.note(key, names, sequence.num_stream_tokens)
+        num_pinned = request.pin_tokens // self._identity.block_size_tokens
+        if request.pin_s > 0 and num_pinned:
+            pinned = names[:num_pinned]
+            session_id = request.session_id or f"pin-{pinned[-1].hex()[:16]}"
+            key = SessionKey.of(request.cache_salt, session_id)
+            self._sessions.pin(key, pinned, request.pin_s)
 
     def _end(self, sequence: Sequence) -> None:
         self._note_session(sequence)

@@ -5,6 +5,7 @@ import time
 
 from artesian.config.engine import EngineConfig
 from artesian.context import ContextCache, DiskTier, HostTier, Tier
+from artesian.context.retention import Retention
 from artesian.context.sessions import SessionKeeper, SessionRecords
 from artesian.engine.base import EngineInfo
 from artesian.engine.engine import LLMEngine
@@ -92,7 +93,10 @@ def open_context(cache: PrefixCache, config: EngineConfig) -> ContextCache | Non
         )
     if not tiers:
         return None
-    return ContextCache(cache, tiers, config.block_size, write=config.context_cache_write)
+    retention = Retention(config.context_eviction, config.context_ttl_s, config.context_pin_share)
+    return ContextCache(
+        cache, tiers, config.block_size, write=config.context_cache_write, retention=retention
+    )
 
 
 def open_sessions(

@@ -30,6 +30,15 @@ class ResumeSession(msgspec.Struct, frozen=True, tag=True):
     session_id: str
 
 
+class PinSession(msgspec.Struct, frozen=True, tag=True):
+    """All blocks of a session stay for so long, or go like others again after 0 seconds; answered
+    by `Sessions` with the session, or none."""
+
+    cache_salt: str
+    session_id: str
+    seconds: float
+
+
 class ExplainPrompt(msgspec.Struct, frozen=True, tag=True):
     """Where the blocks of a prompt are, and why the first missing one is; see `Explanation`."""
 
@@ -43,7 +52,8 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         num_tokens: of its longest prompt with the answer.
         num_in_memory, num_in_tier: blocks in the engine's memory, and in each tier.
-        created_s, used_s: Unix times.
+        num_pinned_in_tier: blocks that stay in each tier until `pinned_until_s`.
+        created_s, used_s, pinned_until_s: Unix times; 0 when nothing is pinned.
     """
 
     session_id: str
@@ -51,6 +61,8 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     num_blocks: int
     num_in_memory: int
     num_in_tier: dict[str, int]
+    num_pinned_in_tier: dict[str, int]
+    pinned_until_s: float
     created_s: float
     used_s: float
 
@@ -108,5 +120,5 @@ class Explanation(msgspec.Struct, frozen=True, tag=True):
     text: str
 
 
-Question = ListSessions | ShowSession | DeleteSession | ResumeSession | ExplainPrompt
+Question = ListSessions | ShowSession | DeleteSession | ResumeSession | PinSession | ExplainPrompt
 Reply = Sessions | Deleted | Resumed | Explanation

@@ -104,6 +104,9 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         """Queues a sequence."""
         insort(self.waiting, sequence, key=_rank)
+        if self._context is not None and self._truncator is None:
+            sequence.extend_hashes(sequence.num_tokens)
+            self._context.enqueue(sequence.rank, sequence.hashes, sequence.state.tenant)
 
     def remove(self, sequence: Sequence) -> None:
         """Ends a sequence, waiting or running, and gives back its blocks."""
@@ -111,6 +114,7 @@ class Scheduler:
             self._stop_running(sequence, keep_named=self._keep_finished)
         elif sequence.status is Status.WAITING:
             self.waiting.remove(sequence)
+            self._leave_queue(sequence)
         sequence.status = Status.FINISHED
 
     def schedule(self, now: float) -> Schedule:
@@ -168,7 +172,9 @@ class Scheduler:
         """Begins to save what is named and was not saved yet; what is refused is tried again."""
         if self._context is not None:
             blocks = sequence.blocks[: sequence.num_named]
-            sequence.num_saved += self._context.save(sequence.hashes, blocks, sequence.num_saved)
+            sequence.num_saved += self._context.save(
+                sequence.hashes, blocks, sequence.num_saved, sequence.state.tenant
+            )
 
     def _ensure_block(self, sequence: Sequence, schedule: Schedule) -> bool:
         """Makes room for one more token, preempting by rank; False when `sequence` itself had to
@@ -201,6 +207,10 @@ class Scheduler:
         self.block_tables[sequence.slot, :num_named] = sequence.blocks
         self._fill_up(sequence, num_named)
         return True
+
+    def _leave_queue(self, sequence: Sequence) -> None:
+        if self._context is not None:
+            self._context.dequeue(sequence.rank)
 
     def _add_chunk(self, schedule: Schedule, sequence: Sequence, budget: int) -> int:
         num_tokens = min(sequence.num_tokens - sequence.num_computed, budget)
@@ -294,7 +304,9 @@ class Scheduler:
         num_usable = (sequence.num_tokens - 1) // self._block_size
         num_reserved = len(self.running)  # each may need its next block soon
         names = sequence.hashes[:num_usable]
-        sequence.onboarding = self._context.onboard(names, hits, num_reserved)
+        sequence.onboarding = self._context.onboard(
+            names, hits, num_reserved, sequence.state.tenant
+        )
         sequence.num_onboardings += 1
         return sequence.onboarding is not None
 
@@ -327,6 +339,7 @@ class Scheduler:
         sequence.status = Status.RUNNING
         sequence.slot = self._free_slots.pop()
         self.running.append(sequence)
+        self._leave_queue(sequence)
         if sequence.state.first_scheduled_s is None:
             self._note_first_start(sequence, len(hits), now)
         self.cache.acquire(hits)

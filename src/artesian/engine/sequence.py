@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artesian.context.loader import Onboarding
+from artesian.context.sessions.record import tenant_of
 from artesian.engine.base import (
     OutputLogprobs,
     Request,
@@ -45,6 +46,7 @@ class RequestState:
         "num_prompt_tokens",
         "request",
         "sequences",
+        "tenant",
         "truncates",
     )
 
@@ -65,6 +67,7 @@ class RequestState:
         self.metrics = RequestMetrics()
         self.num_cached_tokens = 0
         self.num_prompt_tokens = len(request.prompt_token_ids)
+        self.tenant = tenant_of(request.cache_salt)
         self.sequences: list[Sequence] = []
         self.truncates = truncates
 

@@ -1,7 +1,7 @@
 """Rules for all messages, and the fields that chat and plain completions share."""
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -15,6 +15,8 @@ MAX_LOGPROBS = 20
 MAX_LOGIT_BIASES = 1024
 INT32_MAX = 2**31 - 1
 MAX_SESSION_ID_CHARS = 256
+MAX_PIN_S = 30 * 86400.0
+DEFAULT_PIN_S = 3600.0
 INT64_MAX = 2**63 - 1
 
 # The limit is beyond any body; with it, pydantic looks at every character and so refuses half of a
@@ -45,6 +47,18 @@ class StreamOptions(ApiRequest):
     include_obfuscation: bool | None = Field(
         default=None, description="accepted; nothing is padded here"
     )
+
+
+class CacheControl(ApiRequest):
+    """What is behind this may change, what is before it is worth keeping."""
+
+    type: Literal["ephemeral"]
+    ttl: Literal["5m", "1h"] | None = Field(default=None, description="default: 5m")
+
+    @property
+    def seconds(self) -> float:
+        """How long to keep it."""
+        return 3600.0 if self.ttl == "1h" else 300.0
 
 
 class SamplingFields(ApiRequest):
@@ -91,6 +105,13 @@ class SamplingFields(ApiRequest):
         max_length=MAX_SESSION_ID_CHARS,
         description="conversation that this belongs to: see /v1/sessions",
     )
+    pin: bool | Annotated[float, Field(gt=0, le=MAX_PIN_S)] | None = Field(
+        default=None,
+        description="keeps the prompt's KV in the context cache: true for an hour, or seconds",
+    )
+    cache_control: CacheControl | None = Field(
+        default=None, description="keeps the prompt's KV in the context cache, in Anthropic's words"
+    )
     context_overflow: ContextOverflow | None = Field(
         default=None, description="what outgrows the context: error or truncate, as the server may"
     )
@@ -109,6 +130,13 @@ class SamplingFields(ApiRequest):
         if self.stream_options is not None and not self.stream:
             raise unsupported("stream_options", "is only allowed when stream is true")
         return self
+
+    def pin_s(self) -> float:
+        """How long to keep the whole prompt; 0 for no longer than others."""
+        asked = float(self.pin or 0.0) if not isinstance(self.pin, bool) else 0.0
+        if self.pin is True:
+            asked = DEFAULT_PIN_S
+        return max(asked, self.cache_control.seconds if self.cache_control else 0.0)
 
     def stop_strings(self) -> tuple[str, ...]:
         """`stop` in its long form."""

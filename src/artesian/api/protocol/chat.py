@@ -9,6 +9,7 @@ from artesian.api.protocol.base import (
     MAX_LOGPROBS,
     ApiRequest,
     ApiResponse,
+    CacheControl,
     SamplingFields,
     Text,
     Usage,
@@ -53,6 +54,9 @@ class TextPart(ApiRequest):
 
     type: Literal["text"]
     text: Text
+    cache_control: CacheControl | None = Field(
+        default=None, description="keeps the prompt's KV up to the end of this message"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -68,6 +72,9 @@ class ChatMessage(ApiRequest):
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | Annotated[list[TextPart], Field(min_length=1)]
     name: str | None = Field(default=None, max_length=256)
+    cache_control: CacheControl | None = Field(
+        default=None, description="keeps the prompt's KV up to the end of this message"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -75,6 +82,12 @@ class ChatMessage(ApiRequest):
         if isinstance(data, dict) and data.get("role") in LATER_ROLES:
             raise unsupported("role", f"'{data['role']}' is not supported yet")
         return drop_neutral(data, LATER_MESSAGE_FIELDS)
+
+    def pin_s(self) -> float:
+        """How long to keep what ends with this message; 0 for no longer than others."""
+        parts = [] if isinstance(self.content, str) else self.content
+        marks = [self.cache_control, *(part.cache_control for part in parts)]
+        return max((mark.seconds for mark in marks if mark is not None), default=0.0)
 
     def text(self) -> str:
         """The content as one string."""

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from artesian.api.protocol.base import ApiResponse
+from artesian.api.protocol.base import DEFAULT_PIN_S, MAX_PIN_S, ApiRequest, ApiResponse
 from artesian.api.protocol.tokens import TokenizeRequest
 
 
@@ -20,6 +20,8 @@ class Session(ApiResponse):
     num_blocks_in: dict[str, int] = Field(
         description="where they are: memory, and tiers of the context cache"
     )
+    num_blocks_pinned_in: dict[str, int] = Field(description="those that stay in each tier")
+    pinned_until: int | None = Field(description="Unix time; null when nothing is pinned")
 
 
 class SessionList(ApiResponse):
@@ -45,6 +47,12 @@ class SessionResumed(ApiResponse):
     object: Literal["session.resumed"] = "session.resumed"
     num_blocks_in_memory: int
     num_blocks_coming: int
+
+
+class PinRequest(ApiRequest):
+    """How long a session stays."""
+
+    seconds: float = Field(default=DEFAULT_PIN_S, gt=0, le=MAX_PIN_S)
 
 
 class ExplainRequest(TokenizeRequest):

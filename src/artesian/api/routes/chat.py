@@ -1,5 +1,6 @@
 """`/v1/chat/completions`."""
 
+import itertools
 import secrets
 import time
 from collections.abc import AsyncGenerator
@@ -11,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 
 from artesian.api.auth import salt_of
 from artesian.api.events import DONE, EventStream, event, unless_gone
-from artesian.api.generation import Generation, check_length, finish_reason, sampling_params
+from artesian.api.generation import Generation, Pin, check_length, finish_reason, sampling_params
 from artesian.api.logprobs import chat_logprobs
 from artesian.api.protocol.chat import (
     AssistantMessage,
@@ -83,13 +84,28 @@ async def _prepare(
         call_id,
         [prompt],
         [sampling_params(body, max_tokens, body.num_logprobs(), default_seed=state.default_seed)],
-        priority=body.priority or 0,
-        cache_salt=salt_of(request, body.cache_salt),
-        session_id=body.session_id,
-        context_overflow=body.context_overflow,
+        body,
+        salt_of(request, body.cache_salt),
+        await _marked_pin(body, state, prompt),
     )
     request.scope["log"].update(id=call_id, meter=generation.meter)
     return ChatCall(body, state, call_id, int(time.time()), model, generation)
+
+
+async def _marked_pin(
+    body: ChatCompletionRequest, state: ServerState, prompt: list[int]
+) -> Pin | None:
+    """What marks on messages ask to keep: the prompt up to the last one of them."""
+    marked = [(i, message.pin_s()) for i, message in enumerate(body.messages) if message.pin_s()]
+    if not marked or body.pin_s():
+        return None
+    index, seconds = marked[-1]
+    kwargs = body.chat_template_kwargs or {}
+    beginning = await state.prompts().encode_chat(body.messages[: index + 1], False, kwargs)
+    # Templates may end a conversation otherwise than they go on with it.
+    pairs = zip(beginning, prompt, strict=False)
+    num_tokens = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return Pin(num_tokens, seconds)
 
 
 async def _respond(

@@ -90,10 +90,8 @@ class CompletionCall:
                 )
                 for limit in limits
             ],
-            priority=body.priority or 0,
-            cache_salt=salt_of(request, body.cache_salt),
-            session_id=body.session_id,
-            context_overflow=body.context_overflow,
+            body,
+            salt_of(request, body.cache_salt),
         )
         request.scope["log"].update(id=self._id, meter=generation.meter)
         return generation

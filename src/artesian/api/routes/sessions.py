@@ -12,6 +12,7 @@ from artesian.api.protocol.base import MAX_SESSION_ID_CHARS
 from artesian.api.protocol.sessions import (
     CacheExplanation,
     ExplainRequest,
+    PinRequest,
     Session,
     SessionDeleted,
     SessionList,
@@ -19,13 +20,14 @@ from artesian.api.protocol.sessions import (
 )
 from artesian.api.routes import BODY_ERRORS, errors
 from artesian.api.routes.tokens import encode
-from artesian.api.state import State
+from artesian.api.state import ServerState, State
 from artesian.engine.questions import (
     Deleted,
     DeleteSession,
     ExplainPrompt,
     Explanation,
     ListSessions,
+    PinSession,
     Resumed,
     ResumeSession,
     SessionInfo,
@@ -116,6 +118,34 @@ async def resume_session(
     )
 
 
+@router.post("/v1/sessions/{session_id:path}/pin", responses=BODY_ERRORS)
+async def pin_session(
+    session_id: SessionId,
+    body: PinRequest,
+    request: Request,
+    state: State,
+    cache_salt: Salt = None,
+) -> Session:
+    """Keeps a session's KV in the tiers for so long, as far as the budgets for that allow."""
+    return await _pin(session_id, salt_of(request, cache_salt), state, body.seconds)
+
+
+@router.post("/v1/sessions/{session_id:path}/unpin", responses=ERRORS)
+async def unpin_session(
+    session_id: SessionId, request: Request, state: State, cache_salt: Salt = None
+) -> Session:
+    """Lets a session's KV go like any other."""
+    return await _pin(session_id, salt_of(request, cache_salt), state, 0.0)
+
+
+async def _pin(session_id: str, salt: str, state: ServerState, seconds: float) -> Session:
+    reply = await state.supervisor.ask(PinSession(salt, session_id, seconds))
+    found = cast(Sessions, reply).sessions
+    if not found:
+        raise _unknown(session_id)
+    return _session(found[0])
+
+
 @router.post("/v1/cache/explain", responses=BODY_ERRORS)
 async def explain(body: ExplainRequest, request: Request, state: State) -> CacheExplanation:
     """Which part of a prompt would be found now, and why the rest would not."""
@@ -142,6 +172,8 @@ def _session(info: SessionInfo) -> Session:
         last_used=int(info.used_s),
         num_tokens=info.num_tokens,
         num_blocks=info.num_blocks,
+        num_blocks_pinned_in=info.num_pinned_in_tier,
+        pinned_until=int(info.pinned_until_s) or None,
         num_blocks_in={"memory": info.num_in_memory, **info.num_in_tier},
     )
 

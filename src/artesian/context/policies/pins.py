@@ -1,7 +1,7 @@
 """Blocks that stay because somebody asked for it."""
 
 import heapq
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from artesian.context.policies.base import EvictionPolicy, Rank
@@ -39,6 +39,10 @@ class Pins(EvictionPolicy):
 
     def __contains__(self, name: object) -> bool:
         return name in self._sizes
+
+    def is_pinned(self, name: bytes) -> bool:
+        """Whether the block stays."""
+        return name in self._pins
 
     def pin(self, names: Sequence[bytes], until_s: float, now: float) -> int:
         """Keeps the blocks of a prefix until then; of pinned ones the later time counts.
@@ -110,6 +114,17 @@ class Pins(EvictionPolicy):
         """See `EvictionPolicy`."""
         self._expire(now)
         return self._inner.choose(num_bytes, spared, now)
+
+    def victims(
+        self,
+        used_bytes: float,
+        capacity_bytes: float,
+        spared: Iterable[bytes] = (),
+        now: float = 0.0,
+    ) -> list[bytes]:
+        """See `EvictionPolicy`; the other policy may have marks of its own."""
+        self._expire(now)
+        return self._inner.victims(used_bytes, capacity_bytes, spared, now)
 
     def _expire(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:

@@ -52,6 +52,12 @@ class SessionBook:
         """Takes over what another server, or an earlier one, has noted."""
         merged = self.note(record.key, record.names, record.num_tokens, record.used_s)
         merged.created_s = min(merged.created_s, record.created_s)
+        if record.pinned_until_s != merged.pinned_until_s and record.used_s >= merged.used_s:
+            merged.pinned, merged.pinned_until_s = record.pinned, record.pinned_until_s
+
+    def pinned(self, now_s: float) -> list[SessionRecord]:
+        """Sessions with blocks that are to stay."""
+        return [record for record in self._records.values() if record.pinned_until_s > now_s]
 
     def take_excess(self) -> list[SessionKey]:
         """Forgets sessions beyond the most that are kept; returns them."""
@@ -63,8 +69,12 @@ class SessionBook:
         return excess
 
     def expired(self, before_s: float) -> list[SessionKey]:
-        """Sessions that nobody has used since then."""
-        return [key for key, record in self._records.items() if record.used_s < before_s]
+        """Sessions that nobody has used since then, and that are not pinned until later."""
+        return [
+            key
+            for key, record in self._records.items()
+            if max(record.used_s, record.pinned_until_s) < before_s
+        ]
 
     def remove(self, key: SessionKey) -> list[bytes]:
         """Forgets a session; returns the blocks that no other session needs, last ones first."""

@@ -21,11 +21,13 @@ class SessionPlaces:
     Attributes:
         num_in_memory: in the engine's own memory.
         num_in_tier: tier -> how many it has; a block may be in several places.
+        num_pinned_in_tier: tier -> how many of these stay there.
     """
 
     record: SessionRecord
     num_in_memory: int
     num_in_tier: dict[str, int]
+    num_pinned_in_tier: dict[str, int]
 
 
 class SessionKeeper:
@@ -64,6 +66,31 @@ class SessionKeeper:
             self._records.put(record)
             for forgotten in self._book.take_excess():
                 self._records.remove(forgotten)
+
+    def pin(self, key: SessionKey, names: Sequence[bytes], seconds: float) -> None:
+        """Blocks of a session stay in the tiers for so long, as far as the budgets for that allow.
+
+        Those that are still being saved stay as soon as they are there.
+        """
+        now = self._clock()
+        record = self._book.note(key, names, 0, now)
+        known = set(record.pinned)
+        record.pinned.extend(name for name in names if name not in known)
+        record.pinned_until_s = max(record.pinned_until_s, now + seconds)
+        if self._records is not None:
+            self._records.put(record)
+        self._pin(record)
+
+    def unpin(self, key: SessionKey) -> None:
+        """Blocks of the session go like all others."""
+        record = self._book.get(key)
+        if record is None or not record.pinned:
+            return
+        if self._context is not None:
+            self._context.unpin(record.pinned)
+        record.pinned, record.pinned_until_s, record.used_s = [], 0.0, self._clock()
+        if self._records is not None:
+            self._records.put(record)
 
     def sessions(self, tenant: str) -> list[SessionPlaces]:
         """A tenant's sessions, the one used last first."""
@@ -113,6 +140,8 @@ class SessionKeeper:
             return
         self._next_look_s = now + _EXPIRE_EVERY_S
         self._learn()
+        for record in self._book.pinned(now):
+            self._pin(record)
         if self._ttl_s is not None:
             for key in self._book.expired(now - self._ttl_s):
                 self.delete(key)
@@ -121,6 +150,10 @@ class SessionKeeper:
         """Writes what is still to be written, but no longer than that."""
         if self._records is not None:
             self._records.close(timeout_s)
+
+    def _pin(self, record: SessionRecord) -> None:
+        if self._context is not None:
+            self._context.pin(record.pinned, record.pinned_until_s - self._clock())
 
     def _learn(self) -> None:
         if self._records is None:
@@ -150,4 +183,5 @@ class SessionKeeper:
     def _places(self, record: SessionRecord) -> SessionPlaces:
         in_memory = sum(name in self._prefix_cache for name in record.names)
         in_tier = {} if self._context is None else self._context.count(record.names)
-        return SessionPlaces(record, in_memory, in_tier)
+        pinned = {} if self._context is None else self._context.count_pinned(record.pinned)
+        return SessionPlaces(record, in_memory, in_tier, pinned)

@@ -33,6 +33,8 @@ class SessionRecord(msgspec.Struct, kw_only=True):
         names: of its KV blocks, in the order in which they were first used.
         num_tokens: of its longest prompt with the answer.
         created_s, used_s: Unix times.
+        pinned: names of blocks that stay in the tiers, as far as their budgets allow, until
+            `pinned_until_s`.
         is_deleted: its blocks are being taken away, here and on other servers.
     """
 
@@ -41,6 +43,8 @@ class SessionRecord(msgspec.Struct, kw_only=True):
     num_tokens: int
     created_s: float
     used_s: float
+    pinned: list[bytes] = []
+    pinned_until_s: float = 0.0
     is_deleted: bool = False
 
 
