@@ -1,20 +1,17 @@
 """A pool of blocks under processes that are killed, and that take away what others load."""
 
-import os
-import random
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import numpy as np
-import pytest
 
 from artesian.context import HostTier
 from artesian.context.base import Outcome
 from artesian.kvcache import Arena
-from artesian.pool import Pool, PoolError
+from artesian.pool import Pool
 
 BLOCK_BYTES = 300_000
 NUM_BLOCKS = 40
@@ -74,14 +71,6 @@ def load(tier: HostTier, arena: Arena, number: int) -> Outcome:
     (outcome,) = outcomes(tier)
     assert outcome != "hit" or arena.memory[:BLOCK_BYTES].tobytes() == content(number)
     return outcome
-
-
-@pytest.fixture
-def pool() -> Iterator[str]:
-    pool = f"test-host-{os.getpid()}-{random.randrange(1 << 30)}"
-    yield pool
-    with suppress(PoolError):
-        Pool.remove(pool)
 
 
 @contextmanager

@@ -1,10 +1,7 @@
 """KV in a memory pool and on disk at once: each block from the quickest tier, whatever fails."""
 
 import mmap
-import os
 import random
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,21 +11,12 @@ from artesian.context.base import ContextCacheError
 from artesian.context.shelf import TierStats
 from artesian.engine.engine import LLMEngine
 from artesian.kvcache import Arena
-from artesian.pool import Pool, PoolError
+from artesian.pool import Pool
 from tests.context.test_context_cache import PROMPT, close, context_of, expected, files, settle
 from tests.engine.toy import generate, greedy, make_engine
 
 NUM_BLOCKS = (len(PROMPT) + 15) // 4
 """That a prompt of these and its answer of 16 tokens fill."""
-
-
-@pytest.fixture
-def pool() -> Iterator[str]:
-    """The name of a pool that is not there yet; removed at the end."""
-    name = f"test-tiers-{os.getpid()}-{random.randrange(1 << 30)}"
-    yield name
-    with suppress(PoolError):
-        Pool.remove(name)
 
 
 def stats_of(engine: LLMEngine, label: str) -> TierStats:

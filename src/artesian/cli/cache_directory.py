@@ -1,4 +1,4 @@
-"""`artesian cache stat|ls|flush`: the directory of a context cache."""
+"""`artesian cache stat|ls|flush`: the directory and the pool of a context cache."""
 
 import dataclasses
 import json
@@ -13,17 +13,24 @@ from artesian.context import care
 from artesian.doctor.base import format_bytes
 
 Directory = Annotated[Path, Parameter(help="What --context-cache-dir named.")]
+Place = Annotated[
+    str, Parameter(help="A directory that --context-cache-dir named, or a pool: shm://NAME.")
+]
 
 
-def stat(directory: Directory, *, as_json: AsJson = False) -> int:
-    """Say how much is in it, and how old that is."""
-    report = care.look(directory)
+def stat(place: Place, *more: Place, as_json: AsJson = False) -> int:
+    """Say how much is in each tier, and how old that is."""
+    reports = [care.look(each) for each in (place, *more)]
     if as_json:
-        print(json.dumps(dataclasses.asdict(report), indent=2))
+        print(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
         return 0
-    print(f"{report.num_blocks} blocks, {format_bytes(report.used_bytes)} on the disk")
-    if report.oldest_s is not None and report.newest_s is not None:
-        print(f"saved from {_day(report.oldest_s)} to {_day(report.newest_s)}")
+    for report in reports:
+        where = "on the disk" if report.tier == "disk" else "in memory"
+        blocks = f"{report.num_blocks} blocks, {format_bytes(report.used_bytes)} {where}"
+        print(f"{report.place}: {blocks}")
+        if report.oldest_s is not None and report.newest_s is not None:
+            done = "saved" if report.tier == "disk" else "last used"
+            print(f"  {done} from {_day(report.oldest_s)} to {_day(report.newest_s)}")
     return 0
 
 
@@ -52,11 +59,12 @@ def ls(directory: Directory, *, as_json: AsJson = False) -> int:
     return 0
 
 
-def flush(directory: Directory) -> int:
+def flush(place: Place, *more: Place) -> int:
     """Delete all blocks and records of sessions.
 
-    Servers that use the directory go on, and compute again what they need."""
-    print(f"deleted {care.flush(directory)} blocks")
+    Servers that use them go on, and compute again what they need."""
+    for each in (place, *more):
+        print(f"deleted {care.flush(each)} blocks")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Looking at a directory of blocks, and emptying it, without a model."""
+"""Looking at a directory or a pool of blocks, and emptying it, without a model."""
 
 import time
 from collections.abc import Mapping
@@ -7,25 +7,32 @@ from pathlib import Path
 
 from artesian.context.base import ContextCacheError
 from artesian.context.disk import DiskTier
+from artesian.context.host import HostTier
+from artesian.context.mover import MoverTier
 from artesian.context.sessions import SessionRecord
 from artesian.context.sessions.records import read_all, remove_all
 from artesian.kvcache.arena import Arena
+from artesian.pool import PoolError, pool_stats
 
 _FORMAT_FILE = "FORMAT"
 _NO_BOUND = 1 << 62
+_POOL = "shm://"
 _FLUSH_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class CacheReport:
-    """What a directory holds.
+    """What a tier holds.
 
     Attributes:
-        used_bytes: what its files take on the disk.
-        oldest_s, newest_s: when the blocks were saved (Unix time); None without blocks.
+        place: the directory, or the pool's address.
+        tier: host or disk.
+        used_bytes: what its blocks take there.
+        oldest_s, newest_s: when they were saved, in a pool used (Unix time); None without blocks.
     """
 
-    path: str
+    place: str
+    tier: str
     num_blocks: int
     used_bytes: int
     oldest_s: float | None
@@ -51,12 +58,12 @@ class SessionReport:
     used_s: float
 
 
-def look(path: Path) -> CacheReport:
-    """What is in `path`. Raises `OSError` or `ContextCacheError`."""
-    tier = _open(path)
+def look(place: Path | str) -> CacheReport:
+    """What is in a directory, or in a pool (shm://NAME). Raises `OSError`, `ContextCacheError`."""
+    tier = _open(place)
     saved_s = sorted(entry.saved_s for entry in tier.entries())
     ends = (saved_s[0], saved_s[-1]) if saved_s else (None, None)
-    return CacheReport(str(path), len(saved_s), tier.used_bytes, *ends)
+    return CacheReport(str(place), tier.label, len(saved_s), tier.used_bytes, *ends)
 
 
 def sessions(path: Path) -> list[SessionReport]:
@@ -67,14 +74,14 @@ def sessions(path: Path) -> list[SessionReport]:
     return [_session(record, sizes) for record in records]
 
 
-def flush(path: Path) -> int:
-    """Deletes all blocks and records of sessions, for running servers as well; returns how many
-    blocks.
+def flush(place: Path | str) -> int:
+    """Deletes all blocks of a directory or a pool (shm://NAME), and a directory's records of
+    sessions, for running servers as well; returns how many blocks.
 
     Raises:
         OSError, ContextCacheError: that is no context cache, or a block could not be deleted.
     """
-    tier = _open(path)
+    tier = _open(place)
     for entry in tier.entries():
         tier.remove(entry.name)
     num_removed = 0
@@ -85,7 +92,8 @@ def flush(path: Path) -> int:
     num_removed += sum(done.outcome == "removed" for done in tier.poll())
     if error := tier.take_error():
         raise OSError(error)
-    remove_all(path)
+    if isinstance(tier, DiskTier):
+        remove_all(Path(place))
     return num_removed
 
 
@@ -102,7 +110,14 @@ def _session(record: SessionRecord, sizes: Mapping[bytes, int]) -> SessionReport
     )
 
 
-def _open(path: Path) -> DiskTier:
+def _open(place: Path | str) -> MoverTier:
+    if str(place).startswith(_POOL):
+        try:
+            pool_stats(str(place))  # so that none is made
+        except PoolError as error:
+            raise ContextCacheError(str(error)) from None
+        return HostTier(str(place), _NO_BOUND, Arena(1, 64), 0)
+    path = Path(place)
     if not (path / _FORMAT_FILE).is_file():
         raise ContextCacheError(f"{path} is no context cache: name what --context-cache-dir named")
     return DiskTier(path, _NO_BOUND, Arena(1, 64), 0)
