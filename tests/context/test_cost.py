@@ -1,11 +1,17 @@
 """What prefixes cost, and how they are split between computing and loading."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from artesian.context.cost import Line, LoadCost, LoadPlan, PrefillCost, plan_load
+from artesian.context.cost_file import CostFile, Costs
+from artesian.engine.engine import LLMEngine
+from tests.context.test_context_cache import close, context_of
+from tests.context.test_sessions import FIRST, ask
+from tests.engine.toy import make_engine
 
 BLOCK = 32
 
@@ -79,6 +85,44 @@ def test_what_is_not_known_is_tried() -> None:
     prefill, load = learned()
     assert plan_load(prefill, LoadCost(), 0, 7, BLOCK) == LoadPlan(0, 7, 0.0)
     assert plan_load(PrefillCost(), load, 0, 7, BLOCK) == LoadPlan(0, 7, 0.0)
+
+
+def test_costs_outlive_a_restart(tmp_path: Path) -> None:
+    prefill, load = learned()
+    file = CostFile(tmp_path, "a model")
+    assert file.read() == Costs()
+    file.write(Costs(prefill=prefill, load={"disk": load}))
+    file.close(5.0)
+    again = CostFile(tmp_path, "a model").read()
+    assert again.prefill.seconds(3000, 700) == pytest.approx(prefill.seconds(3000, 700))
+    assert again.load["disk"].seconds(100) == pytest.approx(load.seconds(100))
+    for num in (10, 100) * 3:  # and newer observations count for more
+        again.load["disk"].observe(num, 0.1 * num)
+    assert again.load["disk"].seconds(50) == pytest.approx(5.0, 0.25)
+    assert CostFile(tmp_path, "another model").read() == Costs()
+    (path,) = tmp_path.glob("*.json")
+    path.write_bytes(b"{")
+    assert CostFile(tmp_path, "a model").read() == Costs()
+    gone = CostFile(tmp_path / "none", "a model")
+    gone.write(Costs())
+    gone.close(5.0)
+
+
+def test_an_engine_begins_with_the_costs_of_the_last_one(tmp_path: Path) -> None:
+    def opened() -> LLMEngine:
+        engine = make_engine(context_dir=tmp_path)
+        context_of(engine).keep_costs(CostFile(tmp_path, "toy"))
+        return engine
+
+    engine = opened()
+    context_of(engine).observe_prefill(100, 1e-6)
+    context_of(engine).shelves[0].gate.observe_load(1, 10.0)
+    ask(engine, FIRST)
+    close(engine)
+    later = opened()
+    ask(later, FIRST)  # computing is so much quicker that nothing is loaded
+    assert context_of(later).shelves[0].stats.num_loaded_blocks == 0
+    close(later)
 
 
 def test_extremes() -> None:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from artesian.context.base import Done, Tier
 from artesian.context.cost import PrefillCost
+from artesian.context.cost_file import CostFile, Costs
 from artesian.context.loader import Loader, Onboarding
 from artesian.context.misses import MissLog
 from artesian.context.policies import Rank
@@ -27,6 +28,7 @@ _logger = logging.getLogger(__name__)
 _QUIET_S = 30.0
 """Between two messages about a tier that fails."""
 _EXPIRE_EVERY_S = 1.0
+_WRITE_COSTS_S = 60.0
 _LEARN_S = 1.0
 """Between two looks at all that others have in a tier that is full."""
 _MOST_REUSED = 100_000
@@ -69,6 +71,8 @@ class ContextCache:
         self._loader = Loader(prefix_cache, self.shelves, block_size_tokens, clock)
         self._reused: OrderedDict[bytes, None] = OrderedDict()
         self._discarding: set[bytes] = set()
+        self._cost_file: CostFile | None = None
+        self._next_write_s = self._clock() + _WRITE_COSTS_S
         self._learned_s = [-math.inf] * len(tiers)
         self._next_look_s = 0.0
         self._next_message_s = 0.0
@@ -87,6 +91,14 @@ class ContextCache:
     def observe_prefill(self, num_tokens: int, seconds: float, first: int = 0) -> None:
         """A step computed so many tokens of a prompt behind `first`, and little else."""
         self._prefill.observe(first, num_tokens, seconds)
+
+    def keep_costs(self, file: CostFile) -> None:
+        """Begins with the costs that a file has, and keeps it up to date."""
+        costs = file.read()
+        self._prefill = costs.prefill
+        for shelf in self.shelves:
+            shelf.gate.restore(costs.prefill, costs.load.get(shelf.tier.label))
+        self._cost_file = file
 
     def save(
         self, names: Sequence[bytes], blocks: Sequence[int], first: int, tenant: str = ""
@@ -203,6 +215,9 @@ class ContextCache:
             self._next_look_s = now + _EXPIRE_EVERY_S
             for place in range(len(self.shelves)):
                 self._make_room(place, 0)
+        if now >= self._next_write_s:
+            self._next_write_s = now + _WRITE_COSTS_S
+            self._write_costs()
 
     def wait(self, timeout_s: float) -> None:
         """Waits until something has ended, or nothing is open."""
@@ -225,6 +240,9 @@ class ContextCache:
         while (self.num_saving or any(s.is_busy for s in shelves)) and self._clock() < until:
             self.wait(until - self._clock())
             self.poll()
+        self._write_costs()
+        if self._cost_file is not None:
+            self._cost_file.close(timeout_s)
 
     def _end(self, place: int, done: Done) -> None:
         shelf = self.shelves[place]
@@ -253,6 +271,11 @@ class ContextCache:
                 self._reused.move_to_end(name)
             while len(self._reused) > _MOST_REUSED:
                 self._reused.popitem(last=False)
+
+    def _write_costs(self) -> None:
+        if self._cost_file is not None:
+            load = {shelf.tier.label: shelf.gate.load for shelf in self.shelves}
+            self._cost_file.write(Costs(prefill=self._prefill, load=load))
 
     def _discard(self) -> None:
         """A removal would overtake a save: so what is being saved goes once it is there."""

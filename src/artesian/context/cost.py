@@ -31,6 +31,13 @@ class Line(msgspec.Struct):
         self.xy = _DECAY * self.xy + x * y
         self.num += 1
 
+    def soften(self) -> None:
+        """Lets what comes next count as much as all that was seen."""
+        if self.weight > 1.0:
+            factor = 1.0 / self.weight
+            self.weight, self.x, self.xx = 1.0, self.x * factor, self.xx * factor
+            self.y, self.xy = self.y * factor, self.xy * factor
+
     def terms(self) -> tuple[float, float]:
         """(a, b); (0, 0) before the first observation."""
         if self.weight == 0:

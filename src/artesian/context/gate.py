@@ -30,6 +30,11 @@ class LoadGate:
         """How long computing so many tokens behind `first` takes; 0 while that is not known."""
         return self.prefill.seconds(first, num_tokens)
 
+    def restore(self, prefill: PrefillCost, load: LoadCost | None) -> None:
+        """Begins with costs that were learned earlier."""
+        self.prefill = prefill
+        self.load = LoadCost() if load is None else load
+
     def plan(self, num_blocks: int, block_size_tokens: int, first: int = 0) -> LoadPlan:
         """How many of the blocks behind token `first` to load, and how many to compute."""
         plan = plan_load(self.prefill, self.load, first, num_blocks, block_size_tokens)

@@ -5,6 +5,7 @@ import time
 
 from artesian.config.engine import EngineConfig
 from artesian.context import ContextCache, DiskTier, HostTier, Tier
+from artesian.context.cost_file import CostFile
 from artesian.context.retention import Retention
 from artesian.context.sessions import SessionKeeper, SessionRecords
 from artesian.engine.base import EngineInfo
@@ -13,7 +14,7 @@ from artesian.kvcache import Arena, KvIdentity, PrefixCache
 from artesian.kvcache.memory_plan import MemoryPlan, plan_memory
 from artesian.loader import Checkpoint, open_checkpoint
 from artesian.loader.native import create_runner
-from artesian.machine import memory_limit
+from artesian.machine import memory_limit, num_usable_cpus
 from artesian.ops.base import KvLayout
 from artesian.ops.native import default_kv_dtype, kv_block_bytes
 
@@ -43,6 +44,9 @@ def create_engine(config: EngineConfig) -> LLMEngine:
     identity = KvIdentity(checkpoint.fingerprint(), layout.dtype, config.block_size, extra=numerics)
     cache = PrefixCache(arena)
     context = open_context(cache, config)
+    if context is not None and config.context_cache_dir is not None:
+        machine = f"{identity} {config.num_threads or num_usable_cpus()} threads"
+        context.keep_costs(CostFile(config.context_cache_dir, machine))
     sessions = open_sessions(cache, context, config)
     phases.end("context cache")
     info = EngineInfo(
