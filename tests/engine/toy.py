@@ -13,7 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from artesian.config.engine import EngineConfig
-from artesian.context import ContextCache, DiskTier, HostTier, Tier, WritePolicy
+from artesian.context import (
+    ContextCache,
+    DiskTier,
+    HostTier,
+    PreloadRule,
+    Tier,
+    WritePolicy,
+)
 from artesian.context.retention import Retention
 from artesian.context.sessions import SessionKeeper, SessionRecords
 from artesian.engine.base import EngineInfo, Request, RequestOutput, SamplingParams
@@ -63,10 +70,14 @@ class ToyRunner:
         self.max_sequences = max(self.max_sequences, len(batch.context_lens))
         states = np.zeros(len(batch.tokens), np.uint64)
         poisoned = np.zeros(len(batch.tokens), bool)
+        missing = self._missing(batch)
         with np.errstate(over="ignore"):
             for index, table in enumerate(batch.block_tables):
                 start, end = batch.row_starts[index : index + 2]
                 assert batch.positions[end - 1] + 1 == batch.context_lens[index]
+                if index in missing:
+                    poisoned[start:end] = True
+                    continue
                 for row in range(start, end):
                     states[row], poisoned[row] = self._run_row(
                         int(batch.tokens[row]), int(batch.positions[row]), table
@@ -77,6 +88,16 @@ class ToyRunner:
         values[:, [NAN_TOKEN, CRASH_TOKEN]] = -np.inf  # never by itself
         values[poisoned[batch.logit_rows]] = np.nan
         return values
+
+    def _missing(self, batch: Batch) -> set[int]:
+        """Waits for blocks that are on their way; the sequences of which they do not come."""
+        until = time.monotonic() + batch.timeout_s
+        block_bytes = 8 * self.block_size
+        return {
+            index
+            for index, gate in batch.gates
+            if not gate.wait(block_bytes, max(until - time.monotonic(), 0.0))
+        }
 
     def _run_row(
         self, token: int, position: int, table: npt.NDArray[np.int32]
@@ -144,6 +165,7 @@ def make_engine(
     clock: Clock | None = None,
     context_dir: Path | None = None,
     context_bytes: int = 1 << 30,
+    context_bytes_per_s: float | None = None,
     context_pool: str | None = None,
     context_pool_bytes: int = 64 << 20,
     context_write: WritePolicy = "through",
@@ -165,11 +187,15 @@ def make_engine(
         tiers.append(HostTier(context_pool, context_pool_bytes, arena, most_saving_bytes))
     records = None
     if context_dir is not None:
-        tiers.append(DiskTier(context_dir, context_bytes, arena, most_saving_bytes))
+        tiers.append(
+            DiskTier(context_dir, context_bytes, arena, most_saving_bytes, context_bytes_per_s)
+        )
         records = SessionRecords(context_dir)
     context = None
     if tiers:
-        context = ContextCache(cache, tiers, block_size, context_clock, context_write, retention)
+        context = ContextCache(
+            cache, tiers, block_size, context_clock, context_write, retention, PreloadRule()
+        )
     engine_config = EngineConfig(model="toy", block_size=block_size, **settings)
     ttl_s = engine_config.session_ttl_s
     return LLMEngine(

@@ -5,6 +5,7 @@ from artesian.context.cache import ContextCache, WritePolicy
 from artesian.context.disk import DiskTier
 from artesian.context.host import HostTier
 from artesian.context.loader import Onboarding
+from artesian.context.preload import PreloadRule
 
 __all__ = [
     "ContextCache",
@@ -14,6 +15,7 @@ __all__ = [
     "HostTier",
     "Load",
     "Onboarding",
+    "PreloadRule",
     "Tier",
     "WritePolicy",
 ]

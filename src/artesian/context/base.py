@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 
 class ContextCacheError(ValueError):
@@ -36,6 +36,16 @@ class Entry:
     name: bytes
     num_bytes: int
     saved_s: float
+
+
+class Move(NamedTuple):
+    """Bytes `first` to `end` of a block were saved, or else loaded; `time.monotonic` seconds."""
+
+    is_save: bool
+    first: int
+    end: int
+    start_s: float
+    end_s: float
 
 
 class Gate(Protocol):
@@ -127,7 +137,8 @@ class Tier(Protocol):
         """What has ended since the last call."""
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits until there is something to poll, or nothing is open; False when there is not."""
+        """Waits until there is something to poll, a load has come further, or nothing is open;
+        False when there is no news."""
 
     def entries(self) -> list[Entry]:
         """All blocks that this process knows, in no order."""

@@ -2,7 +2,8 @@
 prompt begins like them.
 
 Everything happens beside the engine's steps. A load brings blocks into the prefix cache under their
-names; the sequence that wanted them then finds them there like any others.
+names; the sequence that wanted them then finds them there like any others. It may start before
+that, when the rule says that the layers come quickly enough.
 """
 
 import logging
@@ -18,6 +19,7 @@ from artesian.context.cost_file import CostFile, Costs
 from artesian.context.loader import Loader, Onboarding
 from artesian.context.misses import MissLog
 from artesian.context.policies import Rank
+from artesian.context.preload import PreloadRule
 from artesian.context.retention import Retention
 from artesian.context.saver import Saver
 from artesian.context.shelf import Shelf
@@ -56,8 +58,12 @@ class ContextCache:
         clock: Callable[[], float] = time.monotonic,
         write: WritePolicy = "through",
         retention: Retention | None = None,
+        rule: PreloadRule | None = None,
     ) -> None:
+        """`rule` says when sequences start whose blocks are on their way; without one they wait
+        for them."""
         self.misses = MissLog()
+        self._rule = rule
         self._prefill = PrefillCost()
         self.shelves: list[Shelf] = []
         for tier in reversed(tiers):
@@ -130,7 +136,8 @@ class ContextCache:
         the quickest tier that has it.
 
         None when there is nothing, no room but for `num_reserved` blocks, or computing it is
-        quicker. When the first of them is on its way already, that is the answer.
+        quicker. When the first of them is on its way already, that is the answer. Whoever wanted
+        them and does not any more says so with `leave`.
         """
         for shelf in self.shelves:
             shelf.use(names, tenant)  # what memory has is wanted as well: a restart would need it
@@ -139,12 +146,40 @@ class ContextCache:
             self._reuse(names)
             return None
         if onboarding := self._loader.find(missing[0]):
+            onboarding.num_waiting += 1
             return onboarding
         room = self._prefix_cache.num_available_blocks - self._prefix_cache.num_idle(hits)
         sources = self._loader.sources(missing)
         self._reuse(names[: len(hits) + len(sources)])
         sources = self._worth_loading(sources[: max(0, room - num_reserved)], len(hits))
-        return self._loader.load(missing[: len(sources)], hits, sources) if sources else None
+        if not sources:
+            return None
+        onboarding = self._loader.load(missing[: len(sources)], hits, sources)
+        onboarding.num_waiting = 1
+        return onboarding
+
+    def may_start(
+        self, onboarding: Onboarding, first: int, num_tokens: int, is_alone: bool
+    ) -> bool:
+        """Whether to compute `num_tokens` tokens, behind the first `first`, while it goes on."""
+        rule = self._rule
+        if rule is None:
+            return False
+        prefill_s = self._prefill.seconds(first, num_tokens)
+        num_layers = self._prefix_cache.allocator.num_layers
+        return all(
+            rule.may_start(run.progress(num_layers), prefill_s, is_alone) for run in onboarding.runs
+        )
+
+    def patience_s(self, onboarding: Onboarding) -> float:
+        """How much longer its blocks are worth waiting for."""
+        return max(self._loader.patience_s(onboarding), 0.0)
+
+    def leave(self, onboarding: Onboarding) -> None:
+        """Somebody does not want its blocks any more; if nobody else does, they do not come."""
+        onboarding.num_waiting -= 1
+        if onboarding.num_waiting == 0:
+            self._loader.cancel(onboarding)
 
     def enqueue(self, rank: Rank, names: Sequence[bytes], tenant: str = "") -> None:
         """A job that would use these blocks waits for its turn; lower ranks run first."""

@@ -19,7 +19,7 @@ class LoadGate:
         self._num_refused = 0
 
     def observe_load(self, num_blocks: int, seconds: float) -> None:
-        """So many blocks came in `seconds`, from the first request to the last arrival."""
+        """So many blocks that were asked for together came in `seconds` after their turn."""
         self.load.observe(num_blocks, seconds)
 
     def observe_prefill(self, num_tokens: int, seconds: float, first: int = 0) -> None:

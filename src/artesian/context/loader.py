@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from artesian.context.base import Done, Load, Outcome
+from artesian.context.base import Done, Gate, Load, Outcome
+from artesian.context.preload import Progress
 from artesian.context.shelf import Shelf
 from artesian.kvcache.prefix_cache import PrefixCache
 
@@ -37,6 +38,13 @@ class Run:
     num_open: int
     failed: int | None = None
 
+    def progress(self, num_layers: int) -> Progress:
+        """How far it has come, in layers of which a block has so many."""
+        gate = self.load.gate
+        num_here = gate.ready_bytes * num_layers // self.shelf.tier.block_bytes
+        expected_s = self.shelf.gate.load.seconds(self.stop - self.start)
+        return Progress(num_layers, num_here, gate.elapsed_s, expected_s)
+
 
 @dataclass(slots=True, eq=False)
 class Onboarding:
@@ -48,6 +56,9 @@ class Onboarding:
             middle is cut off there, and the rest comes from elsewhere, if it can be had.
         is_done: they are there, or as many of them as could be had.
         is_late: they are not worth waiting for any more.
+        is_taken: a sequence has started over them although they were not there.
+        is_cancelled: nobody wanted them any more.
+        num_waiting: sequences, and others, that want them.
         num_loaded: how many.
     """
 
@@ -59,7 +70,27 @@ class Onboarding:
     runs: list[Run] = field(default_factory=list)
     is_done: bool = False
     is_late: bool = False
+    is_taken: bool = False
+    is_cancelled: bool = False
+    num_waiting: int = 0
     num_loaded: int = 0
+
+    @property
+    def gates(self) -> list[Gate]:
+        """How far its runs have come."""
+        return [run.load.gate for run in self.runs]
+
+    def blocks_of(self, names: Sequence[bytes]) -> list[int]:
+        """Those of the first `names` that are on their way, while all of them may still come."""
+        if self.is_done or self.is_late or not all(gate.is_open for gate in self.gates):
+            return []
+        if not names or names[0] not in self.names:
+            return []
+        first = self.names.index(names[0])
+        pairs = zip(self.names[first:], names, strict=False)
+        count = next((i for i, (ours, wanted) in enumerate(pairs) if ours != wanted), None)
+        count = min(len(names), len(self.names) - first) if count is None else count
+        return self.blocks[first : first + count]
 
 
 class Loader:
@@ -136,19 +167,29 @@ class Loader:
                 shelf.lose(name, _CAUSES[done.outcome], done.outcome == "corrupt")
         run.num_open -= 1
         if run.num_open == 0:
-            self._end_run(onboarding, run)
+            self._end_run(onboarding, run, done.took_s)
         return True
+
+    def patience_s(self, onboarding: Onboarding) -> float:
+        """How much longer the blocks are worth waiting for."""
+        num_tokens = len(onboarding.names) * self._block_size_tokens
+        patience_s = max(_MIN_PATIENCE_S, 2 * self._shelves[0].gate.prefill_s(num_tokens))
+        return onboarding.started_s + patience_s - self._clock()
+
+    def cancel(self, onboarding: Onboarding) -> None:
+        """Nobody wants the blocks any more."""
+        if not onboarding.is_done:
+            onboarding.is_cancelled = True
+            for run in onboarding.runs:
+                if run.num_open:
+                    run.shelf.tier.cancel(run.load)
 
     def look_at_clock(self) -> None:
         """A disk that hangs holds up nobody, and is known to be slow from then on."""
-        now = self._clock()
         for onboarding in set(self._loading.values()):
-            waited_s = now - onboarding.started_s
-            num_blocks = len(onboarding.names)
-            gate = self._shelves[0].gate
-            computing_s = gate.prefill_s(num_blocks * self._block_size_tokens)
-            if not onboarding.is_late and waited_s > max(_MIN_PATIENCE_S, 2 * computing_s):
+            if not onboarding.is_late and self.patience_s(onboarding) < 0:
                 onboarding.is_late = True
+                waited_s = self._clock() - onboarding.started_s
                 for run in onboarding.runs:
                     if run.num_open:
                         run.shelf.gate.observe_load(run.stop - run.start, waited_s)
@@ -167,14 +208,15 @@ class Loader:
             for number, ticket in enumerate(load.tickets, first):
                 self._open[shelf.tier.label, ticket] = (number, run, onboarding)
 
-    def _end_run(self, onboarding: Onboarding, run: Run) -> None:
+    def _end_run(self, onboarding: Onboarding, run: Run, seconds: float) -> None:
+        """`seconds`: how long it has had its turn."""
         num_loaded = int(onboarding.is_good[run.start : run.stop].sum())
-        seconds = self._clock() - onboarding.started_s
         run.shelf.stats.num_loaded_blocks += num_loaded
         run.shelf.stats.load_s += seconds
-        run.shelf.gate.observe_load(run.stop - run.start, seconds)
-        if run.failed is not None:
-            self._go_on(onboarding, run, run.failed)
+        if not onboarding.is_cancelled:
+            run.shelf.gate.observe_load(run.stop - run.start, seconds)
+            if run.failed is not None:
+                self._go_on(onboarding, run, run.failed)
         if not any(run.num_open for run in onboarding.runs):
             self._finish(onboarding)
 

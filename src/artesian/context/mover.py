@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from artesian._core import BlockMover, LayerGate
-from artesian.context.base import Done, Entry, Load, Outcome, Tier
+from artesian.context.base import Done, Entry, Load, Move, Outcome, Tier
 from artesian.kvcache.base import BlockAllocator
 
 _MIN_STAGE_BYTES = 64 << 10
@@ -63,6 +63,14 @@ class MoverTier:
         """See `Tier`."""
         if isinstance(load.gate, LayerGate):
             self._mover.cancel(load.gate)
+
+    def set_trace(self, is_on: bool) -> None:
+        """Begins, or ends, to note when which bytes move."""
+        self._mover.set_trace(is_on)
+
+    def take_trace(self) -> list[Move]:
+        """What was noted since the last call."""
+        return [Move(*move) for move in self._mover.take_trace()]
 
     def remove(self, name: bytes) -> int:
         """See `Tier`."""

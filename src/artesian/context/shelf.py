@@ -31,7 +31,7 @@ class TierStats:
     save_s: float = 0.0
     """Of the threads that save."""
     load_s: float = 0.0
-    """From asking for blocks to their arrival; those that arrive together count once."""
+    """From the turn of blocks to their arrival; those that arrive together count once."""
 
     @property
     def num_evicted_blocks(self) -> int:

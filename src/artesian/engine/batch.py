@@ -1,9 +1,12 @@
 """What one engine step computes: rows of tokens of several sequences, and where their KV lies."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from artesian.context.base import Gate
 
 I32 = npt.NDArray[np.int32]
 
@@ -20,6 +23,10 @@ class Batch:
         block_tables: int32 (num_sequences, max_blocks) arena block of each run of block_size
             tokens; entries past the context are ignored.
         logit_rows: int32 (num_logits,) rows whose logits are wanted.
+        gates: (sequence, gate) for those of whose blocks some are on their way: before its
+            attention over a layer the runner waits for that layer. Where a gate does not open, the
+            sequence's logits are arbitrary.
+        timeout_s: how long the runner waits for gates, all together.
     """
 
     tokens: I32
@@ -28,3 +35,5 @@ class Batch:
     context_lens: I32
     block_tables: I32
     logit_rows: I32
+    gates: Sequence[tuple[int, Gate]] = ()
+    timeout_s: float = 0.0

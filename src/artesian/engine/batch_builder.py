@@ -53,4 +53,11 @@ class BatchBuilder:
             context_lens=np.array(context_lens, np.int32),
             block_tables=self._block_tables[slots, :num_blocks],
             logit_rows=np.array(logit_rows, np.int32),
+            gates=[
+                (index, gate)
+                for index, sequence in enumerate(schedule.sequences)
+                if sequence.onboarding is not None
+                for gate in sequence.onboarding.gates
+            ],
+            timeout_s=schedule.timeout_s,
         )

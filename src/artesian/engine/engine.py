@@ -264,7 +264,8 @@ class LLMEngine:
         """Runs one batch; if the runner refuses it, each sequence alone, to find the one to
         blame."""
         try:
-            logits = self._runner.forward(self._builder.build(schedule))
+            batch = self._builder.build(schedule)
+            logits = self._runner.forward(batch)
         except Exception as error:
             if len(schedule.sequences) == 1:
                 _logger.exception(
@@ -273,8 +274,10 @@ class LLMEngine:
                 outputs.append(self._fail(schedule.sequences[0], f"the model failed: {error}"))
                 return
             for sequence, num_tokens in zip(schedule.sequences, schedule.num_tokens, strict=True):
-                self._run(Schedule([sequence], [num_tokens]), outputs)
+                self._run(Schedule([sequence], [num_tokens], schedule.timeout_s), outputs)
             return
+        if self._context is not None and batch.gates:
+            self._context.poll()
         sequences, logits = self._take_computed(schedule, logits)
         if not sequences:
             return
@@ -292,7 +295,8 @@ class LLMEngine:
     ) -> None:
         num_tokens = sum(schedule.num_tokens)
         is_prefill = 2 * len(schedule.sequences) < num_tokens
-        if num_tokens >= _MIN_PREFILL_TOKENS and is_prefill and seconds > 0:
+        has_waited = schedule.timeout_s > 0
+        if num_tokens >= _MIN_PREFILL_TOKENS and is_prefill and seconds > 0 and not has_waited:
             context.observe_prefill(num_tokens, seconds, first)
 
     def _take_computed(self, schedule: Schedule, logits: F32) -> tuple[list[Sequence], F32]:
@@ -302,6 +306,9 @@ class LLMEngine:
         row = 0
         for sequence, num_tokens in zip(schedule.sequences, schedule.num_tokens, strict=True):
             start = sequence.num_computed
+            if not self._scheduler.settle(sequence):
+                row += int(start + num_tokens == sequence.num_tokens)
+                continue
             self._scheduler.computed(sequence, num_tokens)
             is_complete = sequence.num_computed == sequence.num_tokens and not sequence.num_hidden
             num_rows = int(is_complete)

@@ -2,9 +2,10 @@
 
 import logging
 import time
+from collections.abc import Callable
 
 from artesian.config.engine import EngineConfig
-from artesian.context import ContextCache, DiskTier, HostTier, Tier
+from artesian.context import ContextCache, DiskTier, HostTier, PreloadRule, Tier
 from artesian.context.cost_file import CostFile
 from artesian.context.retention import Retention
 from artesian.context.sessions import SessionKeeper, SessionRecords
@@ -23,8 +24,11 @@ _MOST_SAVING_BYTES = 256 << 20
 """Blocks that wait to be saved are held in the arena: this much of it at most."""
 
 
-def create_engine(config: EngineConfig) -> LLMEngine:
-    """Loads `config.model` and plans memory.
+def create_engine(
+    config: EngineConfig,
+    opener: Callable[[PrefixCache, EngineConfig], ContextCache | None] | None = None,
+) -> LLMEngine:
+    """Loads `config.model` and plans memory. `opener` makes the context cache; see `open_context`.
 
     Raises:
         CheckpointError: the model cannot be read.
@@ -43,7 +47,7 @@ def create_engine(config: EngineConfig) -> LLMEngine:
     numerics = {"isa": runner.isa, "quantization": config.quantization or "none"}
     identity = KvIdentity(checkpoint.fingerprint(), layout.dtype, config.block_size, extra=numerics)
     cache = PrefixCache(arena)
-    context = open_context(cache, config)
+    context = (opener or open_context)(cache, config)
     if context is not None and config.context_cache_dir is not None:
         machine = f"{identity} {config.num_threads or num_usable_cpus()} threads"
         context.keep_costs(CostFile(config.context_cache_dir, machine))
@@ -99,7 +103,12 @@ def open_context(cache: PrefixCache, config: EngineConfig) -> ContextCache | Non
         return None
     retention = Retention(config.context_eviction, config.context_ttl_s, config.context_pin_share)
     return ContextCache(
-        cache, tiers, config.block_size, write=config.context_cache_write, retention=retention
+        cache,
+        tiers,
+        config.block_size,
+        write=config.context_cache_write,
+        retention=retention,
+        rule=PreloadRule(),
     )
 
 

@@ -8,8 +8,11 @@ A policy: no I/O, no clock. It owns the waiting and running sequences and lends 
   one block; decode takes blocks as it fills them. When none is left, the running sequence of worst
   rank is preempted: its blocks stay cached while room lasts, so that computing them again is cheap.
 - A waiting sequence of better priority than a running one takes its place.
-- A sequence whose next blocks are in a tier of the context cache waits while they come; those that
-  will wait anyway ask for theirs ahead of time.
+- A sequence whose next blocks are in a tier of the context cache waits while they come, or starts
+  when their layers come quickly enough (`context.preload`); those that will wait anyway ask for
+  theirs ahead of time. Blocks that are on their way are given no names, so nobody else finds them,
+  until all have come and verified: that is known behind the step, and if they have not, the step is
+  undone.
 - A sequence whose next blocks another one is computing right now waits for them instead of
   computing them twice.
 - A sequence whose context window is full and whose tokens go on drops the oldest ones first, if it
@@ -23,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artesian.context import ContextCache
+from artesian.engine.early import EarlyStart, find_early_start
 from artesian.engine.sequence import Sequence, Status
 from artesian.engine.truncation import Truncator
 from artesian.kvcache.prefix_cache import PrefixCache
@@ -44,10 +48,12 @@ _MOST_ONBOARDINGS = 2
 
 @dataclass(slots=True)
 class Schedule:
-    """One step: `sequences[i]` computes its next `num_tokens[i]` tokens."""
+    """One step: `sequences[i]` computes its next `num_tokens[i]` tokens, and waits no longer than
+    `timeout_s` for blocks that are on their way."""
 
     sequences: list[Sequence] = field(default_factory=list)
     num_tokens: list[int] = field(default_factory=list)
+    timeout_s: float = 0.0
 
 
 class Scheduler:
@@ -56,6 +62,7 @@ class Scheduler:
     Attributes:
         waiting: by rank; running: in order of admission.
         num_started: requests of which a sequence has run, ended ones included.
+        num_rewinds: first steps that were undone, as blocks did not come.
         block_tables: int32 (max_num_seqs, blocks of the longest sequence), row `slot` of each
         running sequence.
     """
@@ -82,6 +89,7 @@ class Scheduler:
         self.running: list[Sequence] = []
         self.num_preemptions = 0
         self.num_started = 0
+        self.num_rewinds = 0
         self.block_tables: npt.NDArray[np.int32] = np.zeros((max_num_seqs, num_blocks), np.int32)
         self._block_size = block_size
         self._max_num_seqs = min(max_num_seqs, max_num_batched_tokens)
@@ -91,6 +99,7 @@ class Scheduler:
         self._truncator = truncator
         self._free_slots = list(range(max_num_seqs))
         self._being_computed: dict[bytes, Sequence] = {}
+        self._now = 0.0
 
     @property
     def num_free_slots(self) -> int:
@@ -115,10 +124,14 @@ class Scheduler:
         elif sequence.status is Status.WAITING:
             self.waiting.remove(sequence)
             self._leave_queue(sequence)
+        if self._context is not None and sequence.onboarding is not None:
+            self._context.leave(sequence.onboarding)
+            sequence.onboarding = None
         sequence.status = Status.FINISHED
 
     def schedule(self, now: float) -> Schedule:
         """The next step; empty only when nothing can run."""
+        self._now = now
         schedule = Schedule()
         budget = self._budget
         prefilling: list[Sequence] = []
@@ -148,6 +161,23 @@ class Scheduler:
             if self._context is not None:
                 self._look_ahead()
         return schedule
+
+    def settle(self, sequence: Sequence) -> bool:
+        """Whether what a step computed for `sequence` counts: if blocks that were on their way have
+        not come, it waits again."""
+        onboarding = sequence.onboarding
+        if onboarding is None:
+            return True
+        if onboarding.is_done and all(gate.is_complete for gate in onboarding.gates):
+            sequence.onboarding = None
+            if sequence.state.first_scheduled_s is None:
+                num_blocks = sequence.num_computed // self._block_size
+                self._note_first_start(sequence, num_blocks, self._now)
+            return True
+        self.num_rewinds += 1
+        self._stop_running(sequence, keep_named=True)
+        self._wait_again(sequence)
+        return False
 
     def computed(self, sequence: Sequence, num_tokens: int) -> None:
         """Notes that the KV of the next `num_tokens` tokens is stored; names the blocks that are
@@ -236,10 +266,12 @@ class Scheduler:
             if sequence.waits_for is not None and sequence.waits_for in self._being_computed:
                 index += 1
                 continue
+            early = None
             if self._is_onboarding(sequence):
-                index += 1
-                continue
-            hits = self._prefix(sequence)
+                early = self._early_start(sequence, schedule, budget)
+                hits = None if early is None else early.hits + early.coming
+            else:
+                hits = self._prefix(sequence)
             if hits is None:
                 index += 1
                 continue
@@ -247,9 +279,22 @@ class Scheduler:
                 break
             index = self.waiting.index(sequence)  # the preempted may have queued before it
             del self.waiting[index]
-            self._start(sequence, hits, now)
+            self._start(sequence, hits, now, early)
             budget -= self._add_chunk(schedule, sequence, budget)
+            if early is not None:
+                schedule.timeout_s = max(schedule.timeout_s, early.timeout_s)
+                if early.is_exclusive:
+                    return 0
         return budget
+
+    def _early_start(
+        self, sequence: Sequence, schedule: Schedule, budget: int
+    ) -> EarlyStart | None:
+        if self._context is None:
+            return None
+        is_alone = not schedule.sequences and not self.running
+        size = self._block_size
+        return find_early_start(self._context, self.cache, sequence, size, budget, is_alone)
 
     def _prefix(self, sequence: Sequence) -> list[int] | None:
         """Cached blocks to start with; None while a tier or another sequence provides more."""
@@ -291,7 +336,7 @@ class Scheduler:
         if not (onboarding.is_done or onboarding.is_late):
             return True
         sequence.onboarding = None
-        if onboarding.num_loaded == 0:  # no use to ask again
+        if onboarding.num_loaded == 0 and not onboarding.is_cancelled:  # no use to ask again
             sequence.num_onboardings = _MOST_ONBOARDINGS
         return False
 
@@ -335,20 +380,27 @@ class Scheduler:
                 return False
             self._preempt(victim, schedule)
 
-    def _start(self, sequence: Sequence, hits: list[int], now: float) -> None:
+    def _start(
+        self, sequence: Sequence, hits: list[int], now: float, early: EarlyStart | None = None
+    ) -> None:
+        """`hits`: blocks to start with, those that are on their way included."""
+        num_named = len(hits) if early is None else len(early.hits)
         sequence.status = Status.RUNNING
         sequence.slot = self._free_slots.pop()
         self.running.append(sequence)
         self._leave_queue(sequence)
-        if sequence.state.first_scheduled_s is None:
+        if early is not None:
+            assert sequence.onboarding is not None
+            sequence.onboarding.is_taken = True
+        elif sequence.state.first_scheduled_s is None:
             self._note_first_start(sequence, len(hits), now)
         self.cache.acquire(hits)
         sequence.blocks = list(hits)
-        sequence.num_named = len(hits)
+        sequence.num_named = num_named
         sequence.num_saved = 0
         sequence.num_computed = len(hits) * self._block_size
         self.block_tables[sequence.slot, : len(hits)] = hits
-        self._fill_up(sequence, len(hits))
+        self._fill_up(sequence, num_named)
 
     def _fill_up(self, sequence: Sequence, num_computed_blocks: int) -> None:
         """Lends a sequence the blocks for what it is going to compute, and says so."""
@@ -380,10 +432,13 @@ class Scheduler:
             index = schedule.sequences.index(sequence)
             del schedule.sequences[index], schedule.num_tokens[index]
         self._stop_running(sequence, keep_named=True)
-        sequence.status = Status.WAITING
-        sequence.waits_for = None
+        self._wait_again(sequence)
         sequence.state.metrics.num_preemptions += 1
         self.num_preemptions += 1
+
+    def _wait_again(self, sequence: Sequence) -> None:
+        sequence.status = Status.WAITING
+        sequence.waits_for = None
         self.add(sequence)
 
     def _stop_running(self, sequence: Sequence, keep_named: bool) -> None:

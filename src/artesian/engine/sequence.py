@@ -86,8 +86,8 @@ class Sequence:
         is_plain_greedy: the next token is simply the most likely one; has_penalties: earlier tokens
         or biases change the logits.
         waits_for: name of a block that another sequence is computing now.
-        onboarding: blocks of this sequence that a tier is sending; num_onboardings: how often it
-        has asked a tier.
+        onboarding: blocks of this sequence that a tier is sending, while it waits for them or
+        computes its first step over them; num_onboardings: how often it has asked a tier.
         dropped: tokens that stood before the window, behind its sinks; num_hidden: tokens of a
         prompt behind the window, in `tokens` behind the others; left: names of blocks in windows
         that it has left.

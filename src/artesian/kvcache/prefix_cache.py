@@ -115,15 +115,15 @@ class PrefixCache:
         """Makes a full block findable; the caller holds it and the named block of its parent.
 
         Returns the block to use from now on: when another one already holds the same content, that
-        one takes over the caller's reference and `block` is free again.
+        one takes over the caller's reference, and `block` is free again unless others hold it who
+        will name it too.
         """
         known = self._block_of.get(block_hash)
         if known is not None and known != block:
             self.acquire([known])
             self._num_refs[block] -= 1
-            if self._num_refs[block] != 0:
-                raise ValueError(f"block {block} is shared, so it cannot lack a name")
-            self.allocator.free(block)
+            if self._num_refs[block] == 0:
+                self.allocator.free(block)
             return known
         self._block_of[block_hash] = block
         self._hash_of[block] = block_hash

@@ -1,7 +1,7 @@
 """Runs models with the Rust kernels."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -112,8 +112,18 @@ class NativeRunner:
         """Name of the instruction set in use."""
         return self._runtime.isa
 
+    def set_trace(self, is_on: bool) -> None:
+        """Begins, or ends, to note when layers run."""
+        self._program.set_trace(is_on)
+
+    def take_trace(self) -> list["LayerTime"]:
+        """What was noted since the last call."""
+        return [LayerTime(*time) for time in self._program.take_trace()]
+
     def forward(self, batch: Rows) -> F32:
         """Logits float32 (len(batch.logit_rows), vocab_size); stores the batch's KV.
+
+        Before each layer it waits for the gates of the batch; see `Batch`.
 
         Raises:
             ValueError: the batch is larger than `max_rows` or contradicts itself or the arena.
@@ -129,6 +139,8 @@ class NativeRunner:
             batch.logit_rows,
             self._arena,
             out,
+            batch.gates,
+            batch.timeout_s,
         )
         return out
 
@@ -141,6 +153,15 @@ class NativeRunner:
             np.array(to_blocks, np.int32),
             delta,
         )
+
+
+class LayerTime(NamedTuple):
+    """When a layer's attention was come to, had its blocks, and was over (`time.monotonic`)."""
+
+    layer: int
+    start_s: float
+    ready_s: float
+    end_s: float
 
 
 def create_runner(

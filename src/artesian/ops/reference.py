@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,14 @@ class Rows(Protocol):
     @property
     def logit_rows(self) -> _I32:
         """int32 (num_logits,)."""
+
+    @property
+    def gates(self) -> Sequence[tuple[int, Any]]:
+        """(sequence, `LayerGate`) where blocks are on their way."""
+
+    @property
+    def timeout_s(self) -> float:
+        """How long gates are waited for."""
 
 
 class ReferenceKv:

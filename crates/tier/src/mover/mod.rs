@@ -288,7 +288,7 @@ impl Mover {
     }
 
     /// Waits until something has ended that was not polled yet, a group has come further since the
-    /// last call, or nothing is under way; no longer than `timeout`. Whether something has ended.
+    /// last call, or nothing is under way; no longer than `timeout`. Whether there is any news.
     pub fn wait(&self, timeout: Duration) -> bool {
         let until = Instant::now() + timeout;
         let mut state = self.shared.state.lock();
@@ -297,8 +297,7 @@ impl Mover {
                 break;
             }
         }
-        state.has_news = false;
-        !state.done.is_empty()
+        std::mem::take(&mut state.has_news) || !state.done.is_empty()
     }
 
     /// Begins, or ends, to note when which bytes move.
