@@ -68,6 +68,8 @@ def engine_counts(supervisor: Supervisor) -> dict[str, float]:
         "generation_tokens": stats.generation_tokens,
         "num_preemptions": stats.num_preemptions,
         "engine_steps": stats.num_steps,
+        "context_early_starts": stats.context_early_starts,
+        "context_rewinds": stats.context_rewinds,
         "context_overflows": stats.context_overflows,
         "context_turned_blocks": stats.context_turned_blocks,
         "context_recomputed": stats.context_recomputed,

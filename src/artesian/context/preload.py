@@ -15,6 +15,8 @@ others would be held up, is ours, as is taking T_load from how the load has gone
 import math
 from dataclasses import dataclass
 
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -47,7 +49,7 @@ class PreloadRule:
         and `prefill_s` to compute."""
         if load_s <= prefill_s:
             return 0
-        return math.ceil(num_layers * (1 - prefill_s / load_s))
+        return math.ceil(num_layers * (1 - prefill_s / load_s) - _ROUNDING)
 
     def may_start(self, progress: Progress, prefill_s: float, is_alone: bool) -> bool:
         """Whether to begin to compute the new tokens, which will take `prefill_s` (0: unknown).

@@ -135,7 +135,7 @@ class TierCounts(msgspec.Struct, frozen=True, kw_only=True):
         loaded_blocks: blocks that did not have to be computed.
         failed_loads: blocks that were there and could not be had.
         evicted_blocks: by reason: capacity, deleted (with a session), corrupt.
-        save_s: of the threads that save; load_s: from asking to arrival.
+        save_s: of the threads that save; load_s: of loads once it was their turn.
         used_bytes: of all servers.
     """
 
@@ -168,6 +168,8 @@ class EngineStats(msgspec.Struct, kw_only=True):
     num_steps: int = 0
     resident_memory_bytes: int = 0
     context_tiers: list[TierCounts] = []
+    context_early_starts: int = 0
+    context_rewinds: int = 0
     context_overflows: int = 0
     context_turned_blocks: int = 0
     context_recomputed: int = 0

@@ -202,6 +202,8 @@ class LLMEngine:
         stats.num_preemptions = self._scheduler.num_preemptions
         if self._context is not None:
             stats.context_tiers = [_count_tier(shelf) for shelf in self._context.shelves]
+        stats.context_early_starts = self._scheduler.num_early_starts
+        stats.context_rewinds = self._scheduler.num_rewinds
         if self._truncator is not None:
             stats.context_overflows = self._truncator.stats.num_overflows
             stats.context_turned_blocks = self._truncator.stats.num_turned_blocks

@@ -62,7 +62,8 @@ class Scheduler:
     Attributes:
         waiting: by rank; running: in order of admission.
         num_started: requests of which a sequence has run, ended ones included.
-        num_rewinds: first steps that were undone, as blocks did not come.
+        num_early_starts: sequences that started while blocks were on their way; num_rewinds: of
+        these, those whose step was undone, as blocks did not come.
         block_tables: int32 (max_num_seqs, blocks of the longest sequence), row `slot` of each
         running sequence.
     """
@@ -89,6 +90,7 @@ class Scheduler:
         self.running: list[Sequence] = []
         self.num_preemptions = 0
         self.num_started = 0
+        self.num_early_starts = 0
         self.num_rewinds = 0
         self.block_tables: npt.NDArray[np.int32] = np.zeros((max_num_seqs, num_blocks), np.int32)
         self._block_size = block_size
@@ -392,6 +394,7 @@ class Scheduler:
         if early is not None:
             assert sequence.onboarding is not None
             sequence.onboarding.is_taken = True
+            self.num_early_starts += 1
         elif sequence.state.first_scheduled_s is None:
             self._note_first_start(sequence, len(hits), now)
         self.cache.acquire(hits)

@@ -30,6 +30,8 @@ COUNTERS = {
     "generation_tokens": "tokens generated",
     "num_preemptions": "requests paused for lack of KV blocks",
     "engine_steps": "steps of the engine",
+    "context_early_starts": "requests that were computed while their KV blocks were loaded",
+    "context_rewinds": "of these, those whose first step was undone, as blocks did not come",
     "context_overflows": "full context windows that went on without their oldest tokens",
     "context_turned_blocks": "KV blocks whose keys were turned to new positions for that",
     "context_recomputed": "truncated prompts that were computed anew, as no KV of them was kept",
