@@ -5,6 +5,7 @@
 
 A real server and the openai client: the time from sending a prompt to its first token. Every round
 has a history of its own, and the ways take turns within it; a figure is the median of the rounds.
+llama.cpp's server runs the same prompts on the same file, if it is installed.
 """
 
 import argparse
@@ -23,12 +24,15 @@ from tempfile import TemporaryDirectory
 import httpx
 from openai import OpenAI
 
+import llama_server
 import report
 from artesian.pool import Pool
+from engines import MODELS
 from machine import describe
 from report import Row
 
 COMPUTED = "computed"
+LLAMA = "llama.cpp"
 TARGETS = {
     "in memory": 0.05,
     "from disk, after a restart": 0.08,
@@ -88,9 +92,7 @@ class Server:
 @contextmanager
 def serving(model: str, **settings: object) -> Iterator[Server]:
     """A server with settings of `artesian serve`, ended as a service manager does it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     named = {"port": port, **settings}
     flags = [text for name, value in named.items() for text in (_flag(name), str(value))]
     command = [sys.executable, "-m", "artesian", "serve", model, *flags]
@@ -162,9 +164,31 @@ def measure_pool(model: str, turns: Turns) -> dict[str, float]:
     return found
 
 
+def measure_llama(path: Path, turns: Turns) -> dict[str, float]:
+    """llama.cpp's server on the same file: computing, its slot, and a slot saved and restored."""
+    binary = llama_server.find_binary()
+    if binary is None:
+        return {}
+    window = len(turns.history) + len(turns.turn()) + 512
+    found = {}
+    with TemporaryDirectory(prefix="artesian-bench-") as directory:
+        options = (binary, path, free_port(), window, Path(directory))
+        with llama_server.serving(*options) as server:
+            server.first_token_s([FIRST_ID] * 200)
+            found[COMPUTED] = server.first_token_s(turns.turn(), reuse=False)
+            found["in memory"] = server.first_token_s(turns.turn())
+            server.save("slot")
+        with llama_server.serving(*options) as server:
+            server.first_token_s([FIRST_ID] * 200)
+            restoring_s = server.restore_s("slot")
+            first_s = server.first_token_s(turns.turn())
+            found["from disk, after a restart"] = restoring_s + first_s
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--models", nargs="+", default=[model.name for model in MODELS])
     parser.add_argument("--history", type=int, default=4_000, help="tokens of the earlier turns")
     parser.add_argument("--new", type=int, default=100, help="tokens of the turn that is timed")
     parser.add_argument("--rounds", type=int, default=3)
@@ -172,23 +196,37 @@ def main() -> None:
     options = parser.parse_args()
     machine = describe()
     console.print(f"{machine.cpu}, {machine.num_cpus} CPUs, load {machine.load_average}")
-    rounds: dict[str, list[float]] = {}
-    for number in range(options.rounds):
-        turns = Turns(number, options.history, options.new)
-        for way, seconds in measure(options.model, turns, options.room).items():
-            rounds.setdefault(way, []).append(seconds * 1e3)
-        console.print(f"round {number + 1} of {options.rounds}")
-    rows = [_row(way, rounds, options) for way in (COMPUTED, *TARGETS)]
-    title = f"{options.model}: {options.history} tokens of history and {options.new} new ones"
-    report.print_table(title, rows, ["Artesian", COMPUTED], console)
-    extra: dict[str, object] = {"model": options.model, "rounds": options.rounds}
+    rows: list[Row] = []
+    for model in MODELS:
+        path = model.find()
+        if model.name in options.models and path is not None:
+            found = _measure_model(model.name, path, options)
+            title = f"{model.title}: {options.history} tokens of history and {options.new} new ones"
+            report.print_table(title, found, ["Artesian", COMPUTED, LLAMA], console)
+            rows += found
+    extra: dict[str, object] = {"rounds": options.rounds}
     console.print(f"written to {report.write('multiturn', rows, machine, extra)}")
 
 
-def _row(way: str, rounds: dict[str, list[float]], options: argparse.Namespace) -> Row:
+def _measure_model(name: str, path: Path, options: argparse.Namespace) -> list[Row]:
+    rounds: dict[str, list[float]] = {}
+    peers: dict[str, list[float]] = {}
+    for number in range(options.rounds):
+        turns = Turns(number, options.history, options.new)
+        for way, seconds in measure_llama(path, turns).items():
+            peers.setdefault(way, []).append(seconds * 1e3)
+        for way, seconds in measure(str(path), turns, options.room).items():
+            rounds.setdefault(way, []).append(seconds * 1e3)
+        console.print(f"{name}: round {number + 1} of {options.rounds}")
+    subject = f"{name}, {options.history} + {options.new} tokens"
+    return [_row(way, subject, rounds, peers.get(way)) for way in (COMPUTED, *TARGETS)]
+
+
+def _row(way: str, subject: str, rounds: dict[str, list[float]], peer: list[float] | None) -> Row:
     value, computed = statistics.median(rounds[way]), statistics.median(rounds[COMPUTED])
+    theirs = {} if peer is None else {LLAMA: statistics.median(peer)}
     return Row(
-        subject=f"{options.model}, {options.history} + {options.new} tokens",
+        subject=subject,
         metric=f"time to first token, {way}",
         value=value,
         unit="ms",
@@ -196,9 +234,15 @@ def _row(way: str, rounds: dict[str, list[float]], options: argparse.Namespace) 
         baseline_value=None if way == COMPUTED else computed,
         better="less",
         target=TARGETS.get(way),
-        values={"Artesian": value, COMPUTED: computed},
+        values={"Artesian": value, COMPUTED: computed, **theirs},
         spread={"Artesian": (min(rounds[way]), max(rounds[way]))},
     )
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _flag(name: str) -> str:

@@ -9,7 +9,6 @@ what the conversation says, not from that answer. A conversation runs through ev
 """
 
 import argparse
-import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ import report
 from artesian.loader import open_checkpoint
 from engines import MODELS, ModelSpec
 from machine import describe
-from multiturn import Server, serving
+from multiturn import Server, free_port, serving
 from report import Row
 
 ARTESIAN, COMPUTED = "Artesian", "Artesian, computed"
@@ -93,7 +92,7 @@ def _measure(
         server = stack.enter_context(serving(str(path), **kept))
         ways = _our_ways(server)
         if binary := llama_server.find_binary():
-            port = _free_port()
+            port = free_port()
             peer = stack.enter_context(
                 llama_server.serving(binary, path, port, window, Path(directory))
             )
@@ -167,12 +166,6 @@ def _rows(
             )
         )
     return rows
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 if __name__ == "__main__":
