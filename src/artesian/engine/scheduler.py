@@ -115,7 +115,9 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         """Queues a sequence."""
         insort(self.waiting, sequence, key=_rank)
-        if self._context is not None and self._truncator is None:
+        if self._context is not None:
+            if self._truncator is not None:
+                self._truncator.enter(sequence, may_load=True)
             sequence.extend_hashes(sequence.num_tokens)
             self._context.enqueue(sequence.rank, sequence.hashes, sequence.state.tenant)
 
