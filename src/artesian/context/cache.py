@@ -20,6 +20,7 @@ from artesian.context.loader import Loader, Onboarding
 from artesian.context.misses import MissLog
 from artesian.context.policies import Rank
 from artesian.context.preload import PreloadRule
+from artesian.context.promoter import Promoter
 from artesian.context.retention import Retention
 from artesian.context.saver import Saver
 from artesian.context.shelf import Shelf
@@ -75,6 +76,9 @@ class ContextCache:
         self._write = write
         self._savers = [Saver(prefix_cache, shelf) for shelf in self.shelves]
         self._loader = Loader(prefix_cache, self.shelves, block_size_tokens, clock)
+        self._promoter: Promoter | None = None
+        if len(tiers) > 1:
+            self._promoter = Promoter(self.shelves, block_size_tokens)
         self._reused: OrderedDict[bytes, None] = OrderedDict()
         self._discarding: set[bytes] = set()
         self._cost_file: CostFile | None = None
@@ -92,7 +96,7 @@ class ContextCache:
     def is_busy(self) -> bool:
         """Whether anything is under way."""
         is_moving = any(shelf.is_busy for shelf in self.shelves)
-        return bool(self.num_saving or self._loader.num_open or is_moving)
+        return bool(self.num_saving or self._loader.num_open or self._num_promoted(0) or is_moving)
 
     def observe_prefill(self, num_tokens: int, seconds: float, first: int = 0) -> None:
         """A step computed so many tokens of a prompt behind `first`, and little else."""
@@ -185,11 +189,15 @@ class ContextCache:
         """A job that would use these blocks waits for its turn; lower ranks run first."""
         for shelf in self.shelves:
             shelf.enqueue(rank, names, tenant)
+        if self._promoter is not None:
+            self._promoter.enqueue(rank, names, tenant)
 
     def dequeue(self, rank: Rank) -> None:
         """The job runs, or was given up."""
         for shelf in self.shelves:
             shelf.dequeue(rank)
+        if self._promoter is not None:
+            self._promoter.dequeue(rank)
 
     def pin(self, names: Sequence[bytes], seconds: float) -> None:
         """The blocks of a prefix stay in the tiers for so long, as far as budgets allow."""
@@ -246,6 +254,8 @@ class ContextCache:
         self._loader.look_at_clock()
         self._discard()
         now = self._clock()
+        if self._promoter is not None:
+            self._promoter.look(now, self._is_unwanted)
         if now >= self._next_look_s:  # blocks may have expired
             self._next_look_s = now + _EXPIRE_EVERY_S
             for place in range(len(self.shelves)):
@@ -286,7 +296,15 @@ class ContextCache:
             or self._loader.end(shelf, done)
             or shelf.end_removal(done)
             or (place > 0 and self.shelves[place - 1].end_move(done))
+            or (place == 0 and self._promoter is not None and self._promoter.end(done))
         )
+
+    def _num_promoted(self, place: int) -> int:
+        """Blocks on their way up into a tier."""
+        return 0 if place or self._promoter is None else self._promoter.num_open
+
+    def _is_unwanted(self, names: Sequence[bytes]) -> bool:
+        return self.is_discarding(names) or bool(self._prefix_cache.lookup(names[:1]))
 
     def _worth_loading(self, sources: list[Shelf], num_before: int) -> list[Shelf]:
         """Cuts them off before the first block of a tier from which computing is quicker."""
@@ -319,6 +337,8 @@ class ContextCache:
             for saver, shelf in zip(self._savers, self.shelves, strict=True):
                 ready -= saver.names
                 ready -= shelf.moving
+            if self._promoter is not None:
+                ready -= self._promoter.names
             self._discarding -= ready
             for shelf in self.shelves:
                 shelf.discard(ready)
@@ -332,7 +352,7 @@ class ContextCache:
 
     def _make_room(self, place: int, num_blocks: int, num_refused: int = 0) -> None:
         """Begins to take away what is in the way of so many blocks more."""
-        num_coming = num_blocks + self._savers[place].num_open
+        num_coming = num_blocks + self._savers[place].num_open + self._num_promoted(place)
         self.shelves[place].make_room(num_coming, self._loader.names, num_refused)
 
     def _report(self, shelf: Shelf, error: str) -> None:

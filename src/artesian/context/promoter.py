@@ -1,6 +1,6 @@
 """Blocks on their way up: from slower tiers into the quickest one, before anybody's turn."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 from artesian.context.base import Done
 from artesian.context.policies import LookAheadPrefetch, Rank
@@ -13,26 +13,25 @@ _LOOK_S = 0.02
 
 
 class Promoter:
-    """Copies what waiting jobs need into the quickest tier, as `LookAheadPrefetch` says."""
+    """Copies what waiting jobs need into the quickest tier, as `LookAheadPrefetch` says.
+
+    A job has waited for a look at least before it counts: the first ones of the queue load into the
+    arena at once.
+    """
 
     def __init__(
         self,
         shelves: Sequence[Shelf],
         block_size_tokens: int,
-        is_loading: Callable[[bytes], bool],
     ) -> None:
-        """Makes one.
-
-        Args:
-            shelves: two at least, the quickest one first.
-            is_loading: whether a block is on its way into the arena: then it need not come here.
-        """
+        """`shelves`: two at least, the quickest one first."""
         self._top, *self._below = shelves
         self._block_size_tokens = block_size_tokens
-        self._is_loading = is_loading
         capacity = self._top.tier.capacity_bytes
         self._policy = LookAheadPrefetch(capacity, _BUFFER_SHARE * capacity)
-        self._open: dict[int, bytes] = {}  # by tickets of the quickest tier
+        self._fresh: dict[Rank, Sequence[bytes]] = {}
+        self._tenants: dict[Rank, str] = {}
+        self._open: dict[int, tuple[bytes, str]] = {}  # by tickets of the quickest tier
         self._coming: set[bytes] = set()
         self._next_look_s = 0.0
 
@@ -41,32 +40,53 @@ class Promoter:
         """Blocks on their way."""
         return len(self._open)
 
-    def enqueue(self, rank: Rank, names: Sequence[bytes]) -> None:
+    @property
+    def names(self) -> Set[bytes]:
+        """These blocks."""
+        return self._coming
+
+    def enqueue(self, rank: Rank, names: Sequence[bytes], tenant: str = "") -> None:
         """A job that would use these blocks waits for its turn."""
-        self._policy.enqueue(rank, names)
+        self._fresh[rank] = names
+        self._tenants[rank] = tenant
 
     def dequeue(self, rank: Rank) -> None:
         """The job runs, or was given up."""
         self._policy.dequeue(rank)
+        self._fresh.pop(rank, None)
+        self._tenants.pop(rank, None)
 
-    def look(self, now: float) -> None:
-        """Begins to copy, if it is time to look at the queue."""
+    def look(self, now: float, is_unwanted: Callable[[Sequence[bytes]], bool]) -> None:
+        """Begins to copy, if it is time to look at the queue.
+
+        Args:
+            is_unwanted: whether any of these blocks is being deleted, or on its way into the arena
+            or there already.
+        """
         if now < self._next_look_s:
             return
         self._next_look_s = now + _LOOK_S
         room_bytes = self._top.tier.room_bytes
         coming_bytes = len(self._open) * room_bytes
-        for _, names in self._policy.choose(room_bytes, coming_bytes, self._missing):
-            if not self._copy(names):
+
+        def missing(names: Sequence[bytes]) -> Sequence[bytes]:
+            found = self._missing(names)
+            return [] if not found or is_unwanted(found) else found
+
+        for rank, names in self._policy.choose(room_bytes, coming_bytes, missing):
+            if not self._copy(names, self._tenants[rank]):
                 break
+        for rank, names in self._fresh.items():
+            self._policy.enqueue(rank, names)
+        self._fresh.clear()
 
     def end(self, done: Done) -> bool:
         """Takes notice of a copy that has ended; False if `done` of the quickest tier is none."""
-        name = self._open.pop(done.ticket, None)
-        if name is None:
+        if done.ticket not in self._open:
             return False
+        name, tenant = self._open.pop(done.ticket)
         self._coming.remove(name)
-        self._top.end_save(name, done)
+        self._top.end_save(name, done, tenant)
         return True
 
     def _missing(self, names: Sequence[bytes]) -> Sequence[bytes]:
@@ -80,9 +100,9 @@ class Promoter:
             tokens = (first + len(found)) * self._block_size_tokens
             if count and shelf.gate.should_load(count, self._block_size_tokens, tokens):
                 found += behind[:count]
-        return [n for n in found if n not in self._coming and not self._is_loading(n)]
+        return [name for name in found if name not in self._coming]
 
-    def _copy(self, names: Sequence[bytes]) -> bool:
+    def _copy(self, names: Sequence[bytes], tenant: str) -> bool:
         """Whether all of the blocks are on their way."""
         self._top.make_room(len(names) + len(self._open), names)
         for name in names:
@@ -90,6 +110,6 @@ class Promoter:
             ticket = None if source is None else self._top.tier.copy(name, source.tier)
             if ticket is None:
                 return False
-            self._open[ticket] = name
+            self._open[ticket] = (name, tenant)
             self._coming.add(name)
         return True

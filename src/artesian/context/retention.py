@@ -18,7 +18,7 @@ EvictionName = Literal["adaptive", "leaf-first-lru", "queue-aware"]
 
 
 def _adaptive() -> EvictionPolicy:
-    return RegretChooser([LeafFirstLru(), QueueAware()])
+    return RegretChooser([QueueAware(), LeafFirstLru()])
 
 
 _POLICIES: dict[EvictionName, Callable[[], EvictionPolicy]] = {

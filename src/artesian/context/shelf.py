@@ -87,16 +87,12 @@ class Shelf:
 
     def use(self, names: Sequence[bytes], tenant: str = "") -> None:
         """The blocks of a prefix, first one first, were wanted."""
-        now = self._clock()
-        for name in names:
-            if name in self._strangers:  # only its tenant can know the name
-                num_bytes = self._strangers.pop(name)
-                self._order.forget(name)
-                self._order.add(name, num_bytes, now, tenant)
-        self._order.use(names, now)
+        self._adopt(names, tenant)
+        self._order.use(names, self._clock())
 
     def enqueue(self, rank: Rank, names: Sequence[bytes], tenant: str = "") -> None:
         """A job that would use these blocks waits for its turn; lower ranks run first."""
+        self._adopt(names, tenant)
         self._order.enqueue(rank, names, self._clock(), tenant)
 
     def dequeue(self, rank: Rank) -> None:
@@ -198,6 +194,16 @@ class Shelf:
         self.below.end_save(name, done)
         self._remove(name, "capacity")
         return True
+
+    def _adopt(self, names: Sequence[bytes], tenant: str) -> None:
+        """Only its tenant can know the name of a block."""
+        if self._strangers:
+            now = self._clock()
+            for name in names:
+                if name in self._strangers:
+                    num_bytes = self._strangers.pop(name)
+                    self._order.forget(name)
+                    self._order.add(name, num_bytes, now, tenant)
 
     def _evict(self, name: bytes) -> bool:
         """Whether it is on its way; False when the tier below is behind with saving."""
