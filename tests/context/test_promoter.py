@@ -48,6 +48,11 @@ def queued(engine: LLMEngine) -> None:
         )
 
 
+def abort_all(engine: LLMEngine) -> None:
+    for number in range(NUM_JOBS):
+        engine.abort(str(number))
+
+
 def in_pool(engine: LLMEngine, number: int) -> int:
     """How many blocks of a waiting request the pool has."""
     (sequence,) = [
@@ -86,7 +91,8 @@ def test_what_was_deleted_does_not_come_back(pool: str, tmp_path: Path) -> None:
     engine = make_engine(context_pool=pool, context_dir=tmp_path, max_num_seqs=1)
     queued(engine)
     context = context_of(engine)
-    hashes = engine._scheduler.waiting[-1].hashes
+    hashes = list(engine._scheduler.waiting[-1].hashes)
+    assert context.find(hashes) == {"host": 0, "disk": 15}
     for _ in range(20):  # at some point of its way up
         context.poll()
         time.sleep(random.random() * 0.01)
@@ -100,7 +106,8 @@ def test_what_was_deleted_does_not_come_back(pool: str, tmp_path: Path) -> None:
     for _ in range(10):
         context.poll()
         time.sleep(0.01)
-    assert context.find(hashes[1:]) == {"host": 0, "disk": 0}
+    assert context.find(hashes) == {"host": 0, "disk": 0}
+    abort_all(engine)
     close(engine)
 
 
@@ -108,9 +115,7 @@ def test_nothing_moves_without_a_queue(pool: str, tmp_path: Path) -> None:
     fill(tmp_path)
     engine = make_engine(context_pool=pool, context_dir=tmp_path)
     queued(engine)
-    engine.abort("13")
-    for number in range(NUM_JOBS - 1):
-        engine.abort(str(number))
+    abort_all(engine)
     for _ in range(10):
         context_of(engine).poll()
         time.sleep(0.01)

@@ -119,7 +119,8 @@ class Scheduler:
             if self._truncator is not None:
                 self._truncator.enter(sequence, may_load=True)
             sequence.extend_hashes(sequence.num_tokens)
-            self._context.enqueue(sequence.rank, sequence.hashes, sequence.state.tenant)
+            names = tuple(sequence.hashes)  # a window that moves has others
+            self._context.enqueue(sequence.rank, names, sequence.state.tenant)
 
     def remove(self, sequence: Sequence) -> None:
         """Ends a sequence, waiting or running, and gives back its blocks."""
