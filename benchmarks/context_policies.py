@@ -76,7 +76,11 @@ def main() -> None:
     )
     started = time.perf_counter()
     with ProcessPoolExecutor(options.processes) as pool:
-        results = dict(zip(cases, pool.map(run, cases), strict=True))
+        results = {}
+        for case, result in zip(cases, pool.map(run, cases), strict=True):
+            results[case] = result
+            if len(results) % 20 == 0:
+                console.print(f"{len(results)} of {len(cases)} runs")
     console.print(f"{len(cases)} runs in {time.perf_counter() - started:.0f} s")
     tables: dict[Title, list[Row]] = {}
     for title, subject, case, names in groups:
