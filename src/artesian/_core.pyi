@@ -482,6 +482,11 @@ class LayerGate:
     def elapsed_s(self) -> float: ...
     def wait(self, num_bytes: int, timeout_s: float) -> bool: ...
 
+def try_codec(
+    name: str, shape: tuple[int, int, int, int, str], block: npt.NDArray[np.uint8]
+) -> tuple[int, npt.NDArray[np.uint8], float, float]:
+    """Bytes of the shorter form, the block as it comes back, seconds there and back."""
+
 class BlockMover:
     """Moves KV blocks between an arena and a store; `artesian.context` wraps it."""
 
@@ -495,6 +500,7 @@ class BlockMover:
         num_threads: int,
         most_saving_bytes: int,
         bytes_per_s: float | None = None,
+        compression: tuple[str, tuple[int, int, int, int, str]] | None = None,
     ) -> None: ...
     @staticmethod
     def in_pool(

@@ -29,6 +29,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<program::ProgramBuilder>()?;
     module.add_class::<program::Program>()?;
     module.add_class::<tier::BlockMover>()?;
+    module.add_function(wrap_pyfunction!(tier::try_codec, module)?)?;
     module.add_class::<tier::PyLayerGate>()?;
     pool::register(module)
 }

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use artesian_kernels::kv::{KvDtype, KvLayout};
 use artesian_pool::client::Client;
 use artesian_pool::{NodeLayout, PoolConfig};
 use artesian_tier::{
-    DiskOptions, DiskStore, Event, GateState, Key, LayerGate, Loaded, Memory, Mover, Outcome,
-    Place, PoolOptions, PoolStore, Saved, Store, Throttled, TierError,
+    Codec, DiskOptions, DiskStore, Event, GateState, Int8, Key, LayerGate, Loaded, Memory, Mover,
+    Outcome, Packed, Place, PoolOptions, PoolStore, Saved, Store, Throttled, TierError, Zstd,
 };
 use numpy::{PyArray1, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -105,6 +106,50 @@ impl BlockMover {
     }
 }
 
+/// Layers, KV heads, their dimension, tokens and format of a block.
+type KvShape = (usize, usize, usize, usize, String);
+
+/// The codec of that name, for blocks of that shape.
+fn codec_of(name: &str, shape: KvShape) -> PyResult<Arc<dyn Codec>> {
+    let (layers, heads, head_dim, tokens, dtype) = shape;
+    let wrong = |text: String| PyValueError::new_err(text);
+    let dtype = KvDtype::from_name(&dtype).ok_or_else(|| wrong(format!("KV in {dtype}")))?;
+    let layout = KvLayout::new(layers, heads, head_dim, tokens, dtype);
+    let layout = layout.map_err(|error| wrong(error.to_string()))?;
+    match name {
+        "zstd" => Ok(Arc::new(Zstd::new(dtype.element_bytes()))),
+        "int8" => match Int8::new(layout) {
+            Some(codec) => Ok(Arc::new(codec)),
+            None => Err(wrong("KV is in int8 already: int8 makes it no smaller".into())),
+        },
+        _ => Err(wrong(format!("there is no compression {name:?}: zstd or int8"))),
+    }
+}
+
+/// Encodes a block and decodes it again: the bytes of its form, the block as it comes back, and the
+/// seconds that each took.
+#[pyfunction]
+pub fn try_codec<'py>(
+    py: Python<'py>,
+    name: &str,
+    shape: KvShape,
+    block: Bound<'py, PyArray1<u8>>,
+) -> PyResult<(usize, Bound<'py, PyArray1<u8>>, f64, f64)> {
+    let codec = codec_of(name, shape)?;
+    let block = block.to_vec()?;
+    let (mut bytes, started) = (Vec::with_capacity(block.len()), Instant::now());
+    if !codec.encode(&block, &mut bytes) {
+        return Err(PyValueError::new_err(format!("{name} has no form for this block")));
+    }
+    let encoded = started.elapsed().as_secs_f64();
+    let (mut back, started) = (vec![0; block.len()], Instant::now());
+    if !codec.decode(&bytes, &mut back) {
+        return Err(PyValueError::new_err(format!("{name} does not understand itself")));
+    }
+    let decoded = started.elapsed().as_secs_f64();
+    Ok((bytes.len(), PyArray1::from_vec(py, back), encoded, decoded))
+}
+
 /// Clients of the pool called `name`. It is made if there is none, with room for that many bytes of
 /// blocks; one that is there stays as it is.
 fn join_pool(name: &str, capacity_bytes: u64, num_clients: usize) -> Joined<Vec<Client>> {
@@ -141,7 +186,7 @@ impl BlockMover {
     /// Of a directory.
     #[new]
     #[pyo3(signature = (path, capacity_bytes, segment_bytes, layer_bytes, memory, num_threads,
-        most_saving_bytes, bytes_per_s=None))]
+        most_saving_bytes, bytes_per_s=None, compression=None))]
     fn new(
         path: PathBuf,
         capacity_bytes: u64,
@@ -151,12 +196,15 @@ impl BlockMover {
         num_threads: usize,
         most_saving_bytes: usize,
         bytes_per_s: Option<f64>,
+        compression: Option<(String, KvShape)>,
     ) -> PyResult<BlockMover> {
+        let codec = compression.map(|(name, shape)| codec_of(&name, shape)).transpose()?;
         let options = DiskOptions { path, capacity_bytes, segment_bytes, layer_bytes };
         let mut store: Arc<dyn Store> = Arc::new(DiskStore::open(options).map_err(fault)?);
         if let Some(bytes_per_s) = bytes_per_s {
             store = Arc::new(Throttled::new(store, bytes_per_s).map_err(fault)?);
         }
+        let store = Arc::new(Packed::new(store, codec));
         BlockMover::start(store, &memory, num_threads, most_saving_bytes)
     }
 

@@ -5,6 +5,7 @@
 //! never changes, and two of the same name are equal. A store may forget any block at any time, and
 //! never returns bytes that differ from those that were saved: what does not verify is a miss.
 
+mod codec;
 mod disk;
 mod error;
 mod mover;
@@ -12,6 +13,7 @@ mod pool;
 mod store;
 mod throttled;
 
+pub use codec::{Codec, Int8, Packed, Zstd};
 pub use disk::{DiskOptions, DiskStore};
 pub use error::{Result, TierError};
 pub use mover::{

@@ -89,6 +89,11 @@ pub trait Store: Send + Sync {
         self.load(key, into)
     }
 
+    /// Bytes of a block as it was saved, if that is known; it may be gone.
+    fn stored_bytes(&self, _key: &Key) -> Option<u64> {
+        None
+    }
+
     /// Takes a block away, for all processes; false if there is none.
     fn remove(&self, key: &Key) -> Result<bool>;
 

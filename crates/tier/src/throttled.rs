@@ -67,6 +67,10 @@ impl Store for Throttled {
         Ok(loaded)
     }
 
+    fn stored_bytes(&self, key: &Key) -> Option<u64> {
+        self.inner.stored_bytes(key)
+    }
+
     fn remove(&self, key: &Key) -> Result<bool> {
         self.inner.remove(key)
     }

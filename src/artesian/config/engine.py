@@ -80,6 +80,11 @@ class EngineConfig(BaseModel):
         description="when a slower tier gets KV: through: with the quickest one; selective: when a "
         "second prompt begins with it; back: when the quicker tier must make room",
     )
+    context_cache_compression: Literal["none", "zstd", "int8"] = Field(
+        "none",
+        description="KV in context_cache_dir: zstd is smaller and exact; int8 is half the size, "
+        "rounded, and kept apart from exact KV",
+    )
     session_ttl_s: float | None = Field(
         None,
         gt=0,

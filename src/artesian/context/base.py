@@ -9,6 +9,19 @@ class ContextCacheError(ValueError):
     """A directory or a size that cannot be used; the message says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """How a tier makes blocks smaller, and what is in them.
+
+    Attributes:
+        codec: `zstd` loses nothing; `int8` rounds to bytes, with a scale for each token and head.
+        shape: layers, KV heads, their dimension, tokens of a block, number format.
+    """
+
+    codec: Literal["zstd", "int8"]
+    shape: tuple[int, int, int, int, str]
+
+
 Outcome = Literal[
     "saved", "known", "full", "hit", "absent", "vanished", "corrupt", "failed", "skipped", "removed"
 ]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from artesian._core import BlockMover
-from artesian.context.base import ContextCacheError
+from artesian.context.base import Compression, ContextCacheError
 from artesian.context.mover import MoverTier
 from artesian.kvcache.base import BlockAllocator
 
@@ -27,11 +27,13 @@ class DiskTier(MoverTier):
         arena: BlockAllocator,
         most_saving_bytes: int,
         bytes_per_s: float | None = None,
+        compression: Compression | None = None,
     ) -> None:
         """Opens `path`, or makes it.
 
         Args:
             most_saving_bytes: blocks that may wait to be saved.
+            compression: how blocks are made smaller; those of others are read as they are.
             bytes_per_s: be as slow as a disk that reads and writes so much, to see what it does.
 
         Raises:
@@ -52,6 +54,7 @@ class DiskTier(MoverTier):
                 _NUM_THREADS,
                 most_saving_bytes,
                 bytes_per_s,
+                None if compression is None else (compression.codec, compression.shape),
             )
         except ValueError as error:
             raise ContextCacheError(str(error)) from None

@@ -3,9 +3,10 @@
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from artesian.config.engine import EngineConfig
-from artesian.context import ContextCache, DiskTier, HostTier, PreloadRule, Tier
+from artesian.context import Compression, ContextCache, DiskTier, HostTier, PreloadRule, Tier
 from artesian.context.cost_file import CostFile
 from artesian.context.retention import Retention
 from artesian.context.sessions import SessionKeeper, SessionRecords
@@ -45,9 +46,11 @@ def create_engine(
     runner = create_runner(checkpoint, arena.memory, layout, config)
     phases.end("pack weights")
     numerics = {"isa": runner.isa, "quantization": config.quantization or "none"}
+    if config.context_cache_compression == "int8":
+        numerics["disk"] = "int8"  # what came from there was rounded
     identity = KvIdentity(checkpoint.fingerprint(), layout.dtype, config.block_size, extra=numerics)
     cache = PrefixCache(arena)
-    context = (opener or open_context)(cache, config)
+    context = (opener or partial(open_context, layout=layout))(cache, config)
     if context is not None and config.context_cache_dir is not None:
         machine = f"{identity} {config.num_threads or num_usable_cpus()} threads"
         context.keep_costs(CostFile(config.context_cache_dir, machine))
@@ -73,8 +76,9 @@ def create_engine(
     )
 
 
-def open_context(cache: PrefixCache, config: EngineConfig) -> ContextCache | None:
-    """The context cache in the pools and the directory that are set; None without any.
+def open_context(cache: PrefixCache, config: EngineConfig, layout: KvLayout) -> ContextCache | None:
+    """The context cache in the pools and the directory that are set; None without any. `layout` is
+    that of the blocks.
 
     Raises:
         OSError, ContextCacheError: one cannot be used; the message says why.
@@ -90,7 +94,11 @@ def open_context(cache: PrefixCache, config: EngineConfig) -> ContextCache | Non
         if address is not None:
             tiers.append(HostTier(address, num_bytes, arena, most_saving_bytes, label))
     if (directory := config.context_cache_dir) is not None:
-        tiers.append(DiskTier(directory, config.context_cache_bytes, arena, most_saving_bytes))
+        compression = _compression(config, layout)
+        num_bytes = config.context_cache_bytes
+        tiers.append(
+            DiskTier(directory, num_bytes, arena, most_saving_bytes, compression=compression)
+        )
     for tier in tiers:
         _logger.info(
             "context cache: the %s tier holds %d blocks of any model, %.0f of %.0f MiB",
@@ -110,6 +118,19 @@ def open_context(cache: PrefixCache, config: EngineConfig) -> ContextCache | Non
         retention=retention,
         rule=PreloadRule(),
     )
+
+
+def _compression(config: EngineConfig, layout: KvLayout) -> Compression | None:
+    if config.context_cache_compression == "none":
+        return None
+    shape = (
+        layout.num_layers,
+        layout.num_kv_heads,
+        layout.head_dim,
+        layout.block_size_tokens,
+        layout.dtype,
+    )
+    return Compression(config.context_cache_compression, shape)
 
 
 def open_sessions(

@@ -274,6 +274,10 @@ impl Store for DiskStore {
         }
     }
 
+    fn stored_bytes(&self, key: &Key) -> Option<u64> {
+        self.known.lock().blocks.get(key).map(|place| place.header.bytes)
+    }
+
     fn load_part(&self, key: &Key, offset: usize, into: &mut [u8]) -> Result<Loaded> {
         let Some(place) = self.place(key) else { return Ok(Loaded::Absent) };
         if !place.header.has_parts(offset as u64, into.len() as u64) {
