@@ -110,6 +110,11 @@ class LLMEngine:
         self._stats = EngineStats(num_kv_blocks=cache.num_blocks)
 
     @property
+    def runner(self) -> TurningRunner:
+        """What computes; the engine alone runs it."""
+        return self._runner
+
+    @property
     def num_free_places(self) -> int:
         """Requests that `add_request` would take now before the queue is full."""
         return self.config.max_queue_len + self._scheduler.num_free_slots - self._num_queued

@@ -284,6 +284,7 @@ impl Store for DiskStore {
             let text = format!("{} bytes from {offset} on are no parts of a block", into.len());
             return Err(TierError::Invalid(text));
         }
+        segment::announce(&place.file, &place.header, (offset + into.len()) as u64, into.len());
         self.read(key, &place, offset as u64, into)
     }
 

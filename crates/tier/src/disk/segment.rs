@@ -2,11 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{fallocate, flock, FallocateFlags, FlockOperation};
+use rustix::fs::{fadvise, fallocate, flock, Advice, FallocateFlags, FlockOperation};
 
 use super::record::{Header, State, HEADER_BYTES, PAGE, STATE};
 use crate::error::{Context, Result};
@@ -139,6 +140,17 @@ impl Segment {
 pub fn fill(file: &File, header: &Header, bytes: &[u8]) -> io::Result<()> {
     file.write_all_at(bytes, header.offset + PAGE)?;
     set_state(file, header, State::Live)
+}
+
+/// Says that the next bytes of a block, from `offset` on, will be read soon. Parts lie scattered
+/// over a file when many blocks are read layer by layer, so that the system does not foresee them.
+pub fn announce(file: &File, header: &Header, offset: u64, bytes: usize) {
+    let bytes = (bytes as u64).min(header.bytes - offset.min(header.bytes));
+    if let Some(bytes) = NonZeroU64::new(bytes) {
+        // Only a hint: what comes of it shows when they are read.
+        let start = header.offset + PAGE + offset;
+        let _ = fadvise(file, start, Some(bytes), Advice::WillNeed);
+    }
 }
 
 /// Makes a record unreadable and gives its room back; the header stays, so that those behind it are
