@@ -7,8 +7,9 @@ from artesian._core import BlockMover, LayerGate
 from artesian.context.base import Done, Entry, Load, Move, Outcome, Tier
 from artesian.kvcache.base import BlockAllocator
 
-_MIN_STAGE_BYTES = 64 << 10
-"""So many bytes of a block are loaded at once at least: several layers, if need be."""
+_MIN_STAGE_BYTES = 128 << 10
+"""So many bytes of a block are loaded at once at least: several layers, if need be. What it costs a
+disk to read blocks in pieces is measured by `benchmarks/overlap.py`."""
 
 
 class MoverTier:
