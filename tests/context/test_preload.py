@@ -14,6 +14,8 @@ from artesian.context.preload import Progress
 from artesian.engine.base import Request
 from artesian.engine.batch import Batch
 from artesian.engine.engine import LLMEngine
+from artesian.kvcache import KvIdentity
+from artesian.kvcache.hashing import BlockHasher
 from tests.engine.toy import (
     CRASH_TOKEN,
     assert_no_leak,
@@ -126,10 +128,13 @@ class Watch:
 
 
 def flip(directory: Path, block: int) -> None:
-    """A bit of the `block`th record that was written."""
+    """A bit of the prompt's block number `block`, wherever threads have written it."""
     (path,) = directory.glob("*.kv")
+    hashes: list[bytes] = []
+    BlockHasher(KvIdentity("toy", "f32", 4)).extend(hashes, np.array(PROMPT, np.int32))
+    header = path.read_bytes().index(hashes[block]) // 4096 * 4096
     with path.open("r+b") as file:
-        file.seek(block * 8192 + 4096 + 5)
+        file.seek(header + 4096 + 5)
         byte = file.read(1)
         file.seek(-1, 1)
         file.write(bytes([byte[0] ^ 4]))

@@ -30,6 +30,8 @@ _logger = logging.getLogger(__name__)
 
 _QUIET_S = 30.0
 """Between two messages about a tier that fails."""
+_LEAST_GAP = 2
+"""Fewer blocks are not worth a step of their own."""
 _EXPIRE_EVERY_S = 1.0
 _WRITE_COSTS_S = 60.0
 _LEARN_S = 1.0
@@ -84,6 +86,7 @@ class ContextCache:
         self._cost_file: CostFile | None = None
         self._next_write_s = self._clock() + _WRITE_COSTS_S
         self._learned_s = [-math.inf] * len(tiers)
+        self._expires = retention is not None and retention.ttl_s is not None
         self._next_look_s = 0.0
         self._next_message_s = 0.0
 
@@ -135,6 +138,8 @@ class ContextCache:
         hits: Sequence[int],
         num_reserved: int = 0,
         tenant: str = "",
+        may_split: bool = False,
+        is_alone: bool = False,
     ) -> Onboarding | None:
         """Begins to load what the tiers have of `names` behind the cached blocks `hits`, each from
         the quickest tier that has it.
@@ -142,6 +147,11 @@ class ContextCache:
         None when there is nothing, no room but for `num_reserved` blocks, or computing it is
         quicker. When the first of them is on its way already, that is the answer. Whoever wanted
         them and does not any more says so with `leave`.
+
+        Args:
+            may_split: the first of them, the `gap`, may be left to be computed now, while the
+                others come; `wait_for_tail` says that this is done.
+            is_alone: nobody else is held up by computing them.
         """
         for shelf in self.shelves:
             shelf.use(names, tenant)  # what memory has is wanted as well: a restart would need it
@@ -155,12 +165,19 @@ class ContextCache:
         room = self._prefix_cache.num_available_blocks - self._prefix_cache.num_idle(hits)
         sources = self._loader.sources(missing)
         self._reuse(names[: len(hits) + len(sources)])
-        sources = self._worth_loading(sources[: max(0, room - num_reserved)], len(hits))
+        sources = sources[: max(0, room - num_reserved)]
+        num_gap, sources = self._choose(sources, len(hits), may_split, is_alone)
         if not sources:
             return None
-        onboarding = self._loader.load(missing[: len(sources)], hits, sources)
+        gap, names = missing[:num_gap], missing[num_gap : len(sources)]
+        onboarding = self._loader.load(names, hits, sources[num_gap:], gap)
         onboarding.num_waiting = 1
         return onboarding
+
+    def wait_for_tail(self, onboarding: Onboarding) -> None:
+        """Its gap has been computed: from now on its blocks are waited for, but not for long."""
+        self._loader.wait_for_tail(onboarding)
+        self._loader.settle(onboarding)
 
     def may_start(
         self, onboarding: Onboarding, first: int, num_tokens: int, is_alone: bool
@@ -256,7 +273,7 @@ class ContextCache:
         now = self._clock()
         if self._promoter is not None:
             self._promoter.look(now, self._is_unwanted)
-        if now >= self._next_look_s:  # blocks may have expired
+        if self._expires and now >= self._next_look_s:
             self._next_look_s = now + _EXPIRE_EVERY_S
             for place in range(len(self.shelves)):
                 self._make_room(place, 0)
@@ -305,6 +322,20 @@ class ContextCache:
 
     def _is_unwanted(self, names: Sequence[bytes]) -> bool:
         return self.is_discarding(names) or bool(self._prefix_cache.lookup(names[:1]))
+
+    def _choose(
+        self, sources: list[Shelf], num_before: int, may_split: bool, is_alone: bool
+    ) -> tuple[int, list[Shelf]]:
+        """How many of the first blocks to compute while those behind them come, and which blocks
+        both are together; blocks of several tiers are not split."""
+        if may_split and len(set(map(id, sources))) == 1:
+            gate, size, count = sources[0].gate, self._block_size_tokens, len(sources)
+            first = num_before * size
+            if is_alone or not gate.is_quicker(count, size, first):  # else others need the time
+                plan = gate.plan(count, size, first)
+                num_gap = plan.num_computed if plan.num_computed >= _LEAST_GAP else 0
+                return num_gap, sources if plan.num_loaded else []
+        return 0, self._worth_loading(sources, num_before)
 
     def _worth_loading(self, sources: list[Shelf], num_before: int) -> list[Shelf]:
         """Cuts them off before the first block of a tier from which computing is quicker."""

@@ -42,16 +42,21 @@ class LoadGate:
             self._num_refused = 0
             return plan
         self._num_refused += 1
-        if self._num_refused % _PROBE_EVERY:
+        if self._num_refused % _PROBE_EVERY or num_blocks == 1:
             return plan
-        return LoadPlan(0, num_blocks, self.load.seconds(num_blocks))
+        return LoadPlan(num_blocks - 1, 1, plan.seconds)  # nobody is held up by that
 
-    def should_load(self, num_blocks: int, block_size_tokens: int, first: int = 0) -> bool:
-        """Whether to load all of the blocks behind token `first` rather than to compute them."""
+    def is_quicker(self, num_blocks: int, block_size_tokens: int, first: int = 0) -> bool:
+        """Whether loading all of the blocks behind token `first` is known to be quicker than
+        computing them, or not known to be slower."""
         if not self.prefill.is_known or not self.load.is_known:
             return True
         computing_s = self.prefill.seconds(first, num_blocks * block_size_tokens)
-        if self.load.seconds(num_blocks) <= computing_s:
+        return self.load.seconds(num_blocks) <= computing_s
+
+    def should_load(self, num_blocks: int, block_size_tokens: int, first: int = 0) -> bool:
+        """Whether to load all of the blocks behind token `first` rather than to compute them."""
+        if self.is_quicker(num_blocks, block_size_tokens, first):
             self._num_refused = 0
             return True
         self._num_refused += 1

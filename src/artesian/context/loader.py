@@ -1,5 +1,7 @@
 """Blocks on their way into the arena."""
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +14,11 @@ from artesian.context.shelf import Shelf
 from artesian.kvcache.prefix_cache import PrefixCache
 
 _MIN_PATIENCE_S = 0.5
-"""Blocks are waited for so long, or twice as long as computing them would take."""
+"""Blocks are waited for so long, or twice as long as computing them would take, or four times as
+long as they should take, whichever of the two is less."""
+_TAIL_PATIENCE = 0.02
+"""A tail is waited for, once what is before it is computed, for so much of the time that computing
+all of it takes: so a wrong guess costs no more."""
 
 _CAUSES: dict[Outcome, str] = {
     "absent": "gone",
@@ -52,6 +58,10 @@ class Onboarding:
 
     Attributes:
         held: the blocks before them.
+        gap: names of blocks between those, which a sequence computes meanwhile; the blocks that
+            come are found by others only when all of these are.
+        num_before: blocks before them, those of the gap included.
+        until_s: they are not worth waiting for after that.
         runs: how they come; the blocks of all of them together are `names`. A run that fails in the
             middle is cut off there, and the rest comes from elsewhere, if it can be had.
         is_done: they are there, or as many of them as could be had.
@@ -66,7 +76,10 @@ class Onboarding:
     held: list[int]
     blocks: list[int]
     started_s: float
+    until_s: float
+    num_before: int
     is_good: npt.NDArray[np.bool_]
+    gap: list[bytes] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     is_done: bool = False
     is_late: bool = False
@@ -137,14 +150,22 @@ class Loader:
         return sources
 
     def load(
-        self, names: Sequence[bytes], hits: Sequence[int], sources: Sequence[Shelf]
+        self,
+        names: Sequence[bytes],
+        hits: Sequence[int],
+        sources: Sequence[Shelf],
+        gap: Sequence[bytes] = (),
     ) -> Onboarding:
-        """Begins to load the blocks behind the cached blocks `hits`, each from its source; there
-        is room for them."""
+        """Begins to load the blocks behind the cached blocks `hits` and those of the `gap`, each
+        from its source; there is room for them."""
         self._prefix_cache.acquire(hits)
         blocks = [self._prefix_cache.allocate() for _ in names]
         is_good = np.zeros(len(names), np.bool_)
-        onboarding = Onboarding(list(names), list(hits), blocks, self._clock(), is_good)
+        now = self._clock()
+        until_s = math.inf if gap else now + self._expected_patience_s(sources)
+        onboarding = Onboarding(
+            list(names), list(hits), blocks, now, until_s, len(hits) + len(gap), is_good, list(gap)
+        )
         for name in names:
             self._loading[name] = onboarding
         self._begin(onboarding, 0, sources)
@@ -172,9 +193,13 @@ class Loader:
 
     def patience_s(self, onboarding: Onboarding) -> float:
         """How much longer the blocks are worth waiting for."""
-        num_tokens = len(onboarding.names) * self._block_size_tokens
-        patience_s = max(_MIN_PATIENCE_S, 2 * self._shelves[0].gate.prefill_s(num_tokens))
-        return onboarding.started_s + patience_s - self._clock()
+        return onboarding.until_s - self._clock()
+
+    def wait_for_tail(self, onboarding: Onboarding) -> None:
+        """What is before its blocks is computed."""
+        num_blocks = onboarding.num_before + len(onboarding.names)
+        computing_s = self._shelves[0].gate.prefill_s(num_blocks * self._block_size_tokens)
+        onboarding.until_s = self._clock() + _TAIL_PATIENCE * computing_s
 
     def cancel(self, onboarding: Onboarding) -> None:
         """Nobody wants the blocks any more."""
@@ -183,16 +208,20 @@ class Loader:
             for run in onboarding.runs:
                 if run.num_open:
                     run.shelf.tier.cancel(run.load)
+            self.settle(onboarding)
 
     def look_at_clock(self) -> None:
         """A disk that hangs holds up nobody, and is known to be slow from then on."""
         for onboarding in set(self._loading.values()):
+            if onboarding.gap:
+                self.settle(onboarding)
             if not onboarding.is_late and self.patience_s(onboarding) < 0:
                 onboarding.is_late = True
                 waited_s = self._clock() - onboarding.started_s
                 for run in onboarding.runs:
                     if run.num_open:
                         run.shelf.gate.observe_load(run.stop - run.start, waited_s)
+                self.settle(onboarding)
 
     def _begin(self, onboarding: Onboarding, start: int, sources: Sequence[Shelf]) -> None:
         """Begins to load blocks `start`, `start + 1`, ..., those of one tier as one run."""
@@ -217,8 +246,30 @@ class Loader:
             run.shelf.gate.observe_load(run.stop - run.start, seconds)
             if run.failed is not None:
                 self._go_on(onboarding, run, run.failed)
-        if not any(run.num_open for run in onboarding.runs):
+        self.settle(onboarding)
+
+    def settle(self, onboarding: Onboarding) -> None:
+        """Brings what has come into the prefix cache, if all of it has, and the gap is closed."""
+        if onboarding.is_done or any(run.num_open for run in onboarding.runs):
+            return
+        gap = self._prefix_cache.lookup(onboarding.gap)
+        if len(gap) == len(onboarding.gap):
+            self._prefix_cache.acquire(gap)
+            onboarding.held += gap
             self._finish(onboarding)
+        elif onboarding.is_late or onboarding.is_cancelled:
+            onboarding.is_good[:] = False  # nobody could find it
+            self._finish(onboarding)
+
+    def _expected_patience_s(self, sources: Sequence[Shelf]) -> float:
+        num_tokens = len(sources) * self._block_size_tokens
+        computing_s = 2 * self._shelves[0].gate.prefill_s(num_tokens)
+        counts = Counter(source.tier.label for source in sources)
+        loads = {source.tier.label: source.gate.load for source in sources}
+        if all(load.is_known for load in loads.values()):
+            expected_s = sum(loads[label].seconds(count) for label, count in counts.items())
+            computing_s = min(computing_s, 4 * expected_s)
+        return max(_MIN_PATIENCE_S, computing_s)
 
     def _go_on(self, onboarding: Onboarding, run: Run, failed: int) -> None:
         """The block `failed` cannot be had from its tier, so those behind it were skipped there:

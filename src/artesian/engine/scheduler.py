@@ -13,6 +13,8 @@ A policy: no I/O, no clock. It owns the waiting and running sequences and lends 
   theirs ahead of time. Blocks that are on their way are given no names, so nobody else finds them,
   until all have come and verified: that is known behind the step, and if they have not, the step is
   undone.
+- Where a tier is about as slow as computing, both are done at once: the sequence computes its first
+  blocks while the last ones come, and goes on behind those (`context.cost.plan_load`).
 - A sequence whose next blocks another one is computing right now waits for them instead of
   computing them twice.
 - A sequence whose context window is full and whose tokens go on drops the oldest ones first, if it
@@ -25,7 +27,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from artesian.context import ContextCache
+from artesian.context import ContextCache, Onboarding
 from artesian.engine.early import EarlyStart, find_early_start
 from artesian.engine.sequence import Sequence, Status
 from artesian.engine.truncation import Truncator
@@ -132,6 +134,7 @@ class Scheduler:
         if self._context is not None and sequence.onboarding is not None:
             self._context.leave(sequence.onboarding)
             sequence.onboarding = None
+        self._drop_tail(sequence)
         sequence.status = Status.FINISHED
 
     def schedule(self, now: float) -> Schedule:
@@ -175,6 +178,7 @@ class Scheduler:
             return True
         if onboarding.is_done and all(gate.is_complete for gate in onboarding.gates):
             sequence.onboarding = None
+            self._count_tail(sequence, onboarding)
             if sequence.state.first_scheduled_s is None:
                 num_blocks = sequence.num_computed // self._block_size
                 self._note_first_start(sequence, num_blocks, self._now)
@@ -202,6 +206,30 @@ class Scheduler:
                 del self._being_computed[name]
         sequence.num_named = num_full
         self._save(sequence)
+        if sequence.tail is not None and sequence.num_computed >= sequence.reach(self._block_size):
+            self._meet_tail(sequence)
+
+    def _meet_tail(self, sequence: Sequence) -> None:
+        """What is before the tail is computed: now the sequence waits for it, if it must."""
+        assert self._context is not None and sequence.tail is not None
+        sequence.onboarding, sequence.tail = sequence.tail, None
+        self._context.wait_for_tail(sequence.onboarding)
+        self._stop_running(sequence, keep_named=True)
+        self._wait_again(sequence)
+
+    def _drop_tail(self, sequence: Sequence) -> None:
+        if self._context is not None and sequence.tail is not None:
+            self._context.leave(sequence.tail)
+            sequence.tail = None
+
+    def _count_tail(self, sequence: Sequence, onboarding: Onboarding) -> None:
+        """Blocks that came while the sequence was computing were cached as well."""
+        state = sequence.state
+        if onboarding.gap and state.first_scheduled_s is not None:
+            num_cached = state.num_cached_tokens + onboarding.num_loaded * self._block_size
+            num_cached = min(num_cached, state.num_prompt_tokens)
+            self.cache.stats.hits_tokens += num_cached - state.num_cached_tokens
+            state.num_cached_tokens = num_cached
 
     def _save(self, sequence: Sequence) -> None:
         """Begins to save what is named and was not saved yet; what is refused is tried again."""
@@ -248,7 +276,7 @@ class Scheduler:
             self._context.dequeue(sequence.rank)
 
     def _add_chunk(self, schedule: Schedule, sequence: Sequence, budget: int) -> int:
-        num_tokens = min(sequence.num_tokens - sequence.num_computed, budget)
+        num_tokens = min(sequence.reach(self._block_size) - sequence.num_computed, budget)
         if sequence.needs_prompt_logprobs:
             num_tokens = min(num_tokens, _PROMPT_LOGPROBS_CHUNK_TOKENS)
         schedule.sequences.append(sequence)
@@ -280,6 +308,8 @@ class Scheduler:
             if hits is None:
                 index += 1
                 continue
+            if sequence.tail is not None and len(hits) >= sequence.tail.num_before:
+                self._drop_tail(sequence)  # somebody else has computed what is before it
             if not self._make_room(sequence, hits, schedule):
                 break
             index = self.waiting.index(sequence)  # the preempted may have queued before it
@@ -341,36 +371,50 @@ class Scheduler:
         if not (onboarding.is_done or onboarding.is_late):
             return True
         sequence.onboarding = None
+        self._count_tail(sequence, onboarding)
         if onboarding.num_loaded == 0 and not onboarding.is_cancelled:  # no use to ask again
             sequence.num_onboardings = _MOST_ONBOARDINGS
         return False
 
-    def _begin_onboarding(self, sequence: Sequence, hits: list[int]) -> bool:
-        """Whether blocks behind `hits` are on their way from a tier now."""
+    def _begin_onboarding(
+        self, sequence: Sequence, hits: list[int], starts_now: bool = True
+    ) -> bool:
+        """Whether blocks behind `hits` are on their way from a tier now, and to be waited for."""
         if self._context is None or sequence.num_onboardings >= _MOST_ONBOARDINGS:
+            return False
+        if sequence.tail is not None:
             return False
         if sequence.needs_prompt_logprobs:
             return False
         num_usable = (sequence.num_tokens - 1) // self._block_size
         num_reserved = len(self.running)  # each may need its next block soon
         names = sequence.hashes[:num_usable]
-        sequence.onboarding = self._context.onboard(
-            names, hits, num_reserved, sequence.state.tenant
+        onboarding = self._context.onboard(
+            names,
+            hits,
+            num_reserved,
+            sequence.state.tenant,
+            may_split=starts_now and sequence.window is None,
+            is_alone=not self.running and len(self.waiting) == 1,
         )
         sequence.num_onboardings += 1
-        return sequence.onboarding is not None
+        if onboarding is not None and onboarding.gap:
+            sequence.tail = onboarding
+            return False
+        sequence.onboarding = onboarding
+        return onboarding is not None
 
     def _look_ahead(self) -> None:
         for sequence in self.waiting[:_LOOK_AHEAD]:
             if sequence.num_onboardings == 0 and sequence.onboarding is None:
                 hits = self._lookup(sequence)
                 if sequence.waits_for is None:
-                    self._begin_onboarding(sequence, hits)
+                    self._begin_onboarding(sequence, hits, starts_now=False)
 
     def _make_room(self, sequence: Sequence, hits: list[int], schedule: Schedule) -> bool:
         """Whether `sequence` can start now, after preempting sequences of worse priority if need
         be."""
-        num_needed = -(-sequence.num_tokens // self._block_size) - len(hits)
+        num_needed = -(-sequence.reach(self._block_size) // self._block_size) - len(hits)
         while True:
             num_available = self.cache.num_available_blocks - self.cache.num_idle(hits)
             num_reserved = len(self.running)  # each may need its next block soon
@@ -410,9 +454,10 @@ class Scheduler:
 
     def _fill_up(self, sequence: Sequence, num_computed_blocks: int) -> None:
         """Lends a sequence the blocks for what it is going to compute, and says so."""
-        while len(sequence.blocks) * self._block_size < sequence.num_tokens:
+        reach = sequence.reach(self._block_size)
+        while len(sequence.blocks) * self._block_size < reach:
             self._append_block(sequence)
-        for name in sequence.hashes[num_computed_blocks : sequence.num_tokens // self._block_size]:
+        for name in sequence.hashes[num_computed_blocks : reach // self._block_size]:
             self._being_computed.setdefault(name, sequence)
 
     def _note_first_start(self, sequence: Sequence, num_hits: int, now: float) -> None:
@@ -438,6 +483,7 @@ class Scheduler:
             index = schedule.sequences.index(sequence)
             del schedule.sequences[index], schedule.num_tokens[index]
         self._stop_running(sequence, keep_named=True)
+        self._drop_tail(sequence)
         self._wait_again(sequence)
         sequence.state.metrics.num_preemptions += 1
         self.num_preemptions += 1

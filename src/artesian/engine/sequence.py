@@ -88,6 +88,8 @@ class Sequence:
         waits_for: name of a block that another sequence is computing now.
         onboarding: blocks of this sequence that a tier is sending, while it waits for them or
         computes its first step over them; num_onboardings: how often it has asked a tier.
+        tail: blocks that a tier is sending while the sequence computes those before them, up to the
+        `reach`.
         dropped: tokens that stood before the window, behind its sinks; num_hidden: tokens of a
         prompt behind the window, in `tokens` behind the others; left: names of blocks in windows
         that it has left.
@@ -122,6 +124,7 @@ class Sequence:
         "status",
         "stop_strings",
         "stop_token_ids",
+        "tail",
         "tokens",
         "waits_for",
         "window",
@@ -166,6 +169,7 @@ class Sequence:
         self.status = Status.WAITING
         self.waits_for: bytes | None = None
         self.onboarding: Onboarding | None = None
+        self.tail: Onboarding | None = None
         self.num_onboardings = 0
         bias = request.sampling.logit_bias
         self.bias_ids = np.fromiter(bias.keys(), np.int32, len(bias))
@@ -197,6 +201,10 @@ class Sequence:
             return self.num_prompt_tokens
         sinks = min(self.window.truncation.sink_tokens, self.num_prompt_tokens)
         return sinks + max(self.num_prompt_tokens - sinks - len(self.dropped), 0)
+
+    def reach(self, block_size: int) -> int:
+        """Tokens that it is going to compute before something else happens."""
+        return self.num_tokens if self.tail is None else self.tail.num_before * block_size
 
     @property
     def needs_prompt_logprobs(self) -> bool:
