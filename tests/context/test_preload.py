@@ -1,5 +1,6 @@
 """Sequences that start while their blocks still arrive: exact, whatever comes of the loads."""
 
+import math
 import random
 import time
 from pathlib import Path
@@ -81,6 +82,14 @@ def test_the_rule_looks_at_how_the_load_goes() -> None:
     starts = [rule.may_start(progress(k, 0.2 * k), 1.0, is_alone=False) for k in range(1, 10)]
     assert starts == [False] * 5 + [True] * 4
     assert rule.may_start(progress(1, 0.01), 1.0, is_alone=False), "it comes quickly"
+
+
+def test_a_step_is_less_patient_the_more_is_known() -> None:
+    rule = PreloadRule()
+    assert rule.patience_s(progress(0, 0.1)) == math.inf
+    assert rule.patience_s(progress(0, 0.1, 2.0)) == pytest.approx(6.0)
+    assert rule.patience_s(progress(5, 1.0, 9.0)) == pytest.approx(3.0)
+    assert rule.patience_s(progress(9, 0.09)) == 0.1
 
 
 def saved(directory: Path, prompt: list[int] = PROMPT) -> None:

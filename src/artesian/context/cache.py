@@ -193,8 +193,13 @@ class ContextCache:
         )
 
     def patience_s(self, onboarding: Onboarding) -> float:
-        """How much longer its blocks are worth waiting for."""
-        return max(self._loader.patience_s(onboarding), 0.0)
+        """How long a step waits for its blocks."""
+        patience_s = self._loader.patience_s(onboarding)
+        if self._rule is not None:
+            num_layers = self._prefix_cache.allocator.num_layers
+            for run in onboarding.runs:
+                patience_s = min(patience_s, self._rule.patience_s(run.progress(num_layers)))
+        return max(patience_s, 0.0)
 
     def leave(self, onboarding: Onboarding) -> None:
         """Somebody does not want its blocks any more; if nobody else does, they do not come."""

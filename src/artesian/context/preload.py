@@ -16,6 +16,9 @@ import math
 from dataclasses import dataclass
 
 _ROUNDING = 1e-6
+_PATIENCE = 3.0
+_MIN_PATIENCE_S = 0.1
+"""A step waits so much longer for layers than they should take, and at least so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +73,11 @@ class PreloadRule:
         if not is_alone:
             num_needed += 1
         return progress.num_here >= min(num_needed, progress.num_layers)
+
+    def patience_s(self, progress: Progress) -> float:
+        """How long a step waits for the rest: others cannot run meanwhile, so a load that gets
+        stuck is given up sooner than where it holds up nobody else."""
+        if progress.load_s == 0:
+            return math.inf
+        left_s = progress.load_s * (1 - progress.num_here / progress.num_layers)
+        return max(_PATIENCE * left_s, _MIN_PATIENCE_S)

@@ -14,7 +14,7 @@ class EarlyStart:
     Attributes:
         hits: cached blocks; coming: blocks behind them that are on their way.
         is_exclusive: it may have to wait for them: nothing else should be in the same step.
-        timeout_s: how long they are worth waiting for.
+        timeout_s: how long the step waits for them.
     """
 
     hits: list[int]

@@ -172,7 +172,7 @@ class Scheduler:
 
     def settle(self, sequence: Sequence) -> bool:
         """Whether what a step computed for `sequence` counts: if blocks that were on their way have
-        not come, it waits again."""
+        not come, it waits again, for what still comes of them."""
         onboarding = sequence.onboarding
         if onboarding is None:
             return True

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::store::{Entry, StoreStats, KEY_BYTES};
 use crate::{DiskOptions, DiskStore, Throttled};
@@ -312,4 +314,113 @@ fn a_store_without_parts_brings_whole_blocks() {
     store.open();
     assert!(loading.gate.wait(BLOCK, Instant::now() + SOON));
     assert!((0..4).all(|n| bytes[n * BLOCK..(n + 1) * BLOCK] == content(n)));
+}
+
+/// Blocks of `content` that come after a while, or not, by a plan of (delay in µs, what it finds)
+/// for each part.
+struct Moody {
+    part_bytes: usize,
+    plan: HashMap<(u8, usize), (u64, Loaded)>,
+}
+
+impl Store for Moody {
+    fn contains(&self, _: &Key) -> bool {
+        true
+    }
+
+    fn save(&self, _: &Key, _: &[u8]) -> Result<Saved> {
+        Ok(Saved::Known)
+    }
+
+    fn load(&self, key: &Key, into: &mut [u8]) -> Result<Loaded> {
+        self.load_part(key, 0, into)
+    }
+
+    fn part_bytes(&self, _: &Key, _: usize) -> usize {
+        self.part_bytes
+    }
+
+    fn load_part(&self, key: &Key, offset: usize, into: &mut [u8]) -> Result<Loaded> {
+        let end = offset + into.len();
+        for part in offset / self.part_bytes..end.div_ceil(self.part_bytes) {
+            let (delay, found) =
+                self.plan.get(&(key[0], part)).copied().unwrap_or((0, Loaded::Hit));
+            std::thread::sleep(Duration::from_micros(delay));
+            if found != Loaded::Hit {
+                into.fill(254);
+                return Ok(found);
+            }
+        }
+        into.copy_from_slice(&content(key[0] as usize)[offset..end]);
+        Ok(Loaded::Hit)
+    }
+
+    fn remove(&self, _: &Key) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn refresh(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        Vec::new()
+    }
+
+    fn stats(&self) -> StoreStats {
+        StoreStats::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Whatever comes when, or not at all: what gates tell of is right at once, and blocks before
+    /// the first that cannot be had are there in the end.
+    #[test]
+    fn gates_tell_the_truth(
+        plan in prop::collection::hash_map(
+            (0..8_u8, 0..11_usize), (0..300_u64, 0..40_usize), 0..20
+        ),
+        part_bytes in prop::sample::select(vec![LAYER, 250, BLOCK]),
+        stage_bytes in 1..BLOCK,
+        num_threads in 1..4_usize,
+        cancelled_after in prop::option::weighted(0.3, 0..600_u64),
+    ) {
+        let moods = [Loaded::Corrupt, Loaded::Absent, Loaded::Vanished];
+        let mood = |(delay, kind)| (delay, moods.get(kind).copied().unwrap_or(Loaded::Hit));
+        let plan: HashMap<_, _> = plan.into_iter().map(|(at, what)| (at, mood(what))).collect();
+        let last = (BLOCK - 1) / part_bytes;
+        let fails = |block: u8| {
+            plan.iter().any(|(at, what)| at.0 == block && at.1 <= last && what.1 != Loaded::Hit)
+        };
+        let first_bad = (0..8).find(|&block| fails(block)).map_or(8, usize::from);
+        let (mover, bytes) = over(Arc::new(Moody { part_bytes, plan }), num_threads);
+        let loading = mover.load_group(&group(0..8), BLOCK, stage_bytes).unwrap();
+        let start = Instant::now();
+        let mut end = 0;
+        while end < BLOCK && loading.gate.wait((end + 1).min(BLOCK), start + SOON) {
+            let ready = loading.gate.ready_bytes().min(BLOCK);
+            for number in 0..8 {
+                let at = number * BLOCK;
+                prop_assert_eq!(&bytes[at + end..at + ready], &content(number)[end..ready]);
+            }
+            end = ready;
+            if cancelled_after.is_some_and(|after| start.elapsed().as_micros() >= after as u128) {
+                mover.cancel(&loading.gate);
+            }
+        }
+        let done = outcomes(&mover, 8);
+        let hit = |number: usize| done[&loading.tickets[number]] == Outcome::Loaded(Loaded::Hit);
+        if loading.gate.is_complete() {
+            prop_assert!(first_bad == 8 && (0..8).all(hit));
+        } else if cancelled_after.is_none() {
+            prop_assert_eq!(loading.gate.state(), GateState::Failed);
+            prop_assert!((0..8).all(|number| hit(number) == (number < first_bad)));
+        }
+        for number in (0..8).filter(|&number| hit(number)) {
+            prop_assert_eq!(&bytes[number * BLOCK..][..BLOCK], &content(number)[..]);
+        }
+        prop_assert_eq!(mover.num_open(), 0);
+    }
 }
