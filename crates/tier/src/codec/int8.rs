@@ -15,6 +15,8 @@ use super::Codec;
 const CHUNK: usize = 16;
 const SCALES: usize = GROUP_TOKENS * size_of::<f32>();
 const MOST: f32 = 127.0;
+/// 1.5 * 2^23: the last bits of its sum with an integer are those of the integer.
+const ROUNDER: f32 = 12_582_912.0;
 
 /// Rounds blocks of f32, f16 or bf16 to bytes.
 pub struct Int8 {
@@ -115,33 +117,57 @@ impl Int8 {
         }
     }
 
+    /// Numbers by token, as the lanes of a chunk want them whose first token is the index.
+    fn by_lane(
+        &self,
+        is_key: bool,
+        by_token: &[f32; GROUP_TOKENS],
+    ) -> [[f32; CHUNK]; GROUP_TOKENS] {
+        let (_, lanes) = self.tokens(is_key, 0);
+        let lane = |first: usize, lane: usize| by_token[(first + lanes.token(lane)) % GROUP_TOKENS];
+        std::array::from_fn(|first| std::array::from_fn(|at| lane(first, at)))
+    }
+
+    /// The largest magnitude of each token, as its bits: they are in order, NaNs last.
+    fn largest(&self, side: &[u8], is_key: bool) -> [i32; GROUP_TOKENS] {
+        let chunk_bytes = CHUNK * self.layout.dtype().element_bytes();
+        let mut by_lane = [[0_i32; CHUNK]; GROUP_TOKENS];
+        for (at, chunk) in side.chunks_exact(chunk_bytes).enumerate() {
+            let most = &mut by_lane[self.tokens(is_key, at).0];
+            for (most, number) in most.iter_mut().zip(self.load(chunk)) {
+                *most = (*most).max(number.abs().to_bits() as i32);
+            }
+        }
+        let (_, lanes) = self.tokens(is_key, 0);
+        let mut largest = [0; GROUP_TOKENS];
+        for (first, by_lane) in by_lane.iter().enumerate() {
+            for (lane, &most) in by_lane.iter().enumerate() {
+                let token = (first + lanes.token(lane)) % GROUP_TOKENS;
+                largest[token] = largest[token].max(most);
+            }
+        }
+        largest
+    }
+
     /// False if a number is not finite.
     fn encode_side(&self, side: &[u8], is_key: bool, into: &mut Vec<u8>) -> bool {
         let chunk_bytes = CHUNK * self.layout.dtype().element_bytes();
-        let mut most = [0.0_f32; GROUP_TOKENS];
-        for (at, chunk) in side.chunks_exact(chunk_bytes).enumerate() {
-            let (first, lanes) = self.tokens(is_key, at);
-            for (lane, number) in self.load(chunk).into_iter().enumerate() {
-                let most = &mut most[first + lanes.token(lane)];
-                if number.abs() > *most || number.is_nan() {
-                    *most = number.abs();
-                }
-            }
-        }
-        if !most.iter().all(|most| most.is_finite()) {
+        let largest = self.largest(side, is_key).map(|bits| f32::from_bits(bits as u32));
+        if !largest.iter().all(|most| most.is_finite()) {
             return false;
         }
-        let scales = most.map(|most| most / MOST);
-        let inverse = most.map(|most| if most > 0.0 { MOST / most } else { 0.0 });
-        into.extend(scales.iter().flat_map(|scale| scale.to_le_bytes()));
+        into.extend(largest.iter().flat_map(|most| (most / MOST).to_le_bytes()));
+        let inverse = largest.map(|most| if most > 0.0 { MOST / most } else { 0.0 });
+        let inverse = self.by_lane(is_key, &inverse);
         for (at, chunk) in side.chunks_exact(chunk_bytes).enumerate() {
-            let (first, lanes) = self.tokens(is_key, at);
-            let numbers = self.load(chunk);
-            let code = |lane: usize| {
-                let number = numbers[lane] * inverse[first + lanes.token(lane)];
-                number.round_ties_even().clamp(-MOST, MOST) as i8 as u8
-            };
-            into.extend_from_slice(&std::array::from_fn::<u8, CHUNK, _>(code));
+            let (numbers, inverse) = (self.load(chunk), &inverse[self.tokens(is_key, at).0]);
+            let mut codes = [0_u8; CHUNK];
+            for lane in 0..CHUNK {
+                // To the nearest, ties to even: so small a number has no fraction behind the sum.
+                let rounded = (numbers[lane] * inverse[lane]).clamp(-MOST, MOST) + ROUNDER;
+                codes[lane] = rounded.to_bits() as u8;
+            }
+            into.extend_from_slice(&codes);
         }
         true
     }
@@ -153,11 +179,11 @@ impl Int8 {
         for (scale, bytes) in scale.iter_mut().zip(scales.as_chunks().0) {
             *scale = f32::from_le_bytes(*bytes);
         }
+        let scale = self.by_lane(is_key, &scale);
         let chunks = side.chunks_exact_mut(chunk_bytes).zip(codes.as_chunks::<CHUNK>().0);
         for (at, (chunk, codes)) in chunks.enumerate() {
-            let (first, lanes) = self.tokens(is_key, at);
-            let number =
-                |lane: usize| f32::from(codes[lane] as i8) * scale[first + lanes.token(lane)];
+            let scale = &scale[self.tokens(is_key, at).0];
+            let number = |lane: usize| f32::from(codes[lane] as i8) * scale[lane];
             self.store(&std::array::from_fn(number), chunk);
         }
     }
