@@ -153,7 +153,8 @@ pub fn try_codec<'py>(
 /// Clients of the pool called `name`. It is made if there is none, with room for that many bytes of
 /// blocks; one that is there stays as it is.
 fn join_pool(name: &str, capacity_bytes: u64, num_clients: usize) -> Joined<Vec<Client>> {
-    let wanted = Wish { bytes: Some(pool_bytes(capacity_bytes)), ..Wish::default() };
+    let bytes = Some(pool_bytes(capacity_bytes));
+    let wanted = Wish { bytes, lease_ms: Some(LEASE_MS), ..Wish::default() };
     let opened = match open(name, &wanted) {
         Err(Fault::Mismatch(_)) => open(name, &Wish::default())?,
         outcome => outcome?,
@@ -165,6 +166,9 @@ fn join_pool(name: &str, capacity_bytes: u64, num_clients: usize) -> Joined<Vec<
     Ok(clients)
 }
 
+/// A server that gives no sign of life for so long is ended by the others. One that has died is
+/// noticed at once, so this may be long: for those that were stopped, or wait for memory.
+const LEASE_MS: u32 = 60_000;
 /// What of a pool is not for blocks: tables, heads, room that does not fit.
 const POOL_SHARE: u64 = 16;
 const POOL_TABLES: u64 = 16 << 20;
