@@ -33,6 +33,7 @@ from window_reader import BLOCK, Way, WindowReader
 
 NUM_THREADS = 2
 MOST_DIFFERENCE = 0.02  # the paper's bound
+PARTS = ("quality", "layers", "drift", "times", "first-tokens")
 WAYS: tuple[Way, ...] = ("computed", "turned", "coupled")
 DTYPES: tuple[KvDtype, ...] = ("f32", "f16", "bf16", "int8")
 console = report.make_console()
@@ -45,7 +46,7 @@ def quality(
     """Perplexity by way, with and without sinks."""
     reader = WindowReader(checkpoint, "f16", options.window, NUM_THREADS)
     passages = list(_passages(checkpoint, texts, options))
-    for num_sinks in (0, BLOCK):
+    for num_sinks in options.sinks:
         cuts = reader.cuts(num_sinks)
         results: dict[str, Perplexity] = {
             way: Perplexity(np.concatenate([reader.losses(p, way, cuts) for p in passages]))
@@ -195,6 +196,8 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=1024, help="tokens, for perplexity")
     parser.add_argument("--length", type=int, default=4096, help="tokens of a passage")
     parser.add_argument("--passages", type=int, default=3, help="of each text")
+    parser.add_argument("--sinks", nargs="+", type=int, default=[0, 32, 128], help="tokens")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--engine-window", type=int, default=4096, help="tokens, for first tokens")
     parser.add_argument("--rounds", type=int, default=3, help="of first tokens")
     options = parser.parse_args()
@@ -209,15 +212,15 @@ def main() -> None:
             continue
         checkpoint = open_checkpoint(str(path))
         found = _read(Path(options.texts))
-        parts = (
-            quality(model, checkpoint, found, options),
-            layers(model, checkpoint, found, options),
-            drift(model, checkpoint, options),
-            times(model, checkpoint, options),
-            first_tokens(model, path, options),
-        )
-        for part in parts:
-            some = list(part)
+        parts = {
+            "quality": quality(model, checkpoint, found, options),
+            "layers": layers(model, checkpoint, found, options),
+            "drift": drift(model, checkpoint, options),
+            "times": times(model, checkpoint, options),
+            "first-tokens": first_tokens(model, path, options),
+        }
+        for name in options.parts:
+            some = list(parts[name])
             report.print_table(model.title, some, list(WAYS), console)
             rows += some
     chosen = {name: getattr(options, name) for name in ("window", "length", "passages", "rounds")}
