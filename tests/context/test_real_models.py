@@ -1,5 +1,8 @@
 """One directory for several models and number formats: misses, and never another one's KV."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +43,30 @@ def test_what_numbers_depend_on_separates_blocks(
         assert answer(model, tmp_path, **settings) == expected
         assert answer(model, tmp_path, **settings) == (expected[0], 3)
     assert answer(smollm2_path, tmp_path) == (plain[0], 3)
+
+
+SAVER = """
+import sys
+from artesian import LLM
+from tests.context.test_real_models import GREEDY
+small = {"kv_cache_memory_bytes": 1 << 26, "max_model_len": 512}
+with LLM(sys.argv[1], context_pool=sys.argv[2], **small) as llm:
+    print("ready", flush=True)
+    for start in range(1_000_000):
+        llm.generate([[1_000 + (start + 37 * i) % 30_000 for i in range(100)]], GREEDY)
+"""
+
+
+@pytest.mark.slow
+def test_a_pool_is_shared_with_a_server_that_is_killed(smollm2_path: Path, pool: str) -> None:
+    plain = answer(smollm2_path, None)
+    command = [sys.executable, "-c", SAVER, str(smollm2_path), pool]
+    for wait_s in (0.3, 0.8):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(wait_s)
+            process.kill()
+    again = answer(smollm2_path, None, context_pool=pool)
+    assert again[0] == plain[0]
+    assert again[1] == 3, "what the first one saved"
