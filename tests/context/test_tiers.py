@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from artesian.context import HostTier, WritePolicy
+from artesian.context import DiskTier, HostTier, WritePolicy
 from artesian.context.base import ContextCacheError
-from artesian.context.shelf import TierStats
+from artesian.context.misses import MissLog
+from artesian.context.retention import Retention
+from artesian.context.shelf import Shelf, TierStats
 from artesian.engine.engine import LLMEngine
 from artesian.kvcache import Arena
 from artesian.pool import Pool
 from tests.context.test_context_cache import PROMPT, close, context_of, expected, files, settle
-from tests.engine.toy import generate, greedy, make_engine
+from tests.engine.toy import Clock, generate, greedy, make_engine
 
 NUM_BLOCKS = (len(PROMPT) + 15) // 4
 """That a prompt of these and its answer of 16 tokens fill."""
@@ -228,6 +230,39 @@ def test_engines_that_evict_from_one_pool_never_give_a_wrong_token(
     for engine in engines:
         close(engine)
     assert loaded > 30
+
+
+def test_old_blocks_go_and_are_not_written_back(pool: str, tmp_path: Path) -> None:
+    clock = Clock()
+    arena = Arena(8, 64)
+    retention = Retention(ttl_s=10.0)
+    disk = Shelf(DiskTier(tmp_path, 1 << 20, arena, 1 << 20), MissLog(), clock=clock)
+    tier = HostTier(pool, 1 << 20, arena, 1 << 20)
+    host = Shelf(tier, MissLog(), below=disk, retention=retention, clock=clock)
+
+    def settle_removals() -> None:
+        while tier.num_open:
+            tier.wait(1.0)
+        for done in tier.poll():
+            assert host.end_removal(done)
+
+    for number in range(3):
+        assert tier.save(bytes([number] * 32), number) is not None
+    while tier.num_open:
+        tier.wait(1.0)
+    for number, done in enumerate(tier.poll()):
+        host.end_save(bytes([number] * 32), done)
+    host.make_room(0)
+    assert not host.is_busy
+    clock.now += 8
+    host.use([bytes([1] * 32)])
+    clock.now += 4
+    host.make_room(0)
+    settle_removals()
+    assert host.stats.num_evicted == {"ttl": 2}
+    assert [number for number in range(3) if tier.find([bytes([number] * 32)])] == [1]
+    assert host.misses.cause(bytes([0] * 32)) == "not used for long (host tier)"
+    assert disk.tier.entries() == []
 
 
 def test_pools_that_cannot_be_used_are_refused(pool: str) -> None:

@@ -13,8 +13,9 @@ from artesian.context.misses import MissLog
 from artesian.context.policies import Rank
 from artesian.context.retention import Retention
 
-Reason = Literal["capacity", "deleted", "corrupt"]
-"""Why a block left a tier: to make room, with its session, or because it did not verify."""
+Reason = Literal["capacity", "ttl", "deleted", "corrupt"]
+"""Why a block left a tier: to make room, for its age, with its session, or because it did not
+verify."""
 
 
 @dataclass(slots=True)
@@ -155,6 +156,12 @@ class Shelf:
         used_bytes = self.tier.used_bytes + num_coming * self.tier.room_bytes
         kept = {*spared, *(name for name, _ in self._removals.values()), *self._moves.values()}
         now = self._clock()
+        expired = self._order.expired(kept, now)
+        for name in expired:  # not to the tier below: nobody wants it
+            self._remove(name, "ttl")
+            self.misses.note([name], f"not used for long ({self.tier.label} tier)")
+        used_bytes -= len(expired) * self.tier.room_bytes
+        kept.update(expired)
         victims = self._order.victims(used_bytes, self.tier.capacity_bytes, kept, now)
         if num_refused and not victims and not self.is_busy:
             victims = self._order.choose(num_refused * self.tier.room_bytes, kept, now)

@@ -134,7 +134,7 @@ class TierCounts(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         loaded_blocks: blocks that did not have to be computed.
         failed_loads: blocks that were there and could not be had.
-        evicted_blocks: by reason: capacity, deleted (with a session), corrupt.
+        evicted_blocks: by reason: capacity, ttl, deleted (with a session), corrupt.
         save_s: of the threads that save; load_s: of loads once it was their turn.
         used_bytes: of all servers.
     """

@@ -53,7 +53,10 @@ TIER_COUNTERS = {
     "context_cache_load_seconds": "time from asking a tier for blocks to their arrival",
 }
 EVICTED = "context_cache_evicted_blocks"
-EVICTED_TEXT = "KV blocks taken out of a tier: for its capacity, deleted with a session, or corrupt"
+EVICTED_TEXT = (
+    "KV blocks taken out of a tier: capacity, ttl (not used for long), deleted (with a session), "
+    "corrupt"
+)
 
 Counts = Callable[[], Mapping[str, float]]
 Tiers = Callable[[], Sequence[TierCounts]]

@@ -65,6 +65,10 @@ class EvictionPolicy(ABC):
     def dequeue(self, rank: Rank, now: float = 0.0) -> None:  # noqa: B027 - as above
         """The job runs, or was given up. Unknown ones are passed over."""
 
+    def expired(self, spared: Set[bytes], now: float) -> list[bytes]:
+        """Blocks that go for their age, wherever there is room; as many at once as `victims`."""
+        return []
+
     def victims(
         self,
         used_bytes: float,

@@ -77,10 +77,11 @@ class Expiry(EvictionPolicy):
     ) -> list[bytes]:
         """See `EvictionPolicy`; what has expired comes first, and alone: the next call goes on."""
         kept = frozenset(spared)
-        expired = self._expired(kept, now)
+        expired = self.expired(kept, now)
         return expired or self._inner.victims(used_bytes, capacity_bytes, kept, now)
 
-    def _expired(self, spared: Set[bytes], now: float) -> list[bytes]:
+    def expired(self, spared: Set[bytes], now: float) -> list[bytes]:
+        """See `EvictionPolicy`."""
         found: list[bytes] = []
         for name, used_s in self._used_s.items():
             if used_s + self._ttl_s > now or len(found) == MOST_AT_ONCE:

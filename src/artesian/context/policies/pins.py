@@ -115,6 +115,11 @@ class Pins(EvictionPolicy):
         self._expire(now)
         return self._inner.choose(num_bytes, spared, now)
 
+    def expired(self, spared: Set[bytes], now: float) -> list[bytes]:
+        """See `EvictionPolicy`."""
+        self._expire(now)
+        return self._inner.expired(spared, now)
+
     def victims(
         self,
         used_bytes: float,
