@@ -2,6 +2,7 @@
 
 import mmap
 import random
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from artesian.context.retention import Retention
 from artesian.context.shelf import Shelf, TierStats
 from artesian.engine.engine import LLMEngine
 from artesian.kvcache import Arena
-from artesian.pool import Pool
+from artesian.pool import Pool, PoolError
 from tests.context.test_context_cache import PROMPT, close, context_of, expected, files, settle
 from tests.engine.toy import Clock, generate, greedy, make_engine
 
@@ -107,6 +108,50 @@ def test_a_prefix_may_be_split_over_tiers(pool: str, tmp_path: Path) -> None:
     assert sum(found.values()) == len(names)
     assert found["disk"] == 7
     close(second)
+
+
+@pytest.mark.parametrize("write", ["through", "back"])
+def test_three_tiers_chain(pool: str, tmp_path: Path, write: WritePolicy) -> None:
+    remote = f"{pool}-remote"
+
+    def start() -> LLMEngine:
+        return make_engine(
+            num_blocks=40,
+            context_pool=pool,
+            context_pool_bytes=30 * 256,
+            context_remote_pool=remote,
+            context_dir=tmp_path,
+            context_write=write,
+        )
+
+    try:
+        first = start()
+        for begin in range(5):
+            serve(first, [begin, *PROMPT])
+        saved = [stats_of(first, label).num_saved_blocks for label in ("host", "remote", "disk")]
+        assert saved[0] > 0 and saved[1] > 0
+        assert (saved[2] > 0) == (write == "through"), "the second tier has room for all"
+        close(first)
+        second = start()
+        assert [shelf.tier.label for shelf in context_of(second).shelves] == [
+            "host",
+            "remote",
+            "disk",
+        ]
+        for begin in range(5):
+            serve(second, [begin, *PROMPT])
+        assert stats_of(second, "remote").num_loaded_blocks > 15
+        assert stats_of(second, "disk").num_loaded_blocks == 0
+        Pool.remove(remote)
+        third = start()
+        for begin in range(5):
+            serve(third, [begin, *PROMPT])
+        assert (stats_of(third, "disk").num_loaded_blocks > 0) == (write == "through")
+        close(third)
+        second.close()
+    finally:
+        with suppress(PoolError):
+            Pool.remove(remote)
 
 
 def damage(pool: str, block: bytes) -> int:

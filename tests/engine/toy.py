@@ -168,6 +168,7 @@ def make_engine(
     context_bytes_per_s: float | None = None,
     context_pool: str | None = None,
     context_pool_bytes: int = 64 << 20,
+    context_remote_pool: str | None = None,
     context_write: WritePolicy = "through",
     context_clock: Callable[[], float] = time.monotonic,
     retention: Retention | None = None,
@@ -185,6 +186,8 @@ def make_engine(
     most_saving_bytes = num_blocks * arena.block_bytes // 2
     if context_pool is not None:
         tiers.append(HostTier(context_pool, context_pool_bytes, arena, most_saving_bytes))
+    if context_remote_pool is not None:
+        tiers.append(HostTier(context_remote_pool, 64 << 20, arena, most_saving_bytes, "remote"))
     records = None
     if context_dir is not None:
         tiers.append(
