@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 import report
 from artesian.config.engine import EngineConfig
-from artesian.context import ContextCache, DiskTier, PreloadRule
+from artesian.context import ContextCache, DiskTier, Onboarding, PreloadRule
 from artesian.context.preload import Progress
 from artesian.engine.base import Request, SamplingParams
 from artesian.engine.engine import LLMEngine
@@ -33,6 +33,8 @@ from overlap_reads import time_reads
 from report import Row
 
 ALL_FIRST = "all blocks first"
+RULE = "preload by the rule"
+RULE_AND_TAIL = "preload by the rule, first blocks computed meanwhile"
 ASYNC, SYNC = "saved beside it", "saved before it goes on"
 CAPACITY_BYTES = 8 << 30
 MOST_SAVING_BYTES = 256 << 20
@@ -67,10 +69,17 @@ class Chosen(PreloadRule):
         return self.rule.may_start(progress, prefill_s, is_alone)
 
 
-class Saving(ContextCache):
-    """Saves beside the engine's steps, or waits for it."""
+class Ablated(ContextCache):
+    """May save before the engine goes on instead of beside it, and load all of a history instead of
+    computing its first blocks while the others come."""
 
     waits = False
+    splits = False
+
+    def onboard(self, *args: object, **named: object) -> Onboarding | None:
+        """See `ContextCache`."""
+        named["may_split"] = self.splits and bool(named.get("may_split"))
+        return super().onboard(*args, **named)  # type: ignore[arg-type]
 
     def save(self, *args: object, **named: object) -> int:
         """See `ContextCache`."""
@@ -87,19 +96,19 @@ class Bench:
 
     engine: LLMEngine
     rule: Chosen
-    context: Saving
+    context: Ablated
     tier: DiskTier
 
     @classmethod
     def open(cls, model: str, directory: Path, bytes_per_s: float | None) -> "Bench":
         """Warmed up, so that it knows how quickly it computes."""
         rule = Chosen()
-        parts: list[tuple[Saving, DiskTier]] = []
+        parts: list[tuple[Ablated, DiskTier]] = []
 
         def opener(cache: PrefixCache, config: EngineConfig) -> ContextCache:
             arena = cache.allocator
             tier = DiskTier(directory, CAPACITY_BYTES, arena, MOST_SAVING_BYTES, bytes_per_s)
-            parts.append((Saving(cache, [tier], config.block_size, rule=rule), tier))
+            parts.append((Ablated(cache, [tier], config.block_size, rule=rule), tier))
             return parts[0][0]
 
         bench = cls(create_engine(EngineConfig(model=model), opener), rule, *parts[0])
@@ -136,7 +145,8 @@ def preloads(num_layers: int) -> dict[str, PreloadRule]:
         ALL_FIRST: Buffer(1 << 30),
         "preload without a buffer": Buffer(0),
         f"preload, buffer of {num_layers // 2} layers": Buffer(num_layers // 2),
-        "preload by the rule": PreloadRule(),
+        RULE: PreloadRule(),
+        RULE_AND_TAIL: PreloadRule(),
     }
 
 
@@ -151,10 +161,11 @@ def measure_preload(
         for way, rule in ways.items():
             bench.settle()
             bench.rule.rule = rule
+            bench.context.splits = way == RULE_AND_TAIL
             times = bench.turn(history + random_tokens(chance, num_new))
             if number:  # the first round finds out how quick the disk is
                 found[way].append(times)
-    bench.rule.rule = PreloadRule()
+    bench.context.splits = False
     return found
 
 

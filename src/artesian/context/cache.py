@@ -140,6 +140,8 @@ class ContextCache:
         tenant: str = "",
         may_split: bool = False,
         is_alone: bool = False,
+        num_tokens: int = 0,
+        step_tokens: int = 0,
     ) -> Onboarding | None:
         """Begins to load what the tiers have of `names` behind the cached blocks `hits`, each from
         the quickest tier that has it.
@@ -152,6 +154,8 @@ class ContextCache:
             may_split: the first of them, the `gap`, may be left to be computed now, while the
                 others come; `wait_for_tail` says that this is done.
             is_alone: nobody else is held up by computing them.
+            num_tokens: of the whole prompt, of which a step computes `step_tokens` at most: what is
+                behind the blocks is computed while their layers come.
         """
         for shelf in self.shelves:
             shelf.use(names, tenant)  # what memory has is wanted as well: a restart would need it
@@ -166,7 +170,9 @@ class ContextCache:
         sources = self._loader.sources(missing)
         self._reuse(names[: len(hits) + len(sources)])
         sources = sources[: max(0, room - num_reserved)]
-        num_gap, sources = self._choose(sources, len(hits), may_split, is_alone)
+        num_behind = num_tokens - (len(hits) + len(sources)) * self._block_size_tokens
+        num_behind = max(0, min(num_behind, step_tokens))
+        num_gap, sources = self._choose(sources, len(hits), may_split, is_alone, num_behind)
         if not sources:
             return None
         gap, names = missing[:num_gap], missing[num_gap : len(sources)]
@@ -329,15 +335,25 @@ class ContextCache:
         return self.is_discarding(names) or bool(self._prefix_cache.lookup(names[:1]))
 
     def _choose(
-        self, sources: list[Shelf], num_before: int, may_split: bool, is_alone: bool
+        self,
+        sources: list[Shelf],
+        num_before: int,
+        may_split: bool,
+        is_alone: bool,
+        num_behind: int,
     ) -> tuple[int, list[Shelf]]:
         """How many of the first blocks to compute while those behind them come, and which blocks
-        both are together; blocks of several tiers are not split."""
+        both are together; blocks of several tiers are not split. `num_behind` tokens are computed
+        behind all of them."""
         if may_split and len(set(map(id, sources))) == 1:
             gate, size, count = sources[0].gate, self._block_size_tokens, len(sources)
             first = num_before * size
             if is_alone or not gate.is_quicker(count, size, first):  # else others need the time
                 plan = gate.plan(count, size, first)
+                behind_s = gate.prefill_s(num_behind, first + count * size)
+                whole_s = max(gate.load.seconds(count), behind_s)
+                if self._rule is not None and whole_s <= plan.seconds + behind_s:
+                    return 0, sources  # what is behind them is computed while all of them come
                 num_gap = plan.num_computed if plan.num_computed >= _LEAST_GAP else 0
                 return num_gap, sources if plan.num_loaded else []
         return 0, self._worth_loading(sources, num_before)

@@ -396,6 +396,8 @@ class Scheduler:
             sequence.state.tenant,
             may_split=starts_now and sequence.window is None,
             is_alone=not self.running and len(self.waiting) == 1,
+            num_tokens=sequence.num_tokens,
+            step_tokens=self._budget,
         )
         sequence.num_onboardings += 1
         if onboarding is not None and onboarding.gap:
