@@ -28,6 +28,8 @@ while True:
     if sys.argv[1] == "save":
         fill(arena, 0, number)
         tier.save(name(number), 0)
+        if number > 60:
+            tier.remove(name(number - 60))
     else:
         tier.remove(name(number % 40))
     while tier.num_open:
@@ -90,21 +92,25 @@ def test_a_server_that_is_killed_while_it_saves_leaves_whole_blocks(pool: str) -
     for turn in range(4):
         with another("save", pool):
             time.sleep(0.01 + 0.05 * turn)
-        there = [number for number in range(1, 500) if tier.find([name(number)])]
+        there = [number for number in range(1, 9_000) if tier.find([name(number)])]
         num_found += len(there)
         for number in there:
             assert load(tier, arena, number) == "hit"
-        fill(arena, 0, 1_000 + turn)
-        assert tier.save(name(1_000 + turn), 0) is not None
-        assert outcomes(tier) == ["saved"]
+        fill(arena, 0, 10_000 + turn)
+        until = time.monotonic() + 20
+        found: list[Outcome] = ["full"]
+        while found == ["full"] and time.monotonic() < until:  # its memory comes back
+            assert tier.save(name(10_000 + turn), 0) is not None
+            found = outcomes(tier)
+        assert found == ["saved"]
         for number in there:
             tier.remove(name(number))
         assert set(outcomes(tier)) <= {"removed"}
     assert num_found > 4
     del tier
     with Pool(pool) as joined:
-        found = joined.check(repair=True).findings
-        assert not [finding for finding in found if finding.severity == "error"], found
+        findings = joined.check(repair=True).findings
+        assert not [finding for finding in findings if finding.severity == "error"], findings
 
 
 def test_what_goes_while_it_is_loaded_is_right_or_a_miss(pool: str) -> None:
@@ -112,7 +118,7 @@ def test_what_goes_while_it_is_loaded_is_right_or_a_miss(pool: str) -> None:
     found: list[Outcome] = []
     with another("remove", pool) as process:
         until = time.monotonic() + 20
-        while time.monotonic() < until and {*found} < {"hit", "absent", "vanished"}:
+        while time.monotonic() < until and not {"hit"} < {*found}:
             number = len(found) % 40
             fill(arena, 1, number)
             assert tier.save(name(number), 1) is not None

@@ -4,11 +4,12 @@ import mmap
 import random
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from artesian.context import DiskTier, HostTier, WritePolicy
-from artesian.context.base import ContextCacheError
+from artesian.context.base import ContextCacheError, Entry
 from artesian.context.misses import MissLog
 from artesian.context.retention import Retention
 from artesian.context.shelf import Shelf, TierStats
@@ -275,6 +276,42 @@ def test_engines_that_evict_from_one_pool_never_give_a_wrong_token(
     for engine in engines:
         close(engine)
     assert loaded > 30
+
+
+def test_what_others_use_counts(pool: str) -> None:
+    """A block that another server loads is not the next one to go."""
+    arena = Arena(8, 64)
+    mine, theirs = (HostTier(pool, 1 << 20, arena, 1 << 20) for _ in range(2))
+    names = [bytes([number] * 32) for number in range(3)]
+    for number, name in enumerate(names):
+        assert mine.save(name, number) is not None
+    while mine.num_open:
+        mine.wait(1.0)
+    shelf = Shelf(mine, MissLog())
+    for name, done in zip(names, mine.poll(), strict=True):
+        shelf.end_save(name, done)
+        shelf.use([name])
+    shelf.learn()
+    newest_s = max(entry.saved_s for entry in mine.entries())
+
+    class Used:
+        """The tier, with what would be there after the others' use."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(mine, name)
+
+        def entries(self) -> list[Entry]:
+            used_s = [newest_s + 60, newest_s - 60, newest_s - 60]
+            pairs = zip(names, used_s, strict=True)
+            return [Entry(name, mine.room_bytes, seconds) for name, seconds in pairs]
+
+    shelf.tier = Used()
+    shelf.learn()
+    shelf.make_room(0, num_refused=1)
+    while mine.num_open:
+        mine.wait(1.0)
+    left = [theirs.find([name]) for name in names]
+    assert left[0] == 1 and left[1] == 0
 
 
 def test_old_blocks_go_and_are_not_written_back(pool: str, tmp_path: Path) -> None:

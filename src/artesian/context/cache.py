@@ -35,7 +35,9 @@ _LEAST_GAP = 2
 _EXPIRE_EVERY_S = 1.0
 _WRITE_COSTS_S = 60.0
 _LEARN_S = 1.0
-"""Between two looks at all that others have in a tier that is full."""
+"""Between two looks at all that others have and use in a tier that is full;"""
+_LEARN_SHARE = 0.02
+"""and no more of the engine's time than that."""
 _MOST_REUSED = 100_000
 """Blocks of which it is known that more than one prompt began with them."""
 _WAIT_S = 0.5e-3
@@ -85,7 +87,7 @@ class ContextCache:
         self._discarding: set[bytes] = set()
         self._cost_file: CostFile | None = None
         self._next_write_s = self._clock() + _WRITE_COSTS_S
-        self._learned_s = [-math.inf] * len(tiers)
+        self._next_learn_s = [-math.inf] * len(tiers)
         self._expires = retention is not None and retention.ttl_s is not None
         self._next_look_s = 0.0
         self._next_message_s = 0.0
@@ -287,6 +289,7 @@ class ContextCache:
         if self._expires and now >= self._next_look_s:
             self._next_look_s = now + _EXPIRE_EVERY_S
             for place in range(len(self.shelves)):
+                self._learn(place)  # what others use does not expire
                 self._make_room(place, 0)
         if now >= self._next_write_s:
             self._next_write_s = now + _WRITE_COSTS_S
@@ -397,10 +400,11 @@ class ContextCache:
 
     def _learn(self, place: int) -> None:
         """Looks at all that a tier has, but not again at once."""
-        now = self._clock()
-        if now >= self._learned_s[place] + _LEARN_S:
-            self._learned_s[place] = now
+        started = self._clock()
+        if started >= self._next_learn_s[place]:
             self.shelves[place].learn()
+            took_s = self._clock() - started
+            self._next_learn_s[place] = started + max(_LEARN_S, took_s / _LEARN_SHARE)
 
     def _make_room(self, place: int, num_blocks: int, num_refused: int = 0) -> None:
         """Begins to take away what is in the way of so many blocks more."""

@@ -1,5 +1,6 @@
 """A tier with the policy that says what leaves it."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Set
@@ -11,7 +12,11 @@ from artesian.context.cost import PrefillCost
 from artesian.context.gate import LoadGate
 from artesian.context.misses import MissLog
 from artesian.context.policies import Rank
+from artesian.context.policies.base import HIGH_WATER
 from artesian.context.retention import Retention
+
+_ABOUT_S = 10.0
+"""Uses within so long count as at the same time: `crates/tier` writes them down no finer."""
 
 Reason = Literal["capacity", "ttl", "deleted", "corrupt"]
 """Why a block left a tier: to make room, for its age, with its session, or because it did not
@@ -62,6 +67,7 @@ class Shelf:
         self._order = (retention or Retention()).policy(tier.capacity_bytes)
         self._clock = clock
         self._strangers: dict[bytes, int] = {}  # blocks whose tenant is not known, with sizes
+        self._used_s: dict[bytes, float] = {}  # as the tier told it last
         self._removals: dict[int, tuple[bytes, Reason]] = {}
         self._moves: dict[int, bytes] = {}  # by tickets of the tier below
         self.learn()
@@ -79,12 +85,25 @@ class Shelf:
         """Blocks on their way to the tier below."""
         return set(self._moves.values())
 
+    def is_crowded(self, num_coming: int) -> bool:
+        """Whether so many blocks more would leave less room than there should be."""
+        used_bytes = self.tier.used_bytes + num_coming * self.tier.room_bytes
+        return used_bytes > HIGH_WATER * self.tier.capacity_bytes
+
     def learn(self) -> None:
-        """Takes over what the tier knows, in the order in which it was saved."""
+        """Takes over what the tier knows: other processes' blocks, and when they used which.
+
+        Of what was used at about the same time the first ones count as used last: blocks of a
+        prefix come in order, and its end shall go first.
+        """
         now = self._clock()
-        for entry in sorted(self.tier.entries(), key=lambda entry: entry.saved_s):
+        entries = self.tier.entries()
+        for entry in sorted(entries, key=lambda e: (e.saved_s // _ABOUT_S, -e.saved_s)):
             if entry.name not in self._order:
                 self._stranger(entry.name, entry.num_bytes, now)
+            elif entry.saved_s > self._used_s.get(entry.name, math.inf):
+                self._order.use([entry.name], now)
+        self._used_s = {entry.name: entry.saved_s for entry in entries}
 
     def use(self, names: Sequence[bytes], tenant: str = "") -> None:
         """The blocks of a prefix, first one first, were wanted."""
