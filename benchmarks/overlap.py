@@ -33,6 +33,7 @@ from overlap_reads import time_reads
 from report import Row
 
 ALL_FIRST = "all blocks first"
+IN_MEMORY = "history in memory"
 RULE = "preload by the rule"
 RULE_AND_TAIL = "preload by the rule, first blocks computed meanwhile"
 ASYNC, SYNC = "saved beside it", "saved before it goes on"
@@ -113,6 +114,7 @@ class Bench:
 
         bench = cls(create_engine(EngineConfig(model=model), opener), rule, *parts[0])
         bench.turn(random_tokens(random.Random(1), 300))
+        bench.settle()
         return bench
 
     def turn(self, prompt: Prompt, num_tokens: int = 1) -> tuple[float, float]:
@@ -151,12 +153,11 @@ def preloads(num_layers: int) -> dict[str, PreloadRule]:
 
 
 def measure_preload(
-    bench: Bench, history: Prompt, num_new: int, num_rounds: int
+    bench: Bench, history: Prompt, num_new: int, num_rounds: int, chance: random.Random
 ) -> dict[str, list[tuple[float, float]]]:
     """(first token, step) in seconds, by way and round."""
-    chance = random.Random(2)
     ways = preloads(bench.engine.cache.allocator.num_layers)
-    found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    found: dict[str, list[tuple[float, float]]] = {way: [] for way in (*ways, IN_MEMORY)}
     for number in range(num_rounds + 1):
         for way, rule in ways.items():
             bench.settle()
@@ -165,13 +166,15 @@ def measure_preload(
             times = bench.turn(history + random_tokens(chance, num_new))
             if number:  # the first round finds out how quick the disk is
                 found[way].append(times)
+        found[IN_MEMORY].append(bench.turn(history + random_tokens(chance, num_new)))
     bench.context.splits = False
     return found
 
 
-def measure_saving(bench: Bench, num_tokens: int, num_rounds: int) -> dict[str, list[float]]:
+def measure_saving(
+    bench: Bench, num_tokens: int, num_rounds: int, chance: random.Random
+) -> dict[str, list[float]]:
     """Seconds of a whole turn with nothing cached, by way to save and round."""
-    chance = random.Random(3)
     found: dict[str, list[float]] = {SYNC: [], ASYNC: []}
     for _ in range(num_rounds):
         for way, seconds in found.items():
@@ -182,7 +185,7 @@ def measure_saving(bench: Bench, num_tokens: int, num_rounds: int) -> dict[str, 
     return found
 
 
-def trace(bench: Bench, history: Prompt, num_new: int) -> Timeline:
+def trace(bench: Bench, history: Prompt, num_new: int, chance: random.Random) -> Timeline:
     """The timeline of one turn, from its request on."""
     bench.settle()
     runner = bench.engine.runner
@@ -190,7 +193,7 @@ def trace(bench: Bench, history: Prompt, num_new: int) -> Timeline:
     runner.set_trace(True)
     bench.tier.set_trace(True)
     started = time.monotonic()
-    bench.turn(history + random_tokens(random.Random(4), num_new))
+    bench.turn(history + random_tokens(chance, num_new))
     times = runner.take_trace()
     bench.settle()
     moves = bench.tier.take_trace()
@@ -220,18 +223,20 @@ def main() -> None:
             quick.turn(history + random_tokens(chance, options.new))[1]
             for _ in range(options.rounds)
         ]
-        prefill_s = statistics.median(in_memory)
+        prefill_s = min(in_memory)  # when nobody disturbed it
+        console.print(f"the slow disk sends the history in {prefill_s * 1e3:.0f} ms")
         quick.settle()
         block_size = quick.engine.config.block_size
         history_bytes = options.history // block_size * quick.engine.cache.allocator.block_bytes
         slow = Bench.open(options.model, directory, history_bytes / prefill_s)
         for disk, bench in (("slow disk", slow), ("page cache", quick)):
-            loads = measure_preload(bench, history, options.new, options.rounds)
-            rows += preload_rows(disk, loads, prefill_s)
-            saves = measure_saving(bench, options.history, max(3, options.rounds // 3))
+            loads = measure_preload(bench, history, options.new, options.rounds, chance)
+            rows += preload_rows(disk, loads)
+            num_rounds = max(3, options.rounds // 3)
+            saves = measure_saving(bench, options.history, num_rounds, chance)
             rows += saving_rows(disk, saves)
         slow.settle()
-        IMAGE.write_text(draw(trace(slow, history, options.new)))
+        IMAGE.write_text(draw(trace(slow, history, options.new, chance)))
         for bench in (slow, quick):
             bench.engine.close()
         rows += time_reads(directory / "reads", console)
@@ -241,11 +246,9 @@ def main() -> None:
     console.print(f"written to {report.write('overlap', rows, machine, extra)} and {IMAGE}")
 
 
-def preload_rows(
-    disk: str, loads: dict[str, list[tuple[float, float]]], prefill_s: float
-) -> list[Row]:
+def preload_rows(disk: str, loads: dict[str, list[tuple[float, float]]]) -> list[Row]:
     """Times to the first token, and of the step in which nobody else can run."""
-    rows = [_row(disk, "step, history in memory", prefill_s * 1e3)]
+    rows = []
     for index, what in enumerate(("first token", "step")):
         base = statistics.median(times[index] for times in loads[ALL_FIRST]) * 1e3
         for way, times in loads.items():
