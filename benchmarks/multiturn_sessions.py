@@ -26,7 +26,7 @@ from multiturn import Server, free_port, serving
 from report import Row
 
 ARTESIAN, COMPUTED = "Artesian", "Artesian, computed"
-LLAMA, LLAMA_COMPUTED = "llama.cpp", "llama.cpp, computed"
+LLAMA = "llama.cpp"
 NUM_NEW, NUM_ANSWER = 168, 32
 GROWING = "growing to"
 LEAST_SPEEDUP = 10.0
@@ -52,7 +52,7 @@ def main() -> None:
         path = model.find()
         if model.name in options.models and path is not None:
             found = [row for load in _loads(model, path, options) for row in _measure(model, *load)]
-            columns = [ARTESIAN, COMPUTED, LLAMA, LLAMA_COMPUTED]
+            columns = [ARTESIAN, COMPUTED, LLAMA]
             report.print_table(model.title, found, columns, console)
             rows += found
     console.print(f"written to {report.write('multiturn-sessions', rows, machine)}")
@@ -118,7 +118,6 @@ def _our_ways(server: Server) -> dict[str, Turn]:
 
 def _peer_ways(peer: llama_server.LlamaServer) -> dict[str, Turn]:
     return {
-        LLAMA_COMPUTED: lambda prompt: peer.turn_s(prompt, NUM_ANSWER, reuse=False),
         LLAMA: lambda prompt: peer.turn_s(prompt, NUM_ANSWER),
     }
 

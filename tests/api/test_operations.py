@@ -76,6 +76,8 @@ def test_the_description_is_complete(server: RunningServer) -> None:
     schema = server.http.get("/openapi.json").json()
     assert set(schema["paths"]) == {
         *("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{model}"),
+        *("/v1/sessions", "/v1/cache/explain", "/v1/sessions/{session_id}"),
+        *(f"/v1/sessions/{{session_id}}/{verb}" for verb in ("pin", "unpin", "resume")),
         *("/tokenize", "/detokenize", "/health", "/ready", "/version", "/metrics"),
     }
     assert "422" not in schema["paths"]["/tokenize"]["post"]["responses"]
