@@ -169,6 +169,14 @@ def measure_llama(path: Path, turns: Turns) -> dict[str, float]:
     binary = llama_server.find_binary()
     if binary is None:
         return {}
+    try:
+        return _measure_llama(binary, path, turns)
+    except httpx.HTTPError as error:
+        console.print(f"llama.cpp's server gave up, so this round goes without it: {error}")
+        return {}
+
+
+def _measure_llama(binary: Path, path: Path, turns: Turns) -> dict[str, float]:
     window = len(turns.history) + len(turns.turn()) + 512
     found = {}
     with TemporaryDirectory(prefix="artesian-bench-") as directory:

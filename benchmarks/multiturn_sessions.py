@@ -16,6 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import httpx
+
 import conversations
 import llama_server
 import report
@@ -100,11 +102,17 @@ def _measure(
         else:
             console.print("llama.cpp's server is not installed: it is left out")
         for talk in talks:
-            for way, turn in ways.items():
-                for prompt in talk.prompts:
-                    first_s, whole_s = turn(prompt)
-                    first.setdefault(way, []).append(first_s)
-                    whole[way] = whole.get(way, 0.0) + whole_s
+            for way, turn in list(ways.items()):
+                try:
+                    times = [turn(prompt) for prompt in talk.prompts]
+                except httpx.HTTPError as error:  # ours raises others
+                    console.print(f"{way} gave up and is left out: {error}")
+                    del ways[way]
+                    first.pop(way, None)
+                    whole.pop(way, None)
+                    continue
+                first.setdefault(way, []).extend(first_s for first_s, _ in times)
+                whole[way] = whole.get(way, 0.0) + sum(whole_s for _, whole_s in times)
             console.print(f"{title}: a conversation of {len(talk.prompts)} turns is done")
     return _rows(title, first, whole, num_tokens)
 
