@@ -236,14 +236,43 @@ def test_garbage_among_the_records_is_passed_over(tmp_path: Path) -> None:
     assert (tmp_path / FOLDER).stat().st_mode & 0o777 == 0o700
 
 
-def test_records_of_a_disk_that_refuses_cost_nothing_else(tmp_path: Path) -> None:
+def test_records_that_a_disk_refuses_are_written_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     records = SessionRecords(tmp_path)
     (tmp_path / FOLDER).rmdir()
-    records.put(
-        SessionRecord(key=SessionKey.of("", "x"), names=[], num_tokens=0, created_s=0, used_s=0)
+    record = SessionRecord(
+        key=SessionKey.of("", "x"), names=[], num_tokens=0, created_s=0.0, used_s=0.0
     )
+    records.put(record)
+    until = time.monotonic() + 10
+    while "cannot keep sessions" not in caplog.text:
+        assert time.monotonic() < until, "nobody was told"
+        time.sleep(0.01)
+    (tmp_path / FOLDER).mkdir()
     records.close(5.0)
-    assert "cannot keep sessions" in (records.take_error() or "")
+    assert SessionRecords(tmp_path).poll() == [record]
+
+
+def test_a_session_that_lives_again_does_not_keep_what_was_deleted(tmp_path: Path) -> None:
+    engine = make_engine(context_dir=tmp_path)
+    ask(engine, FIRST, "chat")
+    assert context_of(engine).is_busy  # so that the deletion takes a while
+    delete(engine, "chat")
+    engine._sessions.note(SessionKey.of("", "chat"), [b"n" * 32], 4)
+    settle(engine)
+    assert explain(engine, FIRST).num_in_memory == 0
+    assert explain(engine, FIRST).num_loadable == {"disk": 0}
+    assert [info.num_blocks for info in sessions(engine)] == [1]
+    close(engine)
+
+
+def test_sessions_without_a_directory_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("artesian.context.sessions.keeper._MOST_SESSIONS", 2)
+    engine = make_engine()
+    for name in "abc":
+        ask(engine, FIRST, name)
+    assert [info.session_id for info in sessions(engine)] == ["c", "b"]
 
 
 class SlowBook:

@@ -42,7 +42,6 @@ class SessionKeeper:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """`ttl_s`: sessions that were not used for so long are deleted; None keeps them."""
-        self.num_deleted_sessions = 0
         self._prefix_cache = prefix_cache
         self._context = context
         self._records = records
@@ -60,11 +59,11 @@ class SessionKeeper:
 
     def note(self, key: SessionKey, names: Sequence[bytes], num_tokens: int) -> None:
         """A request of the session has ended, whose blocks have these names, first one first."""
-        self._going.pop(key, None)  # it lives again
         record = self._book.note(key, names, num_tokens, self._clock())
+        excess = self._book.take_excess()
         if self._records is not None:
             self._records.put(record)
-            for forgotten in self._book.take_excess():
+            for forgotten in excess:
                 self._records.remove(forgotten)
 
     def pin(self, key: SessionKey, names: Sequence[bytes], seconds: float) -> None:
@@ -114,8 +113,8 @@ class SessionKeeper:
         if record is None:
             return 0
         names = self._book.remove(key)
-        self._going[key] = names
-        self.num_deleted_sessions += 1
+        # One of that name may be on its way out already.
+        self._going[key] = [*self._going.get(key, ()), *names]
         if self._context is not None:
             self._context.discard(names)
         if self._records is not None:  # for the other servers; also if this one ends now

@@ -20,6 +20,8 @@ _logger = logging.getLogger(__name__)
 FOLDER = "sessions"
 _SUFFIX = ".session"
 _LOOK_EVERY_S = 0.5
+_QUIET_S = 30.0
+"""Between two messages about a disk that refuses."""
 _RETIRE_AFTER_S = 5.0
 _MOST_BYTES = 64 << 20
 _MOST_WAITING = 10_000
@@ -38,7 +40,7 @@ class SessionRecords:
         self._waiting: OrderedDict[str, bytes | None] = OrderedDict()
         self._news: list[SessionRecord] = []
         self._seen: dict[str, tuple[int, int]] = {}
-        self._error: str | None = None
+        self._next_message_s = 0.0
         self._retired: list[tuple[float, SessionKey]] = []
         self._is_closed = False
         self._look()
@@ -67,12 +69,6 @@ class SessionRecords:
             news, self._news = self._news, []
         return news
 
-    def take_error(self) -> str | None:
-        """The text of the last failure since the last call."""
-        with self._lock:
-            error, self._error = self._error, None
-        return error
-
     def close(self, timeout_s: float) -> None:
         """Writes what waits, but no longer than that."""
         self._is_closed = True
@@ -97,8 +93,7 @@ class SessionRecords:
                 self._look()
                 self._retire()
             except OSError as error:
-                with self._lock:
-                    self._error = f"cannot keep sessions in {self._folder}: {error.strerror}"
+                self._report(error)
             if is_closed:
                 return
 
@@ -108,19 +103,33 @@ class SessionRecords:
                 if not self._waiting:
                     return
                 name, content = self._waiting.popitem(last=False)
-            path = self._folder / (name + _SUFFIX)
-            if content is None:
-                path.unlink(missing_ok=True)
-                self._seen.pop(path.name, None)
-                continue
-            draft = self._folder / f"{name}.{os.getpid()}.draft"
             try:
-                draft.touch(mode=0o600)
-                draft.write_bytes(content)
-                self._seen[path.name] = _version(draft.stat())
-                draft.replace(path)
-            finally:
-                draft.unlink(missing_ok=True)
+                self._write_one(name, content)
+            except OSError:  # a deletion must not be forgotten: it is tried again
+                with self._lock:
+                    self._waiting.setdefault(name, content)
+                raise
+
+    def _write_one(self, name: str, content: bytes | None) -> None:
+        path = self._folder / (name + _SUFFIX)
+        if content is None:
+            path.unlink(missing_ok=True)
+            self._seen.pop(path.name, None)
+            return
+        draft = self._folder / f"{name}.{os.getpid()}.draft"
+        try:
+            draft.touch(mode=0o600)
+            draft.write_bytes(content)
+            self._seen[path.name] = _version(draft.stat())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _report(self, error: OSError) -> None:
+        now = time.monotonic()
+        if now >= self._next_message_s:
+            self._next_message_s = now + _QUIET_S
+            _logger.warning("cannot keep sessions in %s: %s", self._folder, error.strerror)
 
     def _retire(self) -> None:
         now = time.monotonic()
