@@ -42,8 +42,8 @@ def ask(engine: LLMEngine, prompt: list[int], session: str = "", salt: str = "")
     return tokens
 
 
-def sessions(engine: LLMEngine, salt: str = "") -> list[SessionInfo]:
-    reply = engine.answer(ListSessions(salt))
+def sessions(engine: LLMEngine, salt: str = "", limit: int = 9) -> list[SessionInfo]:
+    reply = engine.answer(ListSessions(salt, limit))
     assert isinstance(reply, Sessions)
     return reply.sessions
 
@@ -82,6 +82,7 @@ def test_a_session_grows_with_its_turns_and_is_its_tenants(tmp_path: Path) -> No
     assert (chat.num_tokens, chat.num_blocks, chat.num_in_memory) == (52, 12, 12)
     assert chat.num_in_tier == {"disk": 12}
     assert later.session_id == "later"
+    assert sessions(engine, "a", limit=1) == [later]
     assert sessions(engine) == sessions(engine, "b") == []
     assert not delete(engine, "chat", "b").is_known
     close(engine)

@@ -50,8 +50,8 @@ class Answers:
     def answer(self, question: Question) -> Reply:
         """The answer, at once."""
         match question:
-            case ListSessions(salt):
-                places = self._sessions.sessions(tenant_of(salt))
+            case ListSessions(salt, limit):
+                places = self._sessions.sessions(tenant_of(salt), limit)
                 return Sessions([_info(place) for place in places])
             case ShowSession(salt, session_id):
                 place = self._sessions.find(SessionKey.of(salt, session_id))

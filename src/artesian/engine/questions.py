@@ -4,9 +4,10 @@ import msgspec
 
 
 class ListSessions(msgspec.Struct, frozen=True, tag=True):
-    """All sessions of the requests with this salt; answered by `Sessions`."""
+    """Sessions of the requests with this salt, `limit` at most; answered by `Sessions`."""
 
     cache_salt: str
+    limit: int
 
 
 class ShowSession(msgspec.Struct, frozen=True, tag=True):

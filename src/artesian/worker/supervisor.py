@@ -199,7 +199,8 @@ class Supervisor:
                 self._send(Abort(request_id))
 
     def fail_all(self, reason: str) -> None:
-        """Ends all requests in flight with a `WorkerUnavailableError`."""
+        """Ends all requests and questions in flight with a `WorkerUnavailableError`."""
+        self._fail_answers(reason)
         for stream in list(self._streams.values()):
             stream.fail(WorkerUnavailableError(reason))
             self.abort(stream)
@@ -364,10 +365,13 @@ class Supervisor:
                 stream.fail(error)
                 self._forget(stream)
 
-    def _mark_for_retry(self, cause: str) -> None:
+    def _fail_answers(self, reason: str) -> None:
         for answer in self._answers.values():
             if not answer.done():
-                answer.set_exception(WorkerUnavailableError(f"the worker {cause}"))
+                answer.set_exception(WorkerUnavailableError(reason))
+
+    def _mark_for_retry(self, cause: str) -> None:
+        self._fail_answers(f"the worker {cause}")
         for stream in list(self._streams.values()):
             if stream.retried:
                 stream.fail(

@@ -42,6 +42,7 @@ Salt = Annotated[
     str | None,
     Query(min_length=1, max_length=256, description="that of the session's requests, if any"),
 ]
+Limit = Annotated[int, Query(ge=1, le=1000, description="so many at most")]
 ERRORS = errors(400, 401, 404, 500, 503)
 
 DELETE_TIMEOUT_S = 10.0
@@ -49,9 +50,11 @@ DELETE_INTERVAL_S = 0.02
 
 
 @router.get("/v1/sessions", responses=ERRORS)
-async def list_sessions(request: Request, state: State, cache_salt: Salt = None) -> SessionList:
-    """The sessions of this key."""
-    reply = await state.supervisor.ask(ListSessions(salt_of(request, cache_salt)))
+async def list_sessions(
+    request: Request, state: State, cache_salt: Salt = None, limit: Limit = 100
+) -> SessionList:
+    """The sessions of this key that were used last."""
+    reply = await state.supervisor.ask(ListSessions(salt_of(request, cache_salt), limit))
     return SessionList(data=[_session(info) for info in cast(Sessions, reply).sessions])
 
 

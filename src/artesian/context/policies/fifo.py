@@ -1,5 +1,6 @@
 """First in, first out."""
 
+from collections import OrderedDict
 from collections.abc import Sequence, Set
 
 from artesian.context.policies.base import EvictionPolicy, first_ones
@@ -9,7 +10,7 @@ class Fifo(EvictionPolicy):
     """The blocks that came first go first, whether they are used or not. For comparison."""
 
     def __init__(self) -> None:
-        self._bytes: dict[bytes, int] = {}  # next to go first
+        self._bytes: OrderedDict[bytes, int] = OrderedDict()  # next to go first
 
     def __len__(self) -> int:
         return len(self._bytes)
@@ -18,7 +19,7 @@ class Fifo(EvictionPolicy):
         return name in self._bytes
 
     def add(self, name: bytes, num_bytes: int, now: float = 0.0, tenant: str = "") -> None:
-        """See `EvictionPolicy`."""
+        """See `EvictionPolicy`; new ones go last."""
         self._bytes[name] = num_bytes
 
     def forget(self, name: bytes) -> None:

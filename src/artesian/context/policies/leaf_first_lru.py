@@ -1,12 +1,11 @@
 """The least recently used blocks go first, ends of prefixes before their beginnings."""
 
-from collections import OrderedDict
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 
-from artesian.context.policies.base import EvictionPolicy, first_ones
+from artesian.context.policies.lru import Lru
 
 
-class LeafFirstLru(EvictionPolicy):
+class LeafFirstLru(Lru):
     """The blocks used longest ago; of one prefix the last ones first, as they are of no use without
     those before them.
 
@@ -14,29 +13,6 @@ class LeafFirstLru(EvictionPolicy):
     what depends on it: what a radix tree does that evicts its least recently used leaf.
     """
 
-    def __init__(self) -> None:
-        self._bytes: OrderedDict[bytes, int] = OrderedDict()  # next to go first
-
-    def __len__(self) -> int:
-        return len(self._bytes)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._bytes
-
-    def add(self, name: bytes, num_bytes: int, now: float = 0.0, tenant: str = "") -> None:
-        """See `EvictionPolicy`; new ones go last."""
-        self._bytes[name] = num_bytes
-
-    def forget(self, name: bytes) -> None:
-        """See `EvictionPolicy`."""
-        self._bytes.pop(name, None)
-
     def use(self, names: Sequence[bytes], now: float = 0.0) -> None:
         """See `EvictionPolicy`."""
-        for name in reversed(names):
-            if name in self._bytes:
-                self._bytes.move_to_end(name)
-
-    def choose(self, num_bytes: float, spared: Set[bytes], now: float) -> list[bytes]:
-        """See `EvictionPolicy`."""
-        return first_ones(self._bytes.items(), num_bytes, spared)
+        super().use(names[::-1], now)

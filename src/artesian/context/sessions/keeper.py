@@ -91,9 +91,9 @@ class SessionKeeper:
         if self._records is not None:
             self._records.put(record)
 
-    def sessions(self, tenant: str) -> list[SessionPlaces]:
-        """A tenant's sessions, the one used last first."""
-        return [self._places(record) for record in self._book.of_tenant(tenant)]
+    def sessions(self, tenant: str, limit: int) -> list[SessionPlaces]:
+        """A tenant's sessions, `limit` at most, the one used last first."""
+        return [self._places(record) for record in self._book.of_tenant(tenant)[:limit]]
 
     def find(self, key: SessionKey) -> SessionPlaces | None:
         """The session and where its blocks are; None when there is no such session."""
