@@ -93,6 +93,8 @@ class ToySequence:
 
 
 class ToyEngine:
+    handover = None
+
     def __init__(self, config: EngineConfig, step_s: float) -> None:
         self.config, self.step_s = config, step_s
         self.max_model_len = config.max_model_len or MAX_MODEL_LEN

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from artesian.config.engine import ContextOverflow
+from artesian.engine.handover import Handover
 from artesian.engine.questions import Question, Reply
 
 FinishReason = Literal["stop", "length", "abort", "error", "deadline"]
@@ -208,7 +209,13 @@ class InvalidRequestError(ValueError):
 
 
 class Engine(Protocol):
-    """One model on one set of threads; not thread-safe: one loop owns it."""
+    """One model on one set of threads; not thread-safe: one loop owns it.
+
+    Attributes:
+        handover: prefills by and for other workers; None where the engine has no peers.
+    """
+
+    handover: Handover | None
 
     def add_request(self, request: Request) -> None:
         """Queues a request. Raises `InvalidRequestError` or `QueueFullError`."""

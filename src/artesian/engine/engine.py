@@ -29,6 +29,7 @@ from artesian.engine.base import (
 )
 from artesian.engine.batch_builder import BatchBuilder
 from artesian.engine.detokenizer import Detokenizer
+from artesian.engine.handover import Handover
 from artesian.engine.progress import advance, flush
 from artesian.engine.questions import Question, Reply
 from artesian.engine.sampler import F32, Sampler, add_prompt_logprobs
@@ -71,6 +72,7 @@ class LLMEngine:
         `context` keeps blocks of `cache` elsewhere; `sessions` of both are kept while the engine
         lives if nothing else is given."""
         block_size = identity.block_size_tokens
+        self.handover: Handover | None = None
         self.tokenizer = tokenizer
         self.config = config
         self.vocab_size = info.vocab_size

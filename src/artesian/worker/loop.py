@@ -18,16 +18,23 @@ import msgspec
 
 from artesian.config.engine import EngineConfig
 from artesian.engine.base import Engine, InvalidRequestError, QueueFullError
+from artesian.engine.handover import PrefillDone
 from artesian.worker.channel import ChannelError, WorkerChannel
 from artesian.worker.messages import (
     Abort,
     Admitted,
     Answer,
     Ask,
+    CancelPrefill,
     Command,
+    EndPrefill,
     Fatal,
     Heartbeat,
     Outputs,
+    Prefill,
+    Prefilled,
+    PrefillUnwanted,
+    PrefillWanted,
     Ready,
     Rejected,
     Shutdown,
@@ -96,6 +103,33 @@ class WorkerLoop:
             self._engine.abort(command.request_id)
         elif isinstance(command, Ask):
             self._answer(command)
+        elif isinstance(command, Prefill | CancelPrefill | EndPrefill):
+            self._hand_over(command)
+
+    def _hand_over(self, command: Prefill | CancelPrefill | EndPrefill) -> None:
+        handover = self._engine.handover
+        if handover is None:
+            if isinstance(command, Prefill):
+                error = "this worker has no memory that others could write to"
+                done = PrefillDone(job_id=command.job.job_id, outcome="refused", error=error)
+                self._channel.send(Prefilled(done))
+        elif isinstance(command, Prefill):
+            handover.add_job(command.job)
+        elif isinstance(command, CancelPrefill):
+            handover.cancel_job(command.job_id)
+        else:
+            handover.end_job(command.done)
+
+    def _tell_handovers(self) -> None:
+        handover = self._engine.handover
+        if handover is None:
+            return
+        for job in handover.take_wanted():
+            self._channel.send(PrefillWanted(job))
+        for job_id in handover.take_unwanted():
+            self._channel.send(PrefillUnwanted(job_id))
+        for done in handover.take_done():
+            self._channel.send(Prefilled(done))
 
     def _answer(self, ask: Ask) -> None:
         try:
@@ -125,6 +159,7 @@ class WorkerLoop:
         self._clock.stop()
         if outputs:
             self._channel.send(Outputs(outputs))
+        self._tell_handovers()
         now = time.monotonic()
         if now >= self._next_stats:
             self._next_stats = now + STATS_INTERVAL_S

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from artesian.engine.base import EngineInfo, EngineStats, Request, RequestOutput
+from artesian.engine.handover import PrefillDone, PrefillJob
 from artesian.engine.questions import Question, Reply
 
 
@@ -44,11 +45,29 @@ class Ask(msgspec.Struct, frozen=True, tag=True):
     question: Question
 
 
+class Prefill(msgspec.Struct, frozen=True, tag=True):
+    """To a worker that prefills: compute a prompt for another one; answered by `Prefilled`."""
+
+    job: PrefillJob
+
+
+class CancelPrefill(msgspec.Struct, frozen=True, tag=True):
+    """To the same: nobody wants it any more. It is answered all the same, soon."""
+
+    job_id: str
+
+
+class EndPrefill(msgspec.Struct, frozen=True, tag=True):
+    """To the worker that wanted a prefill: what became of it."""
+
+    done: PrefillDone
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag=True):
     """Stop at once; the front has already waited for what it wanted to wait for."""
 
 
-Command = Submit | Abort | Ask | Shutdown
+Command = Submit | Abort | Ask | Prefill | CancelPrefill | EndPrefill | Shutdown
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -85,6 +104,24 @@ class Answer(msgspec.Struct, frozen=True, tag=True):
     error: str = ""
 
 
+class PrefillWanted(msgspec.Struct, frozen=True, tag=True):
+    """A worker that decodes wants a prompt computed by another one; answered by `EndPrefill`."""
+
+    job: PrefillJob
+
+
+class PrefillUnwanted(msgspec.Struct, frozen=True, tag=True):
+    """It does not want it any more; answered by `EndPrefill` all the same."""
+
+    job_id: str
+
+
+class Prefilled(msgspec.Struct, frozen=True, tag=True):
+    """A worker has ended a prefill for another one."""
+
+    done: PrefillDone
+
+
 class Stats(msgspec.Struct, frozen=True, tag=True):
     """The engine's counts, a few times per second while it works and once when it falls idle."""
 
@@ -103,4 +140,16 @@ class Fatal(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-Report = Ready | Admitted | Rejected | Answer | Outputs | Stats | Heartbeat | Fatal
+Report = (
+    Ready
+    | Admitted
+    | Rejected
+    | Answer
+    | Outputs
+    | PrefillWanted
+    | PrefillUnwanted
+    | Prefilled
+    | Stats
+    | Heartbeat
+    | Fatal
+)

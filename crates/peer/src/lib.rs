@@ -1,0 +1,4 @@
+//! What workers do to each other's memory, by the verbs of `artesian-bus`.
+//!
+//! A worker lends its peers a region: its arena of KV blocks, and control words before it. Peers
+//! write keys and values there, and ask for attention over what lies there.
