@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from artesian.config import EngineConfig, ServerConfig
+from artesian.worker.hooks import Hooks
 from artesian.worker.supervisor import Supervisor
 
 ROOT = Path(__file__).parents[2]
@@ -26,12 +27,16 @@ async def start_supervisor() -> AsyncIterator[StartSupervisor]:
     async with AsyncExitStack() as stack:
 
         async def start(
-            model: str = "toy", server: ServerConfig | None = None, **settings: int
+            model: str = "toy",
+            server: ServerConfig | None = None,
+            hooks: Hooks | None = None,
+            **settings: int,
         ) -> Supervisor:
             supervisor = Supervisor(
                 EngineConfig(model=model, **settings),
                 server or ServerConfig(),
                 engine_factory="tests.worker.toy:create_engine",
+                hooks=hooks,
             )
             supervisor.start()
             stack.push_async_callback(supervisor.close)

@@ -134,27 +134,26 @@ class Generation:
         self._reason: str | None = None
 
     async def open(self) -> None:
-        """Hands the requests to the engine; all or none. Raises what `Supervisor.submit` does."""
-        supervisor, limit = self._state.supervisor, self._state.config.max_stream_buffer_tokens
+        """Hands the requests to the engine; all or none. Raises what `EngineClient.submit` does."""
+        engine, limit = self._state.engine, self._state.config.max_stream_buffer_tokens
         total = sum(request.sampling.n for request in self._requests)
-        supervisor.check_capacity(total)
+        engine.check_capacity(total)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(supervisor.submit(request, limit))
-                    for request in self._requests
+                    group.create_task(engine.submit(request, limit)) for request in self._requests
                 ]
         except ExceptionGroup as errors:
             for task in tasks:
                 if not task.cancelled() and task.exception() is None:
-                    supervisor.abort(task.result())
+                    engine.abort(task.result())
             raise errors.exceptions[0] from None
         self._streams = [task.result() for task in tasks]
 
     def close(self) -> None:
         """Gives up what still runs."""
         for stream in self._streams:
-            self._state.supervisor.abort(stream)
+            self._state.engine.abort(stream)
         self.meter.finish(self._reason or "abort")
 
     async def __aenter__(self) -> Self:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from uvicorn import Server as UvicornServer
 
     from artesian.api.state import ServerState
+    from artesian.worker.client import EngineClient
 
 logger = logging.getLogger(__name__)
 
@@ -110,33 +111,33 @@ class Server:
             await supervisor.close()
         return EXIT_OK if self._failure is None else _fail(self._failure)
 
-    async def _serve(self, listener: socket.socket, url: str, supervisor: Supervisor) -> None:
-        state = self._create_state(supervisor)
+    async def _serve(self, listener: socket.socket, url: str, engine: "EngineClient") -> None:
+        state = self._create_state(engine)
         http = _create_http_server(state)
         serving = asyncio.create_task(http.serve([listener]))
         getting_ready = asyncio.create_task(self._get_ready(state, url))
         await self._stop.wait()
         await self._drain(state)
         getting_ready.cancel()
-        await supervisor.close()
+        await engine.close()
         await self._let_answers_out(state)
         http.should_exit = True
         await serving
         if state.encoder is not None:
             state.encoder.close()
 
-    def _create_state(self, supervisor: Supervisor) -> "ServerState":
+    def _create_state(self, engine: "EngineClient") -> "ServerState":
         from artesian.api.auth import ApiKeys
         from artesian.api.state import ServerState, engine_counts
         from artesian.metrics.serving import ServingMetrics
 
         metrics = ServingMetrics(
-            lambda: engine_counts(supervisor),
+            lambda: engine_counts(engine),
             self._config.vllm_metrics,
-            lambda: supervisor.stats.context_tiers,
+            lambda: engine.stats.context_tiers,
         )
         keys = ApiKeys(self._config.api_key)
-        return ServerState(self._config, supervisor, keys, metrics, self._engine_config.seed)
+        return ServerState(self._config, engine, keys, metrics, self._engine_config.seed)
 
     async def _get_ready(self, state: "ServerState", url: str) -> None:
         from artesian.api import banner
@@ -154,10 +155,10 @@ class Server:
             self._give_up(f"the tokenizer cannot be loaded: {type(error).__name__}: {error}")
             return
         state.encoder = PromptEncoder(tokenizer)
-        await state.supervisor.wait_ready()
-        if state.supervisor.info is not None:
+        await state.engine.wait_ready()
+        if state.engine.info is not None:
             seconds = time.monotonic() - self._started
-            banner.ready(state.supervisor.info, self._config, url, seconds)
+            banner.ready(state.engine.info, self._config, url, seconds)
             if self._on_ready is not None:
                 self._on_ready(url)
 
@@ -167,8 +168,8 @@ class Server:
         if self._failure is not None:
             return
         deadline = time.monotonic() + self._config.drain_timeout_s
-        if state.supervisor.num_in_flight:
-            logger.info("finishing %d running requests", state.supervisor.num_in_flight)
+        if state.engine.num_in_flight:
+            logger.info("finishing %d running requests", state.engine.num_in_flight)
         while state.num_connections and time.monotonic() < deadline and not self._hurry.is_set():
             await asyncio.sleep(DRAIN_POLL_S)
 

@@ -12,15 +12,15 @@ from artesian.api.prompts import PromptEncoder
 from artesian.config import ServerConfig
 from artesian.engine.base import EngineInfo
 from artesian.metrics.serving import ServingMetrics
-from artesian.worker.supervisor import Supervisor
+from artesian.worker.client import EngineClient
 
 
 @dataclass
 class ServerState:
-    """One server: its settings, its worker, and what it counts."""
+    """One server: its settings, its engine, and what it counts."""
 
     config: ServerConfig
-    supervisor: Supervisor
+    engine: EngineClient
     keys: ApiKeys
     metrics: ServingMetrics
     default_seed: int | None = None
@@ -31,9 +31,9 @@ class ServerState:
 
     def info(self) -> EngineInfo:
         """The engine's description. Raises `ApiError` (503) while the model is loading."""
-        if self.supervisor.info is None or self.encoder is None:
+        if self.engine.info is None or self.encoder is None:
             raise unavailable("the model is still loading", code="model_loading")
-        return self.supervisor.info
+        return self.engine.info
 
     def prompts(self) -> PromptEncoder:
         """The tokenizer. Raises `ApiError` (503) while the model is loading."""
@@ -53,9 +53,9 @@ class ServerState:
         return served
 
 
-def engine_counts(supervisor: Supervisor) -> dict[str, float]:
-    """The worker's counts under the names of the metrics."""
-    stats = supervisor.stats
+def engine_counts(engine: EngineClient) -> dict[str, float]:
+    """The workers' counts under the names of the metrics."""
+    stats = engine.stats
     return {
         "num_requests_running": stats.num_requests_running,
         "num_requests_waiting": stats.num_requests_waiting,
@@ -73,7 +73,7 @@ def engine_counts(supervisor: Supervisor) -> dict[str, float]:
         "context_overflows": stats.context_overflows,
         "context_turned_blocks": stats.context_turned_blocks,
         "context_recomputed": stats.context_recomputed,
-        "worker_restarts": supervisor.num_restarts,
+        "worker_restarts": engine.num_restarts,
     }
 
 

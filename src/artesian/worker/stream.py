@@ -5,7 +5,7 @@ import time
 
 import msgspec
 
-from artesian.engine.base import Request, RequestOutput
+from artesian.engine.base import FinishReason, Request, RequestOutput
 from artesian.worker.base import RequestDeadlineError, SlowClientError
 
 
@@ -46,17 +46,24 @@ class CompletionProgress:
 class RequestStream:
     """Outputs of one request, as `get` takes them; bounded by `max_buffered_tokens`.
 
-    A request is retried at most once. With one completion it goes on behind the tokens received:
-    the text that comes with the first k tokens depends on those tokens alone, so a worker that is
-    given them produces only what is missing. With several completions it starts again and what was
-    received before is skipped, which is exact because the front gives every request a seed.
+    A request that is retried goes on behind the tokens received if it has one completion: the text
+    that comes with the first k tokens depends on those tokens alone, so a worker that is given them
+    produces only what is missing. With several completions it starts again and what was received
+    before is skipped, which is exact because the front gives every request a seed.
+
+    Attributes:
+        num_retries: workers that were lost while they ran it.
+        is_let_in: whether it may be given to a worker.
+        worker: "ID.GENERATION" of the worker that has it; empty while none does.
     """
 
     def __init__(self, request: Request, max_buffered_tokens: int) -> None:
         self.request = request
         self.arrived = time.monotonic()
         self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.retried = False
+        self.num_retries = 0
+        self.is_let_in = False
+        self.worker = ""
         self._completions = [CompletionProgress() for _ in range(request.sampling.n)]
         self._max_buffered_tokens = max_buffered_tokens
         self._num_buffered_tokens = 0
@@ -64,6 +71,7 @@ class RequestStream:
         self.error: Exception | None = None
         self._wake = asyncio.Event()
         self._prompt_reported = False
+        self._reason: FinishReason | None = None
 
     @property
     def num_sequences(self) -> int:
@@ -74,6 +82,13 @@ class RequestStream:
     def finished(self) -> bool:
         """Whether the last output or an error has arrived (it may still be in the buffer)."""
         return self.error is not None or all(c.finished for c in self._completions)
+
+    @property
+    def end(self) -> str:
+        """How the request ended, in a word or two; "abort" while it has not."""
+        if self.error is not None:
+            return type(self.error).__name__
+        return self._reason if self.finished and self._reason is not None else "abort"
 
     @property
     def num_output_tokens(self) -> int:
@@ -90,6 +105,7 @@ class RequestStream:
         if new.prompt_logprobs is not None:
             new.prompt_logprobs = None if self._prompt_reported else new.prompt_logprobs
             self._prompt_reported = True
+        self._reason = new.finish_reason or self._reason
         self._buffer.append(new)
         self._num_buffered_tokens += len(new.token_ids)
         self._wake.set()

@@ -21,6 +21,7 @@ from artesian.engine.base import (
     InvalidRequestError,
     QueueFullError,
     Request,
+    RequestOutput,
 )
 from artesian.engine.questions import Question, Reply
 from artesian.worker.base import (
@@ -31,6 +32,8 @@ from artesian.worker.base import (
     WorkerUnavailableError,
 )
 from artesian.worker.channel import ChannelError, FrontChannel
+from artesian.worker.client import ClusterStatus, MemberState, MemberStatus
+from artesian.worker.hooks import Hooks
 from artesian.worker.messages import (
     Abort,
     Admitted,
@@ -54,6 +57,7 @@ from artesian.worker.stream import RequestStream
 logger = logging.getLogger(__name__)
 
 ENGINE_FACTORY = "artesian.engine.factory:create_engine"
+WORKER_ID = "w1"
 MAX_FAILED_STARTS = 3
 BACKOFF_START_S = 0.25
 BACKOFF_MAX_S = 30.0
@@ -66,10 +70,10 @@ ANSWER_TIMEOUT_S = 30.0
 
 
 class Supervisor:
-    """The engine as the front sees it: requests go in, streams of outputs come back.
+    """An `EngineClient` over one worker, a child of the front.
 
-    Lives on one event loop. `info` is None until a worker is ready; `failure` says why the last
-    worker could not be started; `on_failure` is called then, with that text.
+    `failure` says why the last worker could not be started; `on_failure` is called then, with that
+    text.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Supervisor:
         server_config: ServerConfig,
         engine_factory: str = ENGINE_FACTORY,
         on_failure: Callable[[str], None] | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         self.info: EngineInfo | None = None
         self.stats = EngineStats()
@@ -94,6 +99,7 @@ class Supervisor:
         self._server_config = server_config
         self._engine_factory = engine_factory
         self._on_failure = on_failure
+        self._hooks = hooks or Hooks()
         self._streams: dict[str, RequestStream] = {}
         self._num_sequences = 0
         self._call_ids = count()
@@ -160,9 +166,11 @@ class Supervisor:
         stream = RequestStream(request, max_buffered_tokens)
         self._streams[request.request_id] = stream
         self._num_sequences += stream.num_sequences
-        if self.state == "ready":
-            self._send(Submit(request))
         try:
+            await self._hooks.enter(request)
+            stream.is_let_in = True
+            if self.state == "ready":
+                self._submit(stream)
             await stream.admitted
         except BaseException:
             self.abort(stream)
@@ -205,9 +213,41 @@ class Supervisor:
             stream.fail(WorkerUnavailableError(reason))
             self.abort(stream)
 
+    def status(self) -> ClusterStatus:
+        """The one worker at this moment."""
+        states: dict[WorkerState, MemberState] = {"starting": "starting", "ready": "ready"}
+        member = MemberStatus(
+            worker_id=WORKER_ID,
+            generation=self.num_restarts + 1,
+            role="both",
+            state=states.get(self.state, "dead"),
+            pid=self.pid,
+            num_in_flight=self.num_in_flight,
+            silent_s=time.monotonic() - self._heard if self._heard else 0.0,
+            stats=self.stats,
+        )
+        return ClusterStatus(members=[member])
+
+    @property
+    def _worker(self) -> str:
+        return f"{WORKER_ID}.{self.num_restarts + 1}"
+
+    def _submit(self, stream: RequestStream) -> None:
+        """Gives a request to the worker, for the first time or once more."""
+        try:
+            request = stream.next_request()
+        except RequestDeadlineError as error:
+            stream.fail(error)
+            self._forget(stream)
+            return
+        self._hooks.note(request.request_id, "routed", self._worker)
+        self._send(Submit(request))
+
     def _forget(self, stream: RequestStream) -> None:
-        if self._streams.pop(stream.request.request_id, None) is not None:
+        request_id = stream.request.request_id
+        if self._streams.pop(request_id, None) is not None:
             self._num_sequences -= stream.num_sequences
+            self._hooks.leave(request_id, self._worker, stream.end)
 
     def _send(self, command: Command) -> None:
         assert self._channel is not None
@@ -234,9 +274,9 @@ class Supervisor:
                 return
             logger.error("the worker %s; starting another", cause)
             self.state = "restarting"
-            self.num_restarts += 1
             self.stats = EngineStats()
             self._mark_for_retry(cause)
+            self.num_restarts += 1
             if time.monotonic() - started > SOUND_LIFE_S:
                 backoff_s = BACKOFF_START_S
             with contextlib.suppress(TimeoutError):
@@ -308,9 +348,7 @@ class Supervisor:
                 for output in outputs:
                     stream = self._streams.get(output.request_id)
                     if stream is not None:
-                        stream.push(output)
-                        if stream.finished:
-                            self._finish(stream)
+                        self._push(stream, output)
             case Heartbeat(step_s):
                 self._step_s = step_s
             case Stats(stats):
@@ -319,6 +357,7 @@ class Supervisor:
                 stream = self._streams.get(request_id)
                 if stream is not None and not stream.admitted.done():
                     stream.admitted.set_result(None)
+                    self._hooks.note(request_id, "admitted", self._worker)
             case Answer():
                 self._on_answer(report)
             case Rejected():
@@ -327,6 +366,14 @@ class Supervisor:
                 self._on_ready(info)
             case Fatal(message):
                 self._last_words = message
+
+    def _push(self, stream: RequestStream, output: RequestOutput) -> None:
+        is_first = stream.num_output_tokens == 0
+        stream.push(output)
+        if is_first and stream.num_output_tokens:
+            self._hooks.note(output.request_id, "first_token", self._worker)
+        if stream.finished:
+            self._finish(stream)
 
     def _finish(self, stream: RequestStream) -> None:
         """The stream has ended; if the front ended it, the worker does not know yet."""
@@ -359,11 +406,8 @@ class Supervisor:
         self.state = "ready"
         self._ready.set()
         for stream in list(self._streams.values()):
-            try:
-                self._send(Submit(stream.next_request()))
-            except RequestDeadlineError as error:
-                stream.fail(error)
-                self._forget(stream)
+            if stream.is_let_in:
+                self._submit(stream)
 
     def _fail_answers(self, reason: str) -> None:
         for answer in self._answers.values():
@@ -373,12 +417,16 @@ class Supervisor:
     def _mark_for_retry(self, cause: str) -> None:
         self._fail_answers(f"the worker {cause}")
         for stream in list(self._streams.values()):
-            if stream.retried:
+            if not stream.is_let_in:
+                continue
+            if stream.num_retries:
                 stream.fail(
                     WorkerDiedError(f"the request was tried twice; each time the worker {cause}")
                 )
                 self._forget(stream)
-            stream.retried = True
+                continue
+            stream.num_retries += 1
+            self._hooks.note(stream.request.request_id, "retried", self._worker, cause)
 
     def _give_up(self, cause: str) -> None:
         self.state = "failed"

@@ -70,7 +70,7 @@ async def _prepare(
 ) -> ChatCall:
     info = state.info()
     num_choices = body.n or 1
-    state.supervisor.check_capacity(num_choices)
+    state.engine.check_capacity(num_choices)
     prompt = await state.prompts().encode_chat(
         body.messages,
         body.add_generation_prompt is not False,

@@ -65,7 +65,7 @@ class CompletionCall:
         if self._only_prompt and not body.echo:
             raise ApiError(400, "max_tokens: 0 is only allowed with echo", param="max_tokens")
         prompts = body.prompts()
-        self._state.supervisor.check_capacity(len(prompts) * self._num_choices)
+        self._state.engine.check_capacity(len(prompts) * self._num_choices)
         limits: list[int | None] = []
         for prompt in prompts:
             token_ids = await self._encode(prompt, info.vocab_size)

@@ -22,8 +22,8 @@ async def health() -> Status:
 async def ready(state: State) -> Status:
     """Whether requests can be served now."""
     state.info()
-    if state.supervisor.state != "ready":
-        raise unavailable(f"the worker is {state.supervisor.state}", code="worker_unavailable")
+    if state.engine.state != "ready":
+        raise unavailable(f"the worker is {state.engine.state}", code="worker_unavailable")
     return Status(status="ready")
 
 

@@ -54,7 +54,7 @@ async def list_sessions(
     request: Request, state: State, cache_salt: Salt = None, limit: Limit = 100
 ) -> SessionList:
     """The sessions of this key that were used last."""
-    reply = await state.supervisor.ask(ListSessions(salt_of(request, cache_salt), limit))
+    reply = await state.engine.ask(ListSessions(salt_of(request, cache_salt), limit))
     return SessionList(data=[_session(info) for info in cast(Sessions, reply).sessions])
 
 
@@ -64,7 +64,7 @@ async def show_session(
 ) -> Session:
     """One session, and where its KV is."""
     question = ShowSession(salt_of(request, cache_salt), session_id)
-    found = cast(Sessions, await state.supervisor.ask(question)).sessions
+    found = cast(Sessions, await state.engine.ask(question)).sessions
     if not found:
         raise _unknown(session_id)
     return _session(found[0])
@@ -87,7 +87,7 @@ async def delete_session(
     """Deletes a session's KV in memory, in every tier, and on servers that share them."""
     question = DeleteSession(salt_of(request, cache_salt), session_id)
     until = time.monotonic() + DELETE_TIMEOUT_S
-    reply = cast(Deleted, await state.supervisor.ask(question))
+    reply = cast(Deleted, await state.engine.ask(question))
     if not reply.is_known:
         raise _unknown(session_id)
     if reply.is_running:
@@ -100,7 +100,7 @@ async def delete_session(
     num_blocks = reply.num_blocks
     while not reply.is_gone and time.monotonic() < until:
         await asyncio.sleep(DELETE_INTERVAL_S)
-        reply = cast(Deleted, await state.supervisor.ask(question))
+        reply = cast(Deleted, await state.engine.ask(question))
     response.status_code = 200 if reply.is_gone else 202
     return SessionDeleted(id=session_id, deleted=reply.is_gone, num_blocks=num_blocks)
 
@@ -111,7 +111,7 @@ async def resume_session(
 ) -> SessionResumed:
     """Brings a session's KV into memory before its next request comes."""
     question = ResumeSession(salt_of(request, cache_salt), session_id)
-    reply = cast(Resumed, await state.supervisor.ask(question))
+    reply = cast(Resumed, await state.engine.ask(question))
     if not reply.is_known:
         raise _unknown(session_id)
     return SessionResumed(
@@ -142,7 +142,7 @@ async def unpin_session(
 
 
 async def _pin(session_id: str, salt: str, state: ServerState, seconds: float) -> Session:
-    reply = await state.supervisor.ask(PinSession(salt, session_id, seconds))
+    reply = await state.engine.ask(PinSession(salt, session_id, seconds))
     found = cast(Sessions, reply).sessions
     if not found:
         raise _unknown(session_id)
@@ -155,7 +155,7 @@ async def explain(body: ExplainRequest, request: Request, state: State) -> Cache
     state.check_model(body.model)
     token_ids = await encode(body, state)
     question = ExplainPrompt(salt_of(request, body.cache_salt), token_ids)
-    reply = cast(Explanation, await state.supervisor.ask(question))
+    reply = cast(Explanation, await state.engine.ask(question))
     return CacheExplanation(
         explanation=reply.text,
         num_tokens=reply.num_tokens,
