@@ -2,3 +2,8 @@
 //!
 //! A worker lends its peers a region: its arena of KV blocks, and control words before it. Peers
 //! write keys and values there, and ask for attention over what lies there.
+
+mod error;
+pub mod region;
+
+pub use error::PeerError;

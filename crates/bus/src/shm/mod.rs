@@ -5,6 +5,7 @@
 
 mod bulk;
 mod copy;
+mod memory;
 mod name;
 mod node;
 mod process;
@@ -17,6 +18,7 @@ use crate::{BusError, NodeId};
 use name::MAX_NODES;
 use node::Node;
 
+pub use memory::ShmMemory;
 pub use name::pools;
 pub use verbs::ShmVerbs;
 
@@ -91,6 +93,11 @@ impl ShmNodes {
     /// A client's connection.
     pub fn connect(self: &Arc<Self>) -> ShmVerbs {
         ShmVerbs::new(Arc::clone(self))
+    }
+
+    /// A node's bytes as they are mapped here.
+    pub fn memory(self: &Arc<Self>, node: NodeId) -> Result<ShmMemory, BusError> {
+        ShmMemory::new(Arc::clone(self), node)
     }
 
     fn numbers(&self) -> Result<Vec<NodeId>, BusError> {

@@ -17,6 +17,7 @@ use super::name;
 use crate::{BusError, GlobalAddr, NodeId};
 
 const PAGE: u64 = 4096;
+const HUGE_PAGE: usize = 2 << 20;
 const MAGIC: u64 = u64::from_le_bytes(*b"ARTNODE1");
 /// Which word of the last page declares the node dead, if it is not 0.
 const DEAD_WORD: usize = 2;
@@ -98,6 +99,40 @@ pub(super) fn unlink(pool: &str, node: NodeId) -> Result<(), BusError> {
     fs::unlink(&path).map_err(|e| refused("remove", &path, e))
 }
 
+/// Maps a file of that length. Where it is large enough for huge pages it begins at one, as the
+/// kernel maps such pages only where address and offset allow.
+fn map(file: &OwnedFd, len: usize) -> Result<*mut u8, Errno> {
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    let anywhere = std::ptr::null_mut();
+    if len < HUGE_PAGE {
+        // SAFETY: a new mapping at an address of the kernel's choice touches nobody's memory.
+        return unsafe { rustix::mm::mmap(anywhere, len, access, MapFlags::SHARED, file, 0) }
+            .map(|base| base.cast());
+    }
+    let wide = len.checked_add(HUGE_PAGE).ok_or(Errno::NOMEM)?;
+    let unused = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    // SAFETY: as above; the second mapping replaces pages of the first, which is ours.
+    unsafe {
+        let start = rustix::mm::mmap_anonymous(anywhere, wide, ProtFlags::empty(), unused)?;
+        let skip = start.addr().wrapping_neg() % HUGE_PAGE;
+        let base = start.byte_add(skip);
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        let mapped = rustix::mm::mmap(base, len, access, flags, file, 0);
+        if mapped.is_err() {
+            let _ = rustix::mm::munmap(start, wide);
+            return mapped.map(|base| base.cast());
+        }
+        // What is left around it; should the kernel refuse, some addresses stay taken.
+        let end = len.next_multiple_of(PAGE as usize);
+        for (at, len) in [(start, skip), (base.byte_add(end), wide - skip - end)] {
+            if len > 0 {
+                let _ = rustix::mm::munmap(at, len);
+            }
+        }
+        mapped.map(|base| base.cast())
+    }
+}
+
 /// A mapped node.
 pub(super) struct Node {
     base: NonNull<u8>,
@@ -115,12 +150,7 @@ impl Node {
         let path = name::path(pool, node);
         let Some((file, bytes)) = open_file(&path)? else { return Ok(None) };
         let len = (bytes + PAGE) as usize;
-        let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice touches nobody's memory.
-        let base = unsafe {
-            rustix::mm::mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED, &file, 0)
-        };
-        let base = base.map_err(|errno| {
+        let base = map(&file, len).map_err(|errno| {
             let limit = getrlimit(Resource::As).current;
             let limit = limit.map_or("none".to_owned(), |bytes| bytes.to_string());
             BusError::System(format!(
@@ -128,7 +158,7 @@ impl Node {
                 path.display()
             ))
         })?;
-        let Some(base) = NonNull::new(base.cast()) else {
+        let Some(base) = NonNull::new(base) else {
             return Err(refused("map", &path, Errno::FAULT));
         };
         let mapped = Node { base, bytes };

@@ -1,0 +1,33 @@
+//! Huge pages under shared memory.
+//!
+//! Attention walks through an arena block by block, and with small pages it waits for page tables.
+//! The kernel gives shared memory huge pages by itself only where the system says so
+//! (`shmem_enabled`, or how `/dev/shm` is mounted), and by default it does not. `MADV_COLLAPSE`
+//! asks for them here and now, whatever the system's default (Linux 6.1, `madvise(2)`).
+
+use std::ops::Range;
+
+use super::shape::HUGE_PAGE;
+
+/// From Linux 6.1 on.
+const MADV_COLLAPSE: libc::c_int = 25;
+
+/// Tells the kernel that huge pages are welcome in `bytes` of the memory at `base`, page-aligned.
+pub(super) fn advise(base: *mut u8, bytes: Range<usize>) {
+    // SAFETY: advice changes no byte, and the caller has these mapped.
+    unsafe { libc::madvise(base.add(bytes.start).cast(), bytes.len(), libc::MADV_HUGEPAGE) };
+}
+
+/// Backs whole huge pages from `start` to `end` of the memory at `base`, both multiples of one;
+/// whether the kernel did. The bytes stay as they are.
+pub(super) fn back(base: *mut u8, bytes: Range<usize>) -> bool {
+    for offset in bytes.clone().step_by(HUGE_PAGE as usize) {
+        // The kernel makes none where no page is yet. An addition of 0 is a write that changes
+        // nothing, whoever else is writing.
+        // SAFETY: the caller has this mapped, and all access to shared memory is atomic.
+        let first = unsafe { std::sync::atomic::AtomicU64::from_ptr(base.add(offset).cast()) };
+        first.fetch_add(0, std::sync::atomic::Ordering::Relaxed);
+    }
+    // SAFETY: the bytes stay as they are, and the caller has them mapped.
+    unsafe { libc::madvise(base.add(bytes.start).cast(), bytes.len(), MADV_COLLAPSE) == 0 }
+}
