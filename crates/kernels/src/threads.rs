@@ -96,9 +96,21 @@ impl Worker<'_> {
 
     /// Calls `body` once for each item below `num_items`, shared out among the threads, then waits
     /// for all.
-    pub fn for_each(&self, num_items: usize, mut body: impl FnMut(usize)) {
+    pub fn for_each(&self, num_items: usize, body: impl FnMut(usize)) {
+        self.for_each_then(num_items, body, || {});
+    }
+
+    /// As [`Worker::for_each`]; each thread calls `then` when no item is left for it, before it
+    /// waits.
+    pub fn for_each_then(
+        &self,
+        num_items: usize,
+        mut body: impl FnMut(usize),
+        then: impl FnOnce(),
+    ) {
         if self.shared.num_threads == 1 {
             (0..num_items).for_each(body);
+            then();
             return;
         }
         loop {
@@ -108,6 +120,7 @@ impl Worker<'_> {
             }
             body(item);
         }
+        then();
         self.barrier();
     }
 }

@@ -112,7 +112,7 @@ impl Bench {
             logit_rows: &logit_rows,
         };
         let times = Mutex::new(Vec::new());
-        let aside = Aside { gates, times: Some(&times) };
+        let aside = Aside { gates, times: Some(&times), ..Aside::default() };
         let mut out = vec![0.0; sequences.len() * VOCAB];
         // SAFETY: the arena has the blocks; what others write of them the gates have not told of.
         let ran = unsafe {

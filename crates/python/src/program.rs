@@ -332,7 +332,7 @@ impl Program {
                 .map(|(sequence, gate)| (*sequence, gate as &dyn Gate))
                 .map(gated)
                 .collect();
-            let aside = Aside { gates: &gates, times: noted.as_ref() };
+            let aside = Aside { gates: &gates, times: noted.as_ref(), ..Aside::default() };
             let arena = address as *mut u8;
             // SAFETY: the array holds `num_blocks` whole blocks and outlives the call. Only the
             // engine writes to them, through here, and the threads of tiers, which keep to gates.

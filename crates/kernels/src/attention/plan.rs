@@ -156,37 +156,79 @@ impl AttentionPlan {
         num_threads: usize,
         isa: Isa,
     ) -> Result<AttentionPlan, AttentionError> {
+        let mut plan = AttentionPlan::empty(layout, shape, isa)?;
+        plan.renew(batch, num_blocks, num_threads)?;
+        Ok(plan)
+    }
+
+    /// A plan of no rows.
+    ///
+    /// # Errors
+    /// See [`AttentionError`].
+    pub fn empty(
+        layout: &KvLayout,
+        shape: &AttentionShape,
+        isa: Isa,
+    ) -> Result<AttentionPlan, AttentionError> {
         check_shape(layout, shape)?;
         if !isa.is_available() {
             return Err(AttentionError::Isa(isa.name()));
         }
-        let mut plan = AttentionPlan {
+        Ok(AttentionPlan {
             isa,
             shape: *shape,
             layout: *layout,
-            num_rows: batch.positions.len(),
-            sequences: Vec::with_capacity(batch.context_lens.len()),
+            num_rows: 0,
+            sequences: Vec::new(),
             blocks: Vec::new(),
             stores: Vec::new(),
             attends: Vec::new(),
             merges: Vec::new(),
             num_partials: 0,
-        };
+        })
+    }
+
+    /// Makes this the plan of another batch, in the memory of what was here.
+    ///
+    /// # Errors
+    /// As for [`AttentionPlan::new`]; use the plan for no batch then.
+    pub fn renew(
+        &mut self,
+        batch: &AttentionBatch<'_>,
+        num_blocks: usize,
+        num_threads: usize,
+    ) -> Result<(), AttentionError> {
+        self.num_rows = batch.positions.len();
+        self.sequences.clear();
+        self.blocks.clear();
+        self.stores.clear();
+        self.attends.clear();
+        self.merges.clear();
+        self.num_partials = 0;
         for sequence in 0..batch.context_lens.len() {
-            plan.add_sequence(batch, sequence, num_blocks)?;
+            self.add_sequence(batch, sequence, num_blocks)?;
         }
-        if batch.row_starts.len() != plan.sequences.len() + 1
-            || plan.sequences.iter().map(|s| s.num_rows).sum::<usize>() != plan.num_rows
+        if batch.row_starts.len() != self.sequences.len() + 1
+            || self.sequences.iter().map(|s| s.num_rows).sum::<usize>() != self.num_rows
         {
             return Err(AttentionError::Batch(format!(
                 "{} row_starts do not share out {} rows among {} sequences",
                 batch.row_starts.len(),
-                plan.num_rows,
-                plan.sequences.len()
+                self.num_rows,
+                self.sequences.len()
             )));
         }
-        plan.cut(num_threads.max(1));
-        Ok(plan)
+        self.cut(num_threads.max(1));
+        Ok(())
+    }
+
+    /// Bytes of keys and values that a layer reads for queries of one row a sequence.
+    pub fn num_kv_bytes(&self) -> usize {
+        let groups = self.sequences.iter().map(|sequence| {
+            let last = sequence.first_position + sequence.num_rows - 1;
+            self.num_groups(sequence.first_position, last)
+        });
+        groups.sum::<usize>() * self.shape.num_kv_heads * self.layout.group_bytes()
     }
 
     /// Items of [`store`](super::store); 0 when every sequence has one row, for then attending
@@ -342,6 +384,9 @@ impl AttentionPlan {
         for index in 0..self.sequences.len() {
             self.cut_stores(index);
             self.cut_attends(index, target, &mut costs);
+        }
+        if num_threads == 1 {
+            return;
         }
         // The largest first, so that small ones fill the end.
         let mut order: Vec<usize> = (0..self.attends.len()).collect();

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 use super::batch::BatchView;
 use super::gate::Aside;
+use super::remote::RemoteRun;
 use super::steps::{Dest, Domain, Slot, Step};
 use super::ProgramError;
 use crate::attention::{AttentionBuffers, AttentionPlan, AttentionShape, Rope, RopeRows};
@@ -85,6 +86,7 @@ pub(super) struct Run<'a> {
     pub program: &'a Program,
     pub batch: BatchView<'a>,
     pub aside: Aside<'a>,
+    pub remote: RemoteRun<'a>,
     pub plans: Vec<AttentionPlan>,
     pub ropes: &'a [RopeRows],
     pub attention: &'a AttentionBuffers,
@@ -135,6 +137,11 @@ impl Matrix {
     /// Floats from one row to the next.
     pub fn stride(self) -> usize {
         self.stride
+    }
+
+    /// Floats of a row.
+    pub fn width(self) -> usize {
+        self.width
     }
 }
 
@@ -228,7 +235,8 @@ impl Program {
     }
 
     /// Runs a batch: stores its KV in the arena and writes its logits to `out`, f32 (num_logits,
-    /// output_width). Sequences of which `aside` lacks blocks have arbitrary logits.
+    /// output_width). Sequences of which `aside` lacks blocks have arbitrary logits, and so have
+    /// those that are returned: remote ones whose peer failed.
     ///
     /// # Safety
     /// `arena` is writable memory of `num_blocks` blocks of the program's layout, 64-byte aligned,
@@ -242,7 +250,7 @@ impl Program {
         arena: *mut u8,
         num_blocks: usize,
         out: &mut [f32],
-    ) -> Result<(), ProgramError> {
+    ) -> Result<Vec<usize>, ProgramError> {
         batch.check(self.max_rows, self.vocab_size)?;
         let wanted = batch.logit_rows.len() * self.output_width;
         if out.len() != wanted || pool.num_threads() != self.num_threads {
@@ -255,7 +263,9 @@ impl Program {
         }
         let mut state = self.state.lock().unwrap_or_else(|poison| poison.into_inner());
         let state = &mut *state;
-        let attention = batch.attention();
+        let remote = RemoteRun::new(&batch, aside.remotes)?;
+        let local = remote.local(batch);
+        let attention = local.attention();
         let plan = |shape: &AttentionShape| {
             AttentionPlan::new(
                 &attention,
@@ -273,12 +283,13 @@ impl Program {
         }
         state.ropes.resize_with(self.ropes.len(), RopeRows::none);
         for (rows, rope) in state.ropes.iter_mut().zip(&self.ropes) {
-            rows.fill(rope, batch.positions);
+            rows.fill(rope, local.positions);
         }
         let run = Run {
             program: self,
             batch,
             aside,
+            remote,
             plans,
             ropes: &state.ropes,
             attention: &state.attention,
@@ -300,6 +311,6 @@ impl Program {
                 unsafe { crate::amx::release() };
             }
         });
-        Ok(())
+        Ok(run.remote.failed())
     }
 }

@@ -8,6 +8,8 @@
 
 use std::sync::Mutex;
 
+use super::remote::Remote;
+
 /// How far the blocks of a sequence have come.
 pub trait Gate: Sync {
     /// Waits, for a bounded time, until the first `num_bytes` bytes of each of the blocks are there
@@ -42,6 +44,8 @@ pub struct LayerTime {
 pub struct Aside<'a> {
     /// Blocks that are on their way.
     pub gates: &'a [Gated<'a>],
+    /// Who attends for the last sequences of the batch, in their order.
+    pub remotes: &'a [Remote<'a>],
     /// Where to note when each layer ran.
     pub times: Option<&'a Mutex<Vec<LayerTime>>>,
 }

@@ -9,7 +9,9 @@ mod batch;
 mod build;
 mod exec;
 mod gate;
+mod remote;
 mod run;
+mod serve;
 mod steps;
 mod turn;
 
@@ -22,6 +24,8 @@ pub use batch::BatchView;
 pub use build::{AttentionOp, ProgramBuilder, RopeOp};
 pub use exec::Program;
 pub use gate::{Aside, Gate, Gated, LayerTime};
+pub use remote::{Remote, RemoteAttention, Rows, RowsMut};
+pub use serve::{AttentionServer, ServedStep};
 
 use crate::float::FloatLinear;
 use crate::linear::QuantLinear;

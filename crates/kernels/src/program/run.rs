@@ -443,6 +443,10 @@ impl Run<'_> {
             out_stride: out.stride(),
             arena: self.arena,
         };
+        if worker.id() == 0 {
+            // SAFETY: the rows were finished behind an earlier barrier.
+            unsafe { self.remote.send(op.layer, qkv) };
+        }
         let start_s = self.aside.now_s();
         let missing = self.aside.missing(self.program.layout.layer_range(op.layer).end);
         let ready_s = self.aside.now_s();
@@ -454,9 +458,14 @@ impl Run<'_> {
             if plan.num_store_items() > 0 {
                 worker.for_each(plan.num_store_items(), |item| store_kv(plan, &layer, item));
             }
-            worker.for_each(plan.num_attend_items(), |item| {
+            let local = |item| {
                 if !missing.contains(&plan.sequence_of(item)) {
                     attend(plan, &layer, self.attention, worker.id(), item);
+                }
+            };
+            worker.for_each_then(plan.num_attend_items(), local, || {
+                if worker.id() == 0 {
+                    self.remote.receive(op.layer, out);
                 }
             });
         }

@@ -96,6 +96,7 @@ pub(super) enum Step {
 }
 
 /// One attention sublayer with what was worked out at build time.
+#[derive(Clone)]
 pub(super) struct AttentionStep {
     pub layer: usize,
     pub norm_eps: f32,
