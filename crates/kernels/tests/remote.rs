@@ -239,6 +239,7 @@ fn serve(
                 &step,
                 &pool,
                 place,
+                &[],
                 qkv,
                 RowsMut::new(&mut out, width),
                 arena.as_ptr_mut(),

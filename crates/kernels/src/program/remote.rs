@@ -203,9 +203,9 @@ impl<'a> RemoteRun<'a> {
     /// The rows of `qkv` are finished.
     pub unsafe fn send(&self, layer: usize, qkv: Matrix) {
         for (remote, lost, first_row) in self.living() {
-            // SAFETY: the batch has these rows, and nobody writes them before the next barrier.
+            // The batch has these rows, and nobody writes them before the next barrier.
             let rows = Rows {
-                base: unsafe { qkv.base().add(first_row * qkv.stride()) },
+                base: qkv.base().wrapping_add(first_row * qkv.stride()),
                 stride: qkv.stride(),
                 width: qkv.width(),
                 len: remote.num_sequences,
@@ -221,9 +221,9 @@ impl<'a> RemoteRun<'a> {
     /// Nobody else touches these rows before the next barrier.
     pub unsafe fn receive(&self, layer: usize, out: Matrix) {
         for (remote, lost, first_row) in self.living() {
-            // SAFETY: the batch has these rows, and no item of the local plan writes them.
+            // The batch has these rows, and no item of the local plan writes them.
             let rows = RowsMut {
-                base: unsafe { out.base().add(first_row * out.stride()) },
+                base: out.base().wrapping_add(first_row * out.stride()),
                 stride: out.stride(),
                 width: out.width(),
                 len: remote.num_sequences,

@@ -158,12 +158,13 @@ impl AttentionServer {
         Ok(())
     }
 
-    /// Stores the keys and values of `qkv` and attends, for the layer at `place`.
+    /// Stores the keys and values of `qkv` and attends, for the layer at `place`. The rows `skip`
+    /// are passed over: nothing is stored for them, and their output is arbitrary.
     ///
     /// # Safety
     /// `arena` is writable memory of the blocks that `step` was prepared for, 64-byte aligned;
-    /// nobody writes the blocks of the step's rows meanwhile, and nobody but this call uses the
-    /// places of their last tokens.
+    /// nobody writes the blocks of the step's rows, but for those to skip, meanwhile, and nobody
+    /// but this call uses the places of their last tokens.
     ///
     /// # Panics
     /// When the rows or the threads are not those of the step.
@@ -172,6 +173,7 @@ impl AttentionServer {
         step: &ServedStep,
         pool: &ThreadPool,
         place: usize,
+        skip: &[usize],
         qkv: Rows<'_>,
         mut out: RowsMut<'_>,
         arena: *mut u8,
@@ -195,9 +197,11 @@ impl AttentionServer {
         };
         pool.run(&|worker| {
             worker.for_each(plan.num_attend_items(), |item| {
-                // SAFETY: every row is a sequence's only one, so that attending stores; the rest is
-                // the caller's promise, and each thread uses its own number.
-                unsafe { attend(plan, &layer, &step.buffers, worker.id(), item) };
+                if !skip.contains(&plan.sequence_of(item)) {
+                    // SAFETY: every row is a sequence's only one, so that attending stores; the
+                    // rest is the caller's promise, and each thread uses its own number.
+                    unsafe { attend(plan, &layer, &step.buffers, worker.id(), item) };
+                }
             });
             #[cfg(target_arch = "x86_64")]
             if self.isa == Isa::Amx {
