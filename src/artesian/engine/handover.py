@@ -111,3 +111,11 @@ class Handover(Protocol):
 
     def end_job(self, done: PrefillDone) -> None:
         """What became of a job that a peer should do; unknown ids are ignored."""
+
+    def set_peers(self, num_prefill: int) -> None:
+        """So many peers would compute prompts for this engine now; 0, as it is at first: it asks
+        for none."""
+
+    def end_peer(self, region: str) -> None:
+        """The process whose memory had this name is dead for certain: it writes nowhere any
+        more."""

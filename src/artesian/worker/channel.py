@@ -4,6 +4,9 @@ Commands flow one way and reports the other, each through a PUSH/PULL pair on a 
 directory that only this user can enter. A worker gets endpoints of its own, so that nothing a dead
 worker left in a pipe can reach its successor. The sending side connects and the receiving side
 binds: a connecting socket takes messages before its peer is there.
+
+In a cluster fronts come and go while workers stay. Every command bears its sender's generation, and
+those of fronts before the attached one are dropped, however late they come out of a pipe.
 """
 
 import asyncio
@@ -11,12 +14,13 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import zmq
 
-from artesian.worker.messages import Command, Report
+from artesian.worker.messages import Attach, Command, Report
 
 logger = logging.getLogger(__name__)
 
@@ -27,19 +31,43 @@ SEND_TIMEOUT_MS = 30_000
 LINGER_MS = 2_000
 RECONNECT_INTERVAL_MS = 20
 MAX_MESSAGES_PER_TURN = 256
+KEEPER_GENERATION = (1 << 64) - 1
+"""The sender of a cluster's keeper, whose commands are always heard."""
 
 
 class ChannelError(RuntimeError):
     """The other side does not read its messages."""
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """The addresses of a pair of pipes; `directory` is removed with them, if it is not None."""
+
+    commands: str
+    reports: str
+    directory: Path | None = None
+
+    @classmethod
+    def in_new_directory(cls) -> "Endpoints":
+        """Addresses in a directory of their own."""
+        directory = Path(tempfile.mkdtemp(prefix="artesian-", dir=_short_directory()))
+        return cls(f"ipc://{directory}/commands", f"ipc://{directory}/reports", directory)
+
+
 class FrontChannel:
     """The front's side: sends commands, calls back with reports on the running event loop."""
 
-    def __init__(self, on_report: Callable[[Report], None]) -> None:
-        self._directory = Path(tempfile.mkdtemp(prefix="artesian-", dir=_short_directory()))
-        self.command_endpoint = f"ipc://{self._directory}/commands"
-        self.report_endpoint = f"ipc://{self._directory}/reports"
+    def __init__(
+        self,
+        on_report: Callable[[Report], None],
+        endpoints: Endpoints | None = None,
+        generation: int = 1,
+    ) -> None:
+        """`generation`: of this front."""
+        endpoints = endpoints or Endpoints.in_new_directory()
+        self._directory = endpoints.directory
+        self.command_endpoint, self.report_endpoint = endpoints.commands, endpoints.reports
+        self._sender = generation.to_bytes(8, "little")
         self._on_report = on_report
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
@@ -59,7 +87,8 @@ class FrontChannel:
     def send(self, command: Command) -> None:
         """Queues a command without waiting. Raises `ChannelError` when the queue is full."""
         try:
-            self._commands.send(self._encoder.encode(command), zmq.NOBLOCK)
+            frames = [self._sender, self._encoder.encode(command)]
+            self._commands.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
             raise ChannelError("the worker does not read its commands") from None
 
@@ -92,31 +121,50 @@ class FrontChannel:
         self._commands.close(linger=0)
         self._reports.close(linger=0)
         self._context.term()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
 
 
 class WorkerChannel:
     """The worker's side; each thread that sends has one of its own."""
 
-    def __init__(self, report_endpoint: str, command_endpoint: str | None = None) -> None:
+    def __init__(self, report_endpoint: str = "", command_endpoint: str | None = None) -> None:
+        """Without a `report_endpoint` reports are dropped until a front attaches."""
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
         self._context = zmq.Context()
-        self._reports = self._context.socket(zmq.PUSH)
-        self._reports.sndhwm = MAX_QUEUED_MESSAGES
-        self._reports.sndtimeo = SEND_TIMEOUT_MS
-        self._reports.connect(report_endpoint)
+        self._reports: zmq.Socket[bytes] | None = None
+        self._is_shared = not report_endpoint
+        self._front_generation = 0
+        if report_endpoint:
+            self._reports = self._connect(report_endpoint)
         self._commands = self._context.socket(zmq.PULL)
         self._commands.rcvhwm = MAX_QUEUED_MESSAGES
         if command_endpoint is not None:
             self._commands.bind(command_endpoint)
 
+    def attach(self, attach: Attach) -> None:
+        """From now on reports go to this front, and commands of those before it are dropped."""
+        self._detach()
+        self._front_generation = attach.front_generation
+        self._reports = self._connect(attach.report_endpoint)
+
     def send(self, report: Report) -> None:
-        """Sends a report. Raises `ChannelError` when the front has not read for long."""
+        """Sends a report to the front that is attached, if one is.
+
+        Raises:
+            ChannelError: the only front that there can be has not read for long. Others are given
+                up; the next one attaches.
+        """
+        if self._reports is None:
+            return
         try:
             self._reports.send(self._encoder.encode(report))
         except zmq.Again:
-            raise ChannelError("the front does not read the worker's reports") from None
+            if not self._is_shared:
+                raise ChannelError("the front does not read the worker's reports") from None
+            logger.error("front %d does not read: it is given up", self._front_generation)
+            self._detach()
 
     def receive(self, timeout_s: float) -> list[Command]:
         """Commands that are there, in order; if there are none, waits for one so long."""
@@ -125,16 +173,39 @@ class WorkerChannel:
             self._commands.poll(round(timeout_s * 1e3))
         while len(commands) < MAX_MESSAGES_PER_TURN:
             try:
-                commands.append(self._decoder.decode(self._commands.recv(zmq.NOBLOCK)))
+                sender, frame = self._commands.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
+                break
+            if int.from_bytes(sender, "little") >= self._front_generation:
+                commands.append(self._decoder.decode(frame))
+            if commands and isinstance(commands[-1], Attach):
+                # What is behind it may be of the front before it.
                 break
         return commands
 
     def close(self) -> None:
         """Closes both pipes after a short wait for what is still to be sent."""
         self._commands.close(linger=0)
-        self._reports.close(linger=LINGER_MS)
+        if self._reports is not None:
+            self._reports.close(linger=LINGER_MS)
         self._context.term()
+
+    def drop(self) -> None:
+        """Closes both pipes at once."""
+        self._detach()
+        self.close()
+
+    def _connect(self, endpoint: str) -> "zmq.Socket[bytes]":
+        reports = self._context.socket(zmq.PUSH)
+        reports.sndhwm = MAX_QUEUED_MESSAGES
+        reports.sndtimeo = SEND_TIMEOUT_MS
+        reports.connect(endpoint)
+        return reports
+
+    def _detach(self) -> None:
+        if self._reports is not None:
+            self._reports.close(linger=0)
+            self._reports = None
 
 
 def _short_directory() -> str | None:

@@ -1,7 +1,9 @@
 """The worker process: starts the engine and runs it step by step.
 
 Between two steps it takes commands; with nothing to do it sleeps until one comes. It never outlives
-the front: stdin stays open as long as the front lives, and its end ends the worker.
+its parent, the front or the keeper of a cluster: stdin stays open as long as that lives, and its
+end ends the worker. In a cluster it outlives fronts: what one wanted is given up when the next one
+attaches.
 """
 
 import logging
@@ -17,19 +19,21 @@ from typing import cast
 import msgspec
 
 from artesian.config.engine import EngineConfig
-from artesian.engine.base import Engine, InvalidRequestError, QueueFullError
+from artesian.engine.base import Engine, InvalidRequestError, QueueFullError, RequestOutput
 from artesian.engine.handover import PrefillDone
 from artesian.worker.channel import ChannelError, WorkerChannel
+from artesian.worker.life import LifeSigns, describe
 from artesian.worker.messages import (
     Abort,
     Admitted,
     Answer,
     Ask,
+    Attach,
     CancelPrefill,
     Command,
+    EndPeer,
     EndPrefill,
     Fatal,
-    Heartbeat,
     Outputs,
     Prefill,
     Prefilled,
@@ -37,6 +41,7 @@ from artesian.worker.messages import (
     PrefillWanted,
     Ready,
     Rejected,
+    SetPeers,
     Shutdown,
     Stats,
     Submit,
@@ -45,44 +50,27 @@ from artesian.worker.messages import (
 
 logger = logging.getLogger(__name__)
 
-HEARTBEAT_INTERVAL_S = 0.5
 STATS_INTERVAL_S = 0.25
 # An engine without work is stepped so often: other servers may have deleted what it keeps.
 IDLE_STEP_INTERVAL_S = 1.0
 EXIT_FATAL = 1
 
 
-class StepClock:
-    """When the running step began; written by the loop, read by the heartbeat thread."""
-
-    def __init__(self) -> None:
-        self._started: float | None = None
-
-    def start(self) -> None:
-        """A step begins."""
-        self._started = time.monotonic()
-
-    def stop(self) -> None:
-        """The step is over."""
-        self._started = None
-
-    def age_s(self) -> float:
-        """Seconds since the running step began; 0 between steps."""
-        started = self._started
-        return 0.0 if started is None else time.monotonic() - started
-
-
 class WorkerLoop:
     """Feeds commands to an engine and its outputs to the front."""
 
-    def __init__(self, engine: Engine, channel: WorkerChannel, clock: StepClock) -> None:
+    def __init__(self, engine: Engine, channel: WorkerChannel, life: LifeSigns) -> None:
         self._engine = engine
         self._channel = channel
-        self._clock = clock
+        self._life = life
         self._next_stats = 0.0
+        # What the front wants: completions that are left of each request, and peers' prompts.
+        self._num_left: dict[str, int] = {}
+        self._jobs: set[str] = set()
 
     def run(self) -> None:
         """Returns after `Shutdown`. An exception from `step` is a defect and ends the worker."""
+        self._life.is_ready = True
         self._channel.send(Ready(self._engine.info()))
         while True:
             idle = not self._engine.has_work()
@@ -100,13 +88,33 @@ class WorkerLoop:
         if isinstance(command, Submit):
             self._submit(command)
         elif isinstance(command, Abort):
+            self._num_left.pop(command.request_id, None)
             self._engine.abort(command.request_id)
         elif isinstance(command, Ask):
             self._answer(command)
-        elif isinstance(command, Prefill | CancelPrefill | EndPrefill):
+        elif isinstance(command, Attach):
+            self._attach(command)
+        elif not isinstance(command, Shutdown):
             self._hand_over(command)
 
-    def _hand_over(self, command: Prefill | CancelPrefill | EndPrefill) -> None:
+    def _attach(self, attach: Attach) -> None:
+        """A new front: it knows nothing of what the one before it wanted."""
+        for request_id in self._num_left:
+            self._engine.abort(request_id)
+        self._num_left.clear()
+        handover = self._engine.handover
+        if handover is not None:
+            handover.set_peers(0)
+            for job_id in self._jobs:
+                handover.cancel_job(job_id)
+        self._channel.attach(attach)
+        self._life.attach(attach.report_endpoint)
+        self._channel.send(Ready(self._engine.info()))
+        self._channel.send(Stats(self._engine.stats()))
+
+    def _hand_over(
+        self, command: Prefill | CancelPrefill | EndPrefill | SetPeers | EndPeer
+    ) -> None:
         handover = self._engine.handover
         if handover is None:
             if isinstance(command, Prefill):
@@ -114,11 +122,16 @@ class WorkerLoop:
                 done = PrefillDone(job_id=command.job.job_id, outcome="refused", error=error)
                 self._channel.send(Prefilled(done))
         elif isinstance(command, Prefill):
+            self._jobs.add(command.job.job_id)
             handover.add_job(command.job)
         elif isinstance(command, CancelPrefill):
             handover.cancel_job(command.job_id)
-        else:
+        elif isinstance(command, EndPrefill):
             handover.end_job(command.done)
+        elif isinstance(command, SetPeers):
+            handover.set_peers(command.num_prefill)
+        else:
+            handover.end_peer(command.region)
 
     def _tell_handovers(self) -> None:
         handover = self._engine.handover
@@ -129,6 +142,7 @@ class WorkerLoop:
         for job_id in handover.take_unwanted():
             self._channel.send(PrefillUnwanted(job_id))
         for done in handover.take_done():
+            self._jobs.discard(done.job_id)
             self._channel.send(Prefilled(done))
 
     def _answer(self, ask: Ask) -> None:
@@ -151,13 +165,15 @@ class WorkerLoop:
             logger.exception("request %s could not be queued", request_id)
             self._channel.send(Rejected(request_id, "internal", describe(error)))
         else:
+            self._num_left[request_id] = command.request.sampling.n
             self._channel.send(Admitted(request_id))
 
     def _step(self) -> None:
-        self._clock.start()
+        self._life.start_step()
         outputs = self._engine.step()
-        self._clock.stop()
+        self._life.end_step()
         if outputs:
+            self._note_ends(outputs)
             self._channel.send(Outputs(outputs))
         self._tell_handovers()
         now = time.monotonic()
@@ -165,22 +181,32 @@ class WorkerLoop:
             self._next_stats = now + STATS_INTERVAL_S
             self._channel.send(Stats(self._engine.stats()))
 
+    def _note_ends(self, outputs: list[RequestOutput]) -> None:
+        for output in outputs:
+            if output.finish_reason is not None and output.request_id in self._num_left:
+                self._num_left[output.request_id] -= 1
+                if not self._num_left[output.request_id]:
+                    del self._num_left[output.request_id]
+
 
 def main() -> int:
-    """Runs a worker until the front says so; exit status 1 after a `Fatal` report."""
-    # A terminal's Ctrl-C and a service manager's SIGTERM reach the whole group; the front decides.
+    """Runs a worker until it is told to end; exit status 1 after a `Fatal` report."""
+    # A terminal's Ctrl-C and a service manager's SIGTERM reach the whole group; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     spec = msgspec.json.decode(_read_line(), type=WorkerSpec)
+    if spec.cpus:
+        os.sched_setaffinity(0, spec.cpus)
     logging.basicConfig(
-        level=spec.log_level.upper(), format="%(asctime)s worker %(levelname)s %(message)s"
+        level=spec.log_level.upper(),
+        format=f"%(asctime)s {_name(spec)} %(levelname)s %(message)s",
     )
-    clock = StepClock()
-    threading.Thread(target=_end_with_front, args=(spec,), daemon=True).start()
-    threading.Thread(target=_beat, args=(spec.report_endpoint, clock), daemon=True).start()
+    life = LifeSigns(spec)
+    threading.Thread(target=_end_with_parent, args=(spec,), daemon=True).start()
+    threading.Thread(target=life.run, daemon=True).start()
     channel = WorkerChannel(spec.report_endpoint, spec.command_endpoint)
     try:
-        return _run(spec, channel, clock)
+        return _run(spec, channel, life)
     except ChannelError:
         logger.exception("the worker gives up")
         return EXIT_FATAL
@@ -188,33 +214,36 @@ def main() -> int:
         channel.close()
 
 
-def _run(spec: WorkerSpec, channel: WorkerChannel, clock: StepClock) -> int:
+def _name(spec: WorkerSpec) -> str:
+    """As logs call the worker."""
+    return f"{spec.worker_id}.{spec.generation}" if spec.keeper_endpoint else "worker"
+
+
+def _run(spec: WorkerSpec, channel: WorkerChannel, life: LifeSigns) -> int:
     try:
         engine = _create_engine(spec)
     except Exception as error:
         # A model that cannot be loaded explains itself; anything else is a defect to be traced.
         if not isinstance(error, (OSError, ValueError, MemoryError)):
             logger.exception("the worker cannot start")
-        channel.send(Fatal(describe(error)))
+        _die(channel, life, error)
         return EXIT_FATAL
     try:
-        WorkerLoop(engine, channel, clock).run()
+        WorkerLoop(engine, channel, life).run()
         engine.close()
     except ChannelError:
         raise
     except Exception as error:
         logger.exception("the worker cannot go on")
-        channel.send(Fatal(describe(error)))
+        _die(channel, life, error)
         return EXIT_FATAL
     return 0
 
 
-def describe(error: BaseException) -> str:
-    """One line for a person; errors of the project's own kind speak for themselves."""
-    text = str(error)
-    if isinstance(error, (OSError, ValueError)) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _die(channel: WorkerChannel, life: LifeSigns, error: Exception) -> None:
+    """Tells whoever listens why."""
+    life.say_last(describe(error))
+    channel.send(Fatal(describe(error)))
 
 
 def _create_engine(spec: WorkerSpec) -> Engine:
@@ -234,20 +263,13 @@ def _read_line() -> bytes:
     return bytes(line)
 
 
-def _end_with_front(spec: WorkerSpec) -> None:
-    """Waits for the end of stdin, which comes with the front's, then removes its sockets."""
+def _end_with_parent(spec: WorkerSpec) -> None:
+    """Waits for the end of stdin, which comes with the parent's, then removes its own sockets."""
     while os.read(sys.stdin.fileno(), 4096):
         pass
-    for endpoint in (spec.command_endpoint, spec.report_endpoint):
+    for endpoint in filter(None, (spec.command_endpoint, spec.report_endpoint)):
         path = Path(endpoint.removeprefix("ipc://"))
         path.unlink(missing_ok=True)
         if path.parent.is_dir() and not any(path.parent.iterdir()):
             path.parent.rmdir()
     os._exit(EXIT_FATAL)
-
-
-def _beat(report_endpoint: str, clock: StepClock) -> None:
-    channel = WorkerChannel(report_endpoint)
-    while True:
-        channel.send(Heartbeat(clock.age_s()))
-        time.sleep(HEARTBEAT_INTERVAL_S)

@@ -16,14 +16,28 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
         engine_factory: `module:function` that takes an `EngineConfig` and returns an `Engine`.
         engine_config: the `EngineConfig` as JSON.
         command_endpoint: where the worker pulls commands from.
-        report_endpoint: where the worker pushes reports to.
+        report_endpoint: where the worker pushes reports to; empty: to fronts that `Attach`.
+        worker_id, generation: who it is in a cluster.
+        keeper_endpoint: of a cluster, where it gives signs of life; empty: nowhere.
+        cpus: that it may use; empty: as its parent.
     """
 
     engine_factory: str
     engine_config: str
     command_endpoint: str
-    report_endpoint: str
+    report_endpoint: str = ""
     log_level: str = "info"
+    worker_id: str = "w1"
+    generation: int = 1
+    keeper_endpoint: str = ""
+    cpus: list[int] = []
+
+
+class Attach(msgspec.Struct, frozen=True, tag=True):
+    """The first word of a front: what the one before it wanted is given up; answered by `Ready`."""
+
+    front_generation: int
+    report_endpoint: str
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):
@@ -63,11 +77,34 @@ class EndPrefill(msgspec.Struct, frozen=True, tag=True):
     done: PrefillDone
 
 
+class SetPeers(msgspec.Struct, frozen=True, tag=True):
+    """So many workers would compute prompts for this one now."""
+
+    num_prefill: int
+
+
+class EndPeer(msgspec.Struct, frozen=True, tag=True):
+    """The process whose memory had this name is dead for certain."""
+
+    region: str
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag=True):
     """Stop at once; the front has already waited for what it wanted to wait for."""
 
 
-Command = Submit | Abort | Ask | Prefill | CancelPrefill | EndPrefill | Shutdown
+Command = (
+    Attach
+    | Submit
+    | Abort
+    | Ask
+    | Prefill
+    | CancelPrefill
+    | EndPrefill
+    | SetPeers
+    | EndPeer
+    | Shutdown
+)
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -153,3 +190,20 @@ Report = (
     | Heartbeat
     | Fatal
 )
+
+
+class Pulse(msgspec.Struct, frozen=True, tag=True):
+    """A sign of life for the keeper of a cluster; `step_s` as in `Heartbeat`."""
+
+    worker_id: str
+    generation: int
+    step_s: float
+    is_ready: bool
+
+
+class LastWords(msgspec.Struct, frozen=True, tag=True):
+    """`Fatal`, for the keeper of a cluster."""
+
+    worker_id: str
+    generation: int
+    message: str

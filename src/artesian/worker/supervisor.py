@@ -51,7 +51,7 @@ from artesian.worker.messages import (
     Submit,
     WorkerSpec,
 )
-from artesian.worker.process import WorkerProcess
+from artesian.worker.process import WORKER_MODULE, ChildProcess
 from artesian.worker.stream import RequestStream
 
 logger = logging.getLogger(__name__)
@@ -288,16 +288,17 @@ class Supervisor:
         self._ready.clear()
         self._last_words = None
         channel = self._channel = FrontChannel(self._on_report)
-        process: WorkerProcess | None = None
+        process: ChildProcess | None = None
         try:
-            process = WorkerProcess(
+            process = ChildProcess(
+                WORKER_MODULE,
                 WorkerSpec(
                     engine_factory=self._engine_factory,
                     engine_config=self._engine_config.model_dump_json(),
                     command_endpoint=channel.command_endpoint,
                     report_endpoint=channel.report_endpoint,
                     log_level=self._server_config.log_level,
-                )
+                ),
             )
             self.pid = process.pid
             cause = await self._watch(process)
@@ -311,7 +312,7 @@ class Supervisor:
             self._channel = None
             channel.close()
 
-    async def _watch(self, process: WorkerProcess) -> str:
+    async def _watch(self, process: ChildProcess) -> str:
         """Waits for the worker's end, and brings it about if the worker hangs or is not needed."""
         self._heard, self._step_s = time.monotonic(), 0.0
         ended = asyncio.create_task(process.wait())
