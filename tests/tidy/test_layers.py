@@ -27,13 +27,14 @@ MAY_IMPORT = {
     "metrics": {"config", "engine"},
     # Policies are below everything: engine, workers, cluster and simulator run the same ones.
     "cluster.policies": set[str](),
-    "cluster": ENGINE | {"cluster.policies", "metrics", "worker"},
-    "sim": {"cluster.policies", "context"},
+    "cluster": ENGINE | {"cluster.policies", "profile", "metrics", "worker"},
+    "profile": ENGINE,
+    "sim": {"cluster.policies", "context", "loader", "profile"},
     "worker": ENGINE | {"metrics"},
     "bench": ENGINE,
     "doctor": ENGINE | {"pool"},
     "api": ENGINE | {"cluster", "metrics", "worker"},
-    "cli": ENGINE | {"api", "bench", "cluster", "doctor", "eval", "pool", "sim"},
+    "cli": ENGINE | {"api", "bench", "cluster", "doctor", "eval", "pool", "profile", "sim"},
 }
 # The only modules that see Rust: thin wrappers, each over one part of it.
 MAY_IMPORT_CORE = {

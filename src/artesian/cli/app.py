@@ -20,6 +20,7 @@ VERBS = (
     ("chat", "Chat with a model in the terminal."),
     ("run", "Answer one prompt."),
     ("bench", "Measure latency and throughput, in this process or of a server."),
+    ("profile", "Measure what a model takes on this machine."),
     ("eval", "Measure what number formats cost in quality."),
     ("models", "List, fetch and inspect models."),
     ("cache", "Look at what is kept of prompts, fill it, and empty it."),
@@ -71,6 +72,7 @@ def explain(error: Exception) -> int:
     from artesian.engine.base import InvalidRequestError
     from artesian.kvcache.memory_plan import MemoryPlanError
     from artesian.loader.base import CheckpointError
+    from artesian.profile.base import ProfileError
 
     pool_errors = sys.modules.get("artesian.pool.errors")
     if pool_errors is not None and isinstance(error, pool_errors.PoolError):
@@ -79,7 +81,13 @@ def explain(error: Exception) -> int:
     if isinstance(error, SettingsError):
         print_error(str(error), error.hint)
         return 2
-    mendable = (CheckpointError, ContextCacheError, InvalidRequestError, MemoryPlanError)
+    mendable = (
+        CheckpointError,
+        ContextCacheError,
+        InvalidRequestError,
+        MemoryPlanError,
+        ProfileError,
+    )
     if isinstance(error, mendable):
         print_error(str(error))
         return 2

@@ -1,0 +1,1 @@
+# noqa: A005 - tests of artesian.profile
