@@ -4,6 +4,7 @@
 //! write keys and values there, and ask for attention over what lies there.
 
 mod error;
+pub mod exchange;
 pub mod region;
 
 pub use error::PeerError;
