@@ -148,7 +148,7 @@ fn step(
                 std::array::from_fn(|i| ((number * 17 + place * 5 + row * 3 + i) % 101) as f32)
             })
             .collect();
-        let parts: Vec<&[u8]> = qkv.iter().map(|row| as_bytes(row)).collect();
+        let parts: Vec<&[u8]> = qkv.iter().map(as_bytes).collect();
         client.send(&parts)?;
         client.verbs().relax(rng.below(3_000));
         let mut out = vec![[0u8; OUT * 4]; rows.len()];

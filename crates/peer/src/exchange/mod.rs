@@ -19,12 +19,12 @@
 //!
 //! ## Failures
 //!
-//! Every wait ends by itself, by the death of the other side's process, by the loss of its region or
+//! Every wait ends by itself, by the death of the other side, by the loss of its region or
 //! by its executor's end, whichever is first. A box that was written under another connection's
 //! number is not looked at. A client that dies loses its boxes once it is seen to be dead, never by
-//! a time-out: a process that was merely stopped may wake up in the middle of writing a message. For
-//! the same reason a client lends the answer box of a peer that did not say that it is done with it
-//! to no other as long as that peer lives.
+//! a time-out: a process that was merely stopped may wake up in the middle of writing a message.
+//! For the same reason a client lends the answer box of a peer that did not say that it is done
+//! with it to no other as long as that peer lives.
 
 mod client;
 mod desk;
