@@ -26,6 +26,7 @@ from artesian.context.sessions import SessionKeeper, SessionRecords
 from artesian.engine.base import EngineInfo, Request, RequestOutput, SamplingParams
 from artesian.engine.batch import Batch
 from artesian.engine.engine import LLMEngine
+from artesian.engine.peers import PeerMemory
 from artesian.kvcache import Arena, KvIdentity, PrefixCache
 
 VOCAB_SIZE = 101
@@ -82,6 +83,12 @@ class ToyRunner:
                     states[row], poisoned[row] = self._run_row(
                         int(batch.tokens[row]), int(batch.positions[row]), table
                     )
+            for index, writer in batch.pushes:
+                start, end = batch.row_starts[index : index + 2]
+                first = int(batch.positions[start]) // self.block_size
+                last = int(batch.positions[end - 1]) // self.block_size
+                blocks = batch.block_tables[index, first : last + 1]
+                writer.push_blocks(blocks.tolist(), first)
             ids = np.arange(VOCAB_SIZE, dtype=np.uint64)
             logits = _mix(states[batch.logit_rows, None] ^ (ids * _PRIME))
         values = (logits >> np.uint64(40)).astype(np.float32) / np.float32(1 << 21)
@@ -173,6 +180,7 @@ def make_engine(
     context_clock: Callable[[], float] = time.monotonic,
     retention: Retention | None = None,
     sessions_clock: Callable[[], float] = time.time,
+    peers: Callable[[Arena], PeerMemory] | None = None,
     **config: object,
 ) -> LLMEngine:
     """An engine over a `ToyRunner`, with a context cache in `context_pool` and `context_dir`, and
@@ -211,6 +219,7 @@ def make_engine(
         clock or Clock(),
         context,
         SessionKeeper(cache, context, records, ttl_s, sessions_clock),
+        None if peers is None else peers(arena),
     )
 
 

@@ -209,13 +209,11 @@ class InvalidRequestError(ValueError):
 
 
 class Engine(Protocol):
-    """One model on one set of threads; not thread-safe: one loop owns it.
+    """One model on one set of threads; not thread-safe: one loop owns it."""
 
-    Attributes:
-        handover: prefills by and for other workers; None where the engine has no peers.
-    """
-
-    handover: Handover | None
+    @property
+    def handover(self) -> Handover | None:
+        """Prefills by and for other workers; None where the engine has no peers."""
 
     def add_request(self, request: Request) -> None:
         """Queues a request. Raises `InvalidRequestError` or `QueueFullError`."""

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artesian.context.base import Gate
+from artesian.engine.handover import LandingWriter
 
 I32 = npt.NDArray[np.int32]
 
@@ -27,6 +28,8 @@ class Batch:
             attention over a layer the runner waits for that layer. Where a gate does not open, the
             sequence's logits are arbitrary.
         timeout_s: how long the runner waits for gates, all together.
+        pushes: (sequence, writer) for prompts that are computed for a peer: the runner writes the
+            blocks that this batch fills, or begins to fill, layer by layer.
     """
 
     tokens: I32
@@ -37,3 +40,4 @@ class Batch:
     logit_rows: I32
     gates: Sequence[tuple[int, Gate]] = ()
     timeout_s: float = 0.0
+    pushes: Sequence[tuple[int, LandingWriter]] = ()

@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from artesian.engine.batch import Batch
 from artesian.engine.scheduler import Schedule
+from artesian.engine.sequence import has_answer
 
 I32 = npt.NDArray[np.int32]
 
@@ -39,7 +40,7 @@ class BatchBuilder:
                 positions[row : row + num] = self._counting[start:end]
             if sequence.needs_prompt_logprobs:
                 logit_rows.extend(range(row, row + num))
-            elif end == sequence.num_tokens and not sequence.num_hidden:
+            elif has_answer(sequence, end):
                 logit_rows.append(row + num - 1)
             row += num
             row_starts.append(row)
@@ -60,4 +61,9 @@ class BatchBuilder:
                 for gate in sequence.onboarding.gates
             ],
             timeout_s=schedule.timeout_s,
+            pushes=[
+                (index, sequence.state.writer)
+                for index, sequence in enumerate(schedule.sequences)
+                if sequence.state.writer is not None
+            ],
         )

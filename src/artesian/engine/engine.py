@@ -29,12 +29,14 @@ from artesian.engine.base import (
 )
 from artesian.engine.batch_builder import BatchBuilder
 from artesian.engine.detokenizer import Detokenizer
-from artesian.engine.handover import Handover
+from artesian.engine.landings import Landings
+from artesian.engine.peers import PeerMemory, Peers
+from artesian.engine.prefill_jobs import PrefillJobs
 from artesian.engine.progress import advance, flush
 from artesian.engine.questions import Question, Reply
 from artesian.engine.sampler import F32, Sampler, add_prompt_logprobs
 from artesian.engine.scheduler import Schedule, Scheduler
-from artesian.engine.sequence import RequestState, Sequence, Status
+from artesian.engine.sequence import RequestState, Sequence, Status, has_answer
 from artesian.engine.truncation import Truncator, open_truncator
 from artesian.engine.validation import check_request
 from artesian.kvcache.hashing import BlockHasher, KvIdentity
@@ -49,6 +51,7 @@ _SEED_STRIDE = (
 )
 _UINT64 = 2**64
 _MOST_WAIT_S = 0.05  # for blocks that a tier sends; commands are looked at in between
+_PEER_WAIT_S = 1e-3  # for peers, when there is nothing else to do
 _CLOSE_S = 5.0
 _MIN_PREFILL_TOKENS = 64  # of a step that tells how quick prefill is
 
@@ -67,12 +70,12 @@ class LLMEngine:
         clock: Callable[[], float] = time.monotonic,
         context: ContextCache | None = None,
         sessions: SessionKeeper | None = None,
+        peers: PeerMemory | None = None,
     ) -> None:
         """`identity.block_size_tokens` is the size of the cache's blocks; `clock` gives seconds;
         `context` keeps blocks of `cache` elsewhere; `sessions` of both are kept while the engine
-        lives if nothing else is given."""
+        lives if nothing else is given; with `peers` prompts are computed by and for others."""
         block_size = identity.block_size_tokens
-        self.handover: Handover | None = None
         self.tokenizer = tokenizer
         self.config = config
         self.vocab_size = info.vocab_size
@@ -84,6 +87,9 @@ class LLMEngine:
         self._identity = identity
         self._clock = clock
         self._random = random.Random(config.seed)
+        landings = None
+        if peers is not None:
+            landings = Landings(cache, peers.pad, peers.placement, block_size, clock)
         self._scheduler = Scheduler(
             cache,
             block_size,
@@ -93,6 +99,7 @@ class LLMEngine:
             keep_finished=config.enable_prefix_caching,
             context=context,
             truncator=self._truncator,
+            landings=landings,
         )
         self._context = context
         self._sessions = sessions or SessionKeeper(cache, context)
@@ -110,6 +117,9 @@ class LLMEngine:
         self._next_deadline_s = math.inf
         self._unreported: list[RequestOutput] = []
         self._stats = EngineStats(num_kv_blocks=cache.num_blocks)
+        self.handover: Peers | None = None
+        if peers is not None and landings is not None:
+            self.handover = Peers(self._open_jobs(peers), landings, self._next_arrival)
 
     @property
     def runner(self) -> TurningRunner:
@@ -124,7 +134,10 @@ class LLMEngine:
     @property
     def _num_queued(self) -> int:
         """Requests none of whose sequences has run yet."""
-        return self._num_arrived - self._scheduler.num_started - self._num_never_started
+        num_never_started = self._num_never_started
+        if self.handover is not None:
+            num_never_started += self.handover.jobs.num_never_started
+        return self._num_arrived - self._scheduler.num_started - num_never_started
 
     def add_request(self, request: Request) -> None:
         """Queues a request. Raises `InvalidRequestError` or `QueueFullError`."""
@@ -165,7 +178,8 @@ class LLMEngine:
 
     def has_work(self) -> bool:
         """Whether `step` has anything to do."""
-        return bool(self._requests or self._unreported or self._sessions.is_busy)
+        is_asked = self.handover is not None and self.handover.is_busy
+        return bool(self._requests or self._unreported or self._sessions.is_busy or is_asked)
 
     def answer(self, question: Question) -> Reply:
         """Answers at once; deletions go on in later steps."""
@@ -180,6 +194,8 @@ class LLMEngine:
         if self._context is not None:
             self._context.poll()
         self._sessions.poll()
+        if self.handover is not None:
+            self.handover.poll()
         schedule = self._scheduler.schedule(now)
         outputs, self._unreported = self._unreported, []
         if schedule.sequences:
@@ -190,6 +206,8 @@ class LLMEngine:
                 self._observe(self._context, schedule, first, self._clock() - now)
         elif self._context is not None and not outputs and self._context.is_busy:
             self._context.wait(_MOST_WAIT_S)
+        elif self.handover is not None and self.handover.is_busy and not outputs:
+            time.sleep(_PEER_WAIT_S)
         return outputs
 
     def close(self) -> None:
@@ -202,7 +220,8 @@ class LLMEngine:
         """Current counts."""
         stats = self._stats
         stats.num_requests_waiting = self._num_queued
-        stats.num_requests_running = len(self._requests) - self._num_queued
+        num_jobs = 0 if self.handover is None else self.handover.jobs.num_open
+        stats.num_requests_running = len(self._requests) + num_jobs - self._num_queued
         stats.kv_cache_usage_ratio = self.cache.num_used_blocks / self.cache.num_blocks
         stats.prefix_cache_queries_tokens = self.cache.stats.queries_tokens
         stats.prefix_cache_hits_tokens = self.cache.stats.hits_tokens
@@ -239,16 +258,31 @@ class LLMEngine:
             )
         return self._truncator.cuts
 
-    def _new_state(self, request: Request) -> RequestState:
+    def _next_arrival(self) -> int:
         self._num_arrived += 1
-        salt = request.cache_salt
+        return self._num_arrived
+
+    def _hasher(self, salt: str) -> BlockHasher:
         if not self.config.enable_prefix_caching:  # a salt of its own: only its n sequences share
             salt = f"{salt}\0{self._num_arrived}"
-        hasher = BlockHasher(self._identity, salt)
-        cuts = self._cuts(request)
-        state = RequestState(
-            request, self._num_arrived, self._clock(), hasher, truncates=cuts is not None
+        return BlockHasher(self._identity, salt)
+
+    def _open_jobs(self, peers: PeerMemory) -> PrefillJobs:
+        return PrefillJobs(
+            self._scheduler,
+            peers.open_writer,
+            self._hasher,
+            self.tokenizer,
+            self.vocab_size,
+            self.max_model_len,
+            self._clock,
         )
+
+    def _new_state(self, request: Request) -> RequestState:
+        arrival = self._next_arrival()
+        cuts = self._cuts(request)
+        hasher = self._hasher(request.cache_salt)
+        state = RequestState(request, arrival, self._clock(), hasher, truncates=cuts is not None)
         sampling = request.sampling
         seed = sampling.seed if sampling.seed is not None else self._random.getrandbits(64)
         max_tokens = self.max_model_len
@@ -280,7 +314,7 @@ class LLMEngine:
                 _logger.exception(
                     "request %s failed", schedule.sequences[0].state.request.request_id
                 )
-                outputs.append(self._fail(schedule.sequences[0], f"the model failed: {error}"))
+                outputs += self._fail(schedule.sequences[0], f"the model failed: {error}")
                 return
             for sequence, num_tokens in zip(schedule.sequences, schedule.num_tokens, strict=True):
                 self._run(Schedule([sequence], [num_tokens], schedule.timeout_s), outputs)
@@ -294,10 +328,10 @@ class LLMEngine:
         now = self._clock()
         for row, sequence in enumerate(sequences):
             if row in sampled.failed:
-                outputs.append(self._fail(sequence, "the model gave logits that are not numbers"))
+                outputs += self._fail(sequence, "the model gave logits that are not numbers")
                 continue
             logprobs = None if sampled.logprobs is None else sampled.logprobs[row]
-            outputs.append(self._report(sequence, sampled.tokens[row], logprobs, now))
+            outputs += self._report(sequence, sampled.tokens[row], logprobs, now)
 
     def _observe(
         self, context: ContextCache, schedule: Schedule, first: int, seconds: float
@@ -319,7 +353,11 @@ class LLMEngine:
                 row += int(start + num_tokens == sequence.num_tokens)
                 continue
             self._scheduler.computed(sequence, num_tokens)
-            is_complete = sequence.num_computed == sequence.num_tokens and not sequence.num_hidden
+            if self.handover is not None and sequence.state.writer is not None:
+                if sequence.num_computed == sequence.num_tokens:
+                    self.handover.jobs.computed(sequence)
+                continue
+            is_complete = has_answer(sequence, sequence.num_computed)
             num_rows = int(is_complete)
             if sequence.needs_prompt_logprobs:
                 num_rows = num_tokens
@@ -332,7 +370,7 @@ class LLMEngine:
 
     def _report(
         self, sequence: Sequence, token_id: int, logprobs: OutputLogprobs | None, now: float
-    ) -> RequestOutput:
+    ) -> list[RequestOutput]:
         """Adds a token to a sequence and says what that changed."""
         state = sequence.state
         metrics = state.metrics
@@ -356,7 +394,7 @@ class LLMEngine:
             self._end(sequence)
             output.finish_reason = progress.finish_reason
             output.stop_reason = progress.stop_reason
-        return output
+        return [output]
 
     def _output(self, sequence: Sequence) -> RequestOutput:
         state = sequence.state
@@ -373,10 +411,13 @@ class LLMEngine:
             output.prompt_logprobs, sequence.prompt_logprobs = sequence.prompt_logprobs, None
         return output
 
-    def _fail(self, sequence: Sequence, error: str) -> RequestOutput:
+    def _fail(self, sequence: Sequence, error: str) -> list[RequestOutput]:
+        if self.handover is not None and sequence.state.writer is not None:
+            self.handover.jobs.fail(sequence, error)
+            return []
         output = self._finish(sequence, "error")
         output.error = error
-        return output
+        return [output]
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> RequestOutput:
         """Ends a sequence other than by a token of its own; text held back is shown."""

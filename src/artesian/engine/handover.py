@@ -119,3 +119,56 @@ class Handover(Protocol):
     def end_peer(self, region: str) -> None:
         """The process whose memory had this name is dead for certain: it writes nowhere any
         more."""
+
+
+class LandingPad(Protocol):
+    """The memory of this engine that peers write to."""
+
+    @property
+    def name(self) -> str:
+        """By which they find it."""
+
+    def open(self) -> tuple[int, int] | None:
+        """A slot and its generation; None when all are in use."""
+
+    def revoke(self, slot: int) -> bool:
+        """Lets nobody write any more. Whether that is so already: a writer that is just writing has
+        to see it first, or to die."""
+
+    def is_quiet(self, slot: int) -> bool:
+        """Whether nobody writes there any more."""
+
+    def is_complete(self, slot: int) -> bool:
+        """Whether its writer has written all, and said so."""
+
+    def end_writer(self, region: str) -> None:
+        """The process whose memory had this name is dead for certain: it writes nowhere."""
+
+    def release(self, slot: int) -> None:
+        """Gives a slot back that is complete or quiet."""
+
+
+class LandingError(ValueError):
+    """A landing that cannot be written to; the message says why."""
+
+
+class LandingWriter(Protocol):
+    """Writes a prompt's KV into a peer's memory, while its landing is open."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Written so far."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the peer still wants it."""
+
+    def push_blocks(self, blocks: list[int], first: int) -> None:
+        """Writes whole blocks of this engine's arena: the prompt's `first` and those behind it.
+        What the ticket does not ask for is left out."""
+
+    def complete(self) -> None:
+        """All is written."""
+
+    def close(self) -> None:
+        """Nothing more is written."""

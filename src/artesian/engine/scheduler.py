@@ -17,6 +17,8 @@ A policy: no I/O, no clock. It owns the waiting and running sequences and lends 
   blocks while the last ones come, and goes on behind those (`context.cost.plan_load`).
 - A sequence whose next blocks another one is computing right now waits for them instead of
   computing them twice.
+- A long prompt may be computed by a peer (`engine.landings`): the sequence waits, and starts with
+  its last token.
 - A sequence whose context window is full and whose tokens go on drops the oldest ones first, if it
   may be truncated.
 """
@@ -29,6 +31,7 @@ import numpy.typing as npt
 
 from artesian.context import ContextCache, Onboarding
 from artesian.engine.early import EarlyStart, find_early_start
+from artesian.engine.landings import Landings
 from artesian.engine.sequence import Sequence, Status
 from artesian.engine.truncation import Truncator
 from artesian.kvcache.prefix_cache import PrefixCache
@@ -80,6 +83,7 @@ class Scheduler:
         keep_finished: bool = True,
         context: ContextCache | None = None,
         truncator: Truncator | None = None,
+        landings: Landings | None = None,
     ) -> None:
         num_blocks = -(-max_model_len // block_size)
         if cache.num_blocks < num_blocks:
@@ -101,6 +105,7 @@ class Scheduler:
         self._keep_finished = keep_finished
         self._context = context
         self._truncator = truncator
+        self._landings = landings
         self._free_slots = list(range(max_num_seqs))
         self._being_computed: dict[bytes, Sequence] = {}
         self._now = 0.0
@@ -135,6 +140,9 @@ class Scheduler:
             self._context.leave(sequence.onboarding)
             sequence.onboarding = None
         self._drop_tail(sequence)
+        if self._landings is not None and sequence.landing is not None:
+            self._landings.leave(sequence)
+            self._leave_names(sequence)
         sequence.status = Status.FINISHED
 
     def schedule(self, now: float) -> Schedule:
@@ -143,6 +151,8 @@ class Scheduler:
         schedule = Schedule()
         budget = self._budget
         prefilling: list[Sequence] = []
+        if self._landings is not None:
+            self._start_landed(now)
         for sequence in list(self.running):
             if sequence.status is not Status.RUNNING:  # preempted for the sake of an earlier one
                 continue
@@ -299,6 +309,9 @@ class Scheduler:
             if sequence.waits_for is not None and sequence.waits_for in self._being_computed:
                 index += 1
                 continue
+            if sequence.landing is not None:
+                index += 1
+                continue
             early = None
             if self._is_onboarding(sequence):
                 early = self._early_start(sequence, schedule, budget)
@@ -325,8 +338,8 @@ class Scheduler:
     def _early_start(
         self, sequence: Sequence, schedule: Schedule, budget: int
     ) -> EarlyStart | None:
-        if self._context is None:
-            return None
+        if self._context is None or sequence.state.writer is not None:
+            return None  # what has not come yet cannot be passed on
         is_alone = not schedule.sequences and not self.running
         size = self._block_size
         return find_early_start(self._context, self.cache, sequence, size, budget, is_alone)
@@ -336,10 +349,49 @@ class Scheduler:
         hits = self._lookup(sequence)
         if sequence.waits_for is not None or self._begin_onboarding(sequence, hits):
             return None
+        if self._is_elsewhere(sequence, hits):
+            return None
         if self._truncator is None or self._truncator.can_start(sequence, len(hits)):
             return hits
         hits = self._lookup(sequence, may_load=False)
         return hits if sequence.waits_for is None else None
+
+    def _is_elsewhere(self, sequence: Sequence, hits: list[int]) -> bool:
+        """Whether a peer computes it, or is going to."""
+        if self._landings is None or sequence.state.writer is not None:
+            return False
+        num_running = len(self.running)
+        place = self._landings.place(sequence, hits, num_running, self._has_slot())
+        if place == "away":
+            for name in sequence.hashes[len(hits) : (sequence.num_tokens - 1) // self._block_size]:
+                self._being_computed.setdefault(name, sequence)
+        return place != "here"
+
+    def _start_landed(self, now: float) -> None:
+        """Starts what peers have computed all but the last token of, whatever its rank: it has its
+        blocks and its place."""
+        assert self._landings is not None
+        landed = [s for s in self.waiting if s.landing is not None and s.landing.done is not None]
+        for sequence in landed:
+            assert sequence.landing is not None and sequence.landing.done is not None
+            num_hits, done = len(sequence.landing.hits), sequence.landing.done
+            blocks = self._landings.take(sequence)
+            self._leave_names(sequence)
+            if blocks is None:
+                continue
+            self.waiting.remove(sequence)
+            self._enter(sequence, blocks, num_hits)
+            state = sequence.state
+            if state.first_scheduled_s is None:
+                self._note_first_start(sequence, num_hits, now)
+                state.num_cached_tokens = max(state.num_cached_tokens, done.num_cached_tokens)
+            sequence.num_computed = num_hits * self._block_size
+            self.computed(sequence, sequence.num_tokens - 1 - sequence.num_computed)
+
+    def _has_slot(self) -> bool:
+        """Whether one more may run, besides those that peers are preparing."""
+        num_held = 0 if self._landings is None else self._landings.num_held
+        return len(self.running) + num_held < self._max_num_seqs
 
     def _lookup(self, sequence: Sequence, may_load: bool = True) -> list[int]:
         """Cached blocks of `sequence`, never all its tokens: the last one must be computed for its
@@ -420,10 +472,7 @@ class Scheduler:
         while True:
             num_available = self.cache.num_available_blocks - self.cache.num_idle(hits)
             num_reserved = len(self.running)  # each may need its next block soon
-            if (
-                len(self.running) < self._max_num_seqs
-                and num_needed + num_reserved <= num_available
-            ):
+            if self._has_slot() and num_needed + num_reserved <= num_available:
                 return True
             # With nobody running, blocks that are being saved or fetched are what is in the way.
             victim = max(self.running, key=_rank, default=None)
@@ -436,23 +485,29 @@ class Scheduler:
     ) -> None:
         """`hits`: blocks to start with, those that are on their way included."""
         num_named = len(hits) if early is None else len(early.hits)
-        sequence.status = Status.RUNNING
-        sequence.slot = self._free_slots.pop()
-        self.running.append(sequence)
-        self._leave_queue(sequence)
+        self.cache.acquire(hits)
+        self._enter(sequence, list(hits), num_named)
         if early is not None:
             assert sequence.onboarding is not None
             sequence.onboarding.is_taken = True
             self.num_early_starts += 1
         elif sequence.state.first_scheduled_s is None:
             self._note_first_start(sequence, len(hits), now)
-        self.cache.acquire(hits)
-        sequence.blocks = list(hits)
+        sequence.num_computed = len(hits) * self._block_size
+        if sequence.state.writer is not None:
+            sequence.state.writer.push_blocks(hits, 0)
+        self._fill_up(sequence, num_named)
+
+    def _enter(self, sequence: Sequence, blocks: list[int], num_named: int) -> None:
+        """A sequence that holds these blocks joins the running ones."""
+        sequence.status = Status.RUNNING
+        sequence.slot = self._free_slots.pop()
+        self.running.append(sequence)
+        self._leave_queue(sequence)
+        sequence.blocks = blocks
         sequence.num_named = num_named
         sequence.num_saved = 0
-        sequence.num_computed = len(hits) * self._block_size
-        self.block_tables[sequence.slot, : len(hits)] = hits
-        self._fill_up(sequence, num_named)
+        self.block_tables[sequence.slot, : len(blocks)] = blocks
 
     def _fill_up(self, sequence: Sequence, num_computed_blocks: int) -> None:
         """Lends a sequence the blocks for what it is going to compute, and says so."""
@@ -495,10 +550,14 @@ class Scheduler:
         sequence.waits_for = None
         self.add(sequence)
 
-    def _stop_running(self, sequence: Sequence, keep_named: bool) -> None:
+    def _leave_names(self, sequence: Sequence) -> None:
+        """It does not compute its next blocks any more."""
         for name in sequence.hashes[sequence.num_named :]:
             if self._being_computed.get(name) is sequence:
                 del self._being_computed[name]
+
+    def _stop_running(self, sequence: Sequence, keep_named: bool) -> None:
+        self._leave_names(sequence)
         if keep_named:
             self._save(sequence)
         self.cache.release(sequence.blocks, keep_named)

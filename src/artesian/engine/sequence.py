@@ -14,6 +14,8 @@ from artesian.engine.base import (
     SamplingParams,
 )
 from artesian.engine.detokenizer import Detokenizer
+from artesian.engine.handover import LandingWriter
+from artesian.engine.landing import Landing
 from artesian.engine.stop import StopStrings
 from artesian.engine.window import Window
 from artesian.kvcache.hashing import BlockHasher
@@ -33,7 +35,11 @@ class Status(Enum):
 
 
 class RequestState:
-    """What the sequences of one request share."""
+    """What the sequences of one request share.
+
+    Attributes:
+        writer: where the KV goes of a prompt that is computed for a peer: it has no answer.
+    """
 
     __slots__ = (
         "arrival",
@@ -48,6 +54,7 @@ class RequestState:
         "sequences",
         "tenant",
         "truncates",
+        "writer",
     )
 
     def __init__(
@@ -70,6 +77,7 @@ class RequestState:
         self.tenant = tenant_of(request.cache_salt)
         self.sequences: list[Sequence] = []
         self.truncates = truncates
+        self.writer: LandingWriter | None = None
 
 
 class Sequence:
@@ -88,6 +96,8 @@ class Sequence:
         waits_for: name of a block that another sequence is computing now.
         onboarding: blocks of this sequence that a tier is sending, while it waits for them or
         computes its first step over them; num_onboardings: how often it has asked a tier.
+        landing: blocks that a peer writes, while the sequence waits for them; num_landings: how
+        often it has asked peers.
         tail: blocks that a tier is sending while the sequence computes those before them, up to the
         `reach`.
         dropped: tokens that stood before the window, behind its sinks; num_hidden: tokens of a
@@ -105,10 +115,12 @@ class Sequence:
         "hashes",
         "index",
         "is_plain_greedy",
+        "landing",
         "left",
         "max_tokens",
         "num_computed",
         "num_hidden",
+        "num_landings",
         "num_named",
         "num_onboardings",
         "num_prompt_tokens",
@@ -170,6 +182,8 @@ class Sequence:
         self.waits_for: bytes | None = None
         self.onboarding: Onboarding | None = None
         self.tail: Onboarding | None = None
+        self.landing: Landing | None = None
+        self.num_landings = 0
         self.num_onboardings = 0
         bias = request.sampling.logit_bias
         self.bias_ids = np.fromiter(bias.keys(), np.int32, len(bias))
@@ -252,6 +266,12 @@ class Sequence:
             self.state.hasher.extend(self.hashes, self.tokens[:num_tokens])
         else:
             self.window.extend(self.hashes, self.tokens[:num_tokens])
+
+
+def has_answer(sequence: Sequence, end: int) -> bool:
+    """Whether a token is chosen behind the first `end`: not within a prompt, nor for a peer."""
+    is_complete = end == sequence.num_tokens and not sequence.num_hidden
+    return is_complete and sequence.state.writer is None
 
 
 def _has_penalties(sampling: SamplingParams) -> bool:

@@ -1,0 +1,82 @@
+"""An engine among peers: what it computes for them, and what they compute for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from artesian.engine.handover import (
+    LandingPad,
+    LandingTicket,
+    LandingWriter,
+    PrefillDone,
+    PrefillJob,
+)
+from artesian.engine.landings import Landings, PrefillPlacement
+from artesian.engine.prefill_jobs import PrefillJobs
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMemory:
+    """What an engine needs to have peers.
+
+    Attributes:
+        pad: where they write; open_writer: raises `LandingError` or `OSError` for a landing of a
+            peer that it cannot reach; placement: which prompts they compute.
+    """
+
+    pad: LandingPad
+    open_writer: Callable[[LandingTicket], LandingWriter]
+    placement: PrefillPlacement
+
+
+class Peers:
+    """A `Handover`: both sides of one engine."""
+
+    def __init__(
+        self, jobs: PrefillJobs, landings: Landings, next_arrival: Callable[[], int]
+    ) -> None:
+        """`next_arrival` numbers what comes to the engine."""
+        self.jobs = jobs
+        self.landings = landings
+        self._next_arrival = next_arrival
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is something to do or to tell."""
+        return self.jobs.is_busy or self.landings.is_busy
+
+    def poll(self) -> None:
+        """Looks at the clock and at what peers have done to this engine's memory."""
+        self.jobs.poll()
+        self.landings.poll()
+
+    def add_job(self, job: PrefillJob) -> None:
+        """See `Handover`."""
+        self.jobs.add(job, self._next_arrival())
+
+    def cancel_job(self, job_id: str) -> None:
+        """See `Handover`."""
+        self.jobs.cancel(job_id)
+
+    def take_done(self) -> list[PrefillDone]:
+        """See `Handover`."""
+        return self.jobs.take_done()
+
+    def take_wanted(self) -> list[PrefillJob]:
+        """See `Handover`."""
+        return self.landings.take_wanted()
+
+    def take_unwanted(self) -> list[str]:
+        """See `Handover`."""
+        return self.landings.take_unwanted()
+
+    def end_job(self, done: PrefillDone) -> None:
+        """See `Handover`."""
+        self.landings.end(done)
+
+    def set_peers(self, num_prefill: int) -> None:
+        """See `Handover`."""
+        self.landings.num_peers = num_prefill
+
+    def end_peer(self, region: str) -> None:
+        """See `Handover`."""
+        self.landings.end_peer(region)

@@ -1,0 +1,244 @@
+"""Prompts that peers compute: the same tokens, whatever is cached, cancelled, late or lost."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from artesian.engine.base import Request, SamplingParams
+from artesian.engine.handover import LandingTicket, PrefillJob
+from tests.engine.peer_twin import AwayIfLong, Cluster
+from tests.engine.test_engine_properties import alone
+from tests.engine.toy import (
+    CRASH_TOKEN,
+    Collected,
+    assert_no_leak,
+    collect,
+    generate,
+    greedy,
+    make_engine,
+)
+
+PATIENCE_S = 5.0
+PROMPT = [i % 90 for i in range(50)]
+
+
+def serve(cluster: Cluster, *requests: Request, most: int = 5_000) -> dict[str, Collected]:
+    """Runs requests, all at the first engine, to their ends."""
+    collected: dict[tuple[str, int], Collected] = {}
+    for request in requests:
+        cluster.engines[0].add_request(request)
+    for _ in range(most):
+        if not cluster.has_work:
+            break
+        for engine in cluster.engines:
+            if engine.has_work():
+                collect(engine.step(), collected)
+        cluster.route()
+    assert not cluster.has_work, "no end"
+    return {request_id: value for (request_id, _), value in collected.items()}
+
+
+def request(prompt: list[int], name: str = "a", **params: object) -> Request:
+    return Request(request_id=name, prompt_token_ids=prompt, sampling=greedy(**params))  # type: ignore[arg-type]
+
+
+def prefilled_rows(cluster: Cluster) -> list[int]:
+    from tests.engine.toy import toy_runner
+
+    return [toy_runner(engine).num_rows for engine in cluster.engines]
+
+
+def test_a_peer_computes_all_but_the_last_token() -> None:
+    cluster = Cluster(2)
+    answer = serve(cluster, request(PROMPT))["a"]
+    assert answer.tokens == generate(make_engine(), PROMPT, greedy()).tokens
+    here, there = prefilled_rows(cluster)
+    assert there == len(PROMPT) - 1
+    assert here == len(answer.tokens)
+    for engine in cluster.engines:
+        assert_no_leak(engine)
+
+
+def test_what_is_cached_here_is_not_written_and_what_is_cached_there_not_computed() -> None:
+    cluster = Cluster(2, placement=AwayIfLong(10))
+    first = serve(cluster, request(PROMPT))["a"]
+    there = prefilled_rows(cluster)[1]
+    again = serve(cluster, request(PROMPT, "b"))["b"]  # all cached here: a few tokens are left
+    assert again.tokens == first.tokens
+    assert prefilled_rows(cluster)[1] == there
+    longer = serve(cluster, request(PROMPT + PROMPT, "c"))["c"]
+    assert longer.tokens == generate(make_engine(), PROMPT + PROMPT, greedy()).tokens
+    assert longer.last is not None and longer.last.num_cached_tokens >= 48
+    assert prefilled_rows(cluster)[1] - there == 99 - 48
+
+
+def test_short_prompts_are_computed_here() -> None:
+    cluster = Cluster(2, placement=AwayIfLong(60))
+    serve(cluster, request(PROMPT))
+    assert prefilled_rows(cluster)[1] == 0
+
+
+def test_a_job_that_is_lost_is_given_to_another_peer_or_computed_here() -> None:
+    cluster = Cluster(2, loss=1.0)
+    answer = serve(cluster, request(PROMPT))["a"]
+    assert answer.tokens == generate(make_engine(), PROMPT, greedy()).tokens
+    assert prefilled_rows(cluster) == [len(PROMPT) + len(answer.tokens) - 1, 0]
+    assert_no_leak(cluster.engines[0])
+
+
+def test_a_peer_that_takes_too_long_is_not_waited_for() -> None:
+    cluster = Cluster(2, placement=AwayIfLong(1, patience_s=-1.0))
+    answer = serve(cluster, request(PROMPT))["a"]
+    assert answer.tokens == generate(make_engine(), PROMPT, greedy()).tokens
+    for engine in cluster.engines:
+        assert_no_leak(engine)
+
+
+def test_blocks_are_kept_while_a_revoked_writer_is_writing() -> None:
+    cluster = Cluster(2)
+    engine = cluster.engines[0]
+    engine.add_request(request(PROMPT))
+    engine.step()
+    peers = engine.handover
+    assert peers is not None
+    [job] = peers.take_wanted()
+    assert job.landing is not None
+    pad = cluster.pads[job.landing.region]
+    pad.slots[job.landing.slot].is_writing = True
+    engine.abort("a")
+    engine.step()
+    assert engine.cache.num_used_blocks == len(job.landing.blocks)
+    assert engine.has_work()
+    peers.end_peer("the writer's")
+    engine.step()
+    assert engine.cache.num_used_blocks == 0
+    assert peers.take_unwanted() == [job.job_id]
+
+
+def test_a_job_whose_tokens_the_model_refuses_fails_alone() -> None:
+    cluster = Cluster(2)
+    answers = serve(cluster, request([CRASH_TOKEN, *PROMPT]), request(PROMPT, "b"))
+    assert answers["a"].finish_reason == "error"
+    assert answers["b"].tokens == generate(make_engine(), PROMPT, greedy()).tokens
+    assert "failed" in cluster.outcomes
+    for engine in cluster.engines:
+        assert_no_leak(engine)
+
+
+def test_jobs_that_cannot_be_done_are_refused() -> None:
+    cluster = Cluster(2)
+    peers = cluster.engines[1].handover
+    assert peers is not None
+    landing = LandingTicket(region="elsewhere", slot=0, generation=1, first_block=0, blocks=[0])
+    for number, (tokens, ticket) in enumerate(
+        [
+            ([1], landing),
+            ([1, 1000], landing),
+            ([1] * 500, landing),
+            ([1, 2], None),
+            ([1, 2], landing),
+        ]
+    ):
+        peers.add_job(
+            PrefillJob(job_id=str(number), request_id="r", token_ids=tokens, landing=ticket)
+        )
+    done = peers.take_done()
+    assert [d.outcome for d in done] == ["refused"] * 5
+    assert all(d.error for d in done)
+    assert "elsewhere" in done[-1].error
+    assert not cluster.engines[1].has_work()
+
+
+prompts = st.builds(
+    lambda head, tail: [head] * 9 + tail if head else tail,
+    st.integers(0, 2),
+    st.lists(st.integers(0, 3), min_size=1, max_size=30),
+)
+arrivals = st.lists(
+    st.tuples(
+        st.integers(0, 12),
+        prompts,
+        st.integers(1, 20),
+        st.integers(-1, 1),
+        st.sampled_from([None, None, None, 0, 2, 9]),
+        st.integers(0, 2),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrivals=arrivals,
+    num_engines=st.integers(2, 3),
+    num_blocks=st.integers(12, 40),
+    max_num_seqs=st.integers(1, 5),
+    budget=st.sampled_from([1, 7, 20, 200]),
+    caching=st.booleans(),
+    seed=st.integers(0, 1000),
+    loss=st.sampled_from([0.0, 0.0, 0.3]),
+    min_tokens=st.sampled_from([1, 8]),
+)
+def test_every_request_ends_with_its_own_tokens_among_peers(
+    arrivals: list[tuple[int, list[int], int, int, int | None, int]],
+    num_engines: int,
+    num_blocks: int,
+    max_num_seqs: int,
+    budget: int,
+    caching: bool,
+    seed: int,
+    loss: float,
+    min_tokens: int,
+) -> None:
+    """Engines that all decode and all compute for each other, in little memory."""
+    cluster = Cluster(
+        num_engines,
+        seed,
+        AwayIfLong(min_tokens, PATIENCE_S),
+        loss,
+        num_blocks=num_blocks,
+        max_model_len=48,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=budget,
+        max_queue_len=100,
+        enable_prefix_caching=caching,
+    )
+    collected: dict[tuple[str, int], Collected] = {}
+    placed: dict[str, int] = {}
+    aborted: set[str] = set()
+    for step in range(5_000):
+        for number, (begin, prompt, count, priority, end, place) in enumerate(arrivals):
+            name = str(number)
+            engine = cluster.engines[place % num_engines]
+            if step == begin:
+                placed[name] = place % num_engines
+                sampling = SamplingParams(temperature=0, max_tokens=count)
+                engine.add_request(
+                    Request(
+                        request_id=name,
+                        prompt_token_ids=prompt,
+                        sampling=sampling,
+                        priority=priority,
+                    )
+                )
+            if end is not None and step == begin + end:
+                engine.abort(name)
+                aborted.add(name)
+        for engine in cluster.engines:
+            if engine.has_work():
+                collect(engine.step(), collected)
+        cluster.route()
+        if step > 25 and not cluster.has_work:
+            break
+    assert not cluster.has_work, "no end"
+    for number, (_, prompt, count, *_) in enumerate(arrivals):
+        got = collected[str(number), 0]
+        [(tokens, text)] = alone(prompt, SamplingParams(temperature=0, max_tokens=count))
+        if got.finish_reason == "abort":
+            assert str(number) in aborted
+            assert got.tokens == tokens[: len(got.tokens)]
+        else:
+            assert (got.tokens, got.text) == (tokens, text)
+    for engine in cluster.engines:
+        assert_no_leak(engine)
+        assert all(not slot.is_used for pad in cluster.pads.values() for slot in pad.slots)
