@@ -1,4 +1,4 @@
-"""Engines whose memory is in one process, and the front between them: the slow obvious hand-over."""
+"""Engines in one process and the front between them: the slow obvious hand-over."""
 
 import random
 from dataclasses import dataclass, field
@@ -8,7 +8,6 @@ from artesian.engine.handover import LandingError, LandingTicket, PrefillDone, P
 from artesian.engine.peers import PeerMemory
 from artesian.kvcache import Arena
 from tests.engine.toy import Clock, make_engine
-
 
 ROUND_S = 0.1
 
