@@ -15,6 +15,7 @@ from tests.engine.toy import (
     generate,
     greedy,
     make_engine,
+    toy_runner,
 )
 
 PATIENCE_S = 5.0
@@ -37,13 +38,11 @@ def serve(cluster: Cluster, *requests: Request, most: int = 5_000) -> dict[str, 
     return {request_id: value for (request_id, _), value in collected.items()}
 
 
-def request(prompt: list[int], name: str = "a", **params: object) -> Request:
-    return Request(request_id=name, prompt_token_ids=prompt, sampling=greedy(**params))  # type: ignore[arg-type]
+def request(prompt: list[int], name: str = "a") -> Request:
+    return Request(request_id=name, prompt_token_ids=prompt, sampling=greedy())
 
 
 def prefilled_rows(cluster: Cluster) -> list[int]:
-    from tests.engine.toy import toy_runner
-
     return [toy_runner(engine).num_rows for engine in cluster.engines]
 
 
