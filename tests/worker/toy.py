@@ -24,6 +24,7 @@ from artesian.engine.base import (
     RequestOutput,
     TokenLogprob,
 )
+from artesian.engine.handover import Handover
 from artesian.engine.questions import (
     Deleted,
     DeleteSession,
@@ -93,7 +94,7 @@ class ToySequence:
 
 
 class ToyEngine:
-    handover = None
+    handover: Handover | None = None
 
     def __init__(self, config: EngineConfig, step_s: float) -> None:
         self.config, self.step_s = config, step_s

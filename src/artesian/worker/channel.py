@@ -2,14 +2,13 @@
 
 Commands flow one way and reports the other, each through a PUSH/PULL pair on a Unix socket in a
 directory that only this user can enter. A worker gets endpoints of its own, so that nothing a dead
-worker left in a pipe can reach its successor. The sending side connects and the receiving side
-binds: a connecting socket takes messages before its peer is there.
+worker left in a pipe can reach its successor. Commands are bounded by the front's admission,
+reports by the steps the front lags behind.
 
 In a cluster fronts come and go while workers stay. Every command bears its sender's generation, and
 those of fronts before the attached one are dropped, however late they come out of a pipe.
 """
 
-import asyncio
 import logging
 import shutil
 import tempfile
@@ -21,16 +20,19 @@ import msgspec
 import zmq
 
 from artesian.worker.messages import Attach, Command, Report
+from artesian.worker.pipes import (
+    MAX_MESSAGES_PER_TURN,
+    MAX_QUEUED_MESSAGES,
+    Inbox,
+    Outbox,
+    PipeFullError,
+)
 
 logger = logging.getLogger(__name__)
 
-# Commands are bounded by the front's admission, reports by the steps the front lags behind.
-MAX_QUEUED_MESSAGES = 20_000
 # A worker whose front has read nothing for so long gives up.
 SEND_TIMEOUT_MS = 30_000
 LINGER_MS = 2_000
-RECONNECT_INTERVAL_MS = 20
-MAX_MESSAGES_PER_TURN = 256
 KEEPER_GENERATION = (1 << 64) - 1
 """The sender of a cluster's keeper, whose commands are always heard."""
 
@@ -68,59 +70,24 @@ class FrontChannel:
         self._directory = endpoints.directory
         self.command_endpoint, self.report_endpoint = endpoints.commands, endpoints.reports
         self._sender = generation.to_bytes(8, "little")
-        self._on_report = on_report
-        self._encoder = msgspec.msgpack.Encoder()
-        self._decoder: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
-        self._context = zmq.Context()
-        self._commands = self._context.socket(zmq.PUSH)
-        self._reports = self._context.socket(zmq.PULL)
-        self._commands.sndhwm = self._reports.rcvhwm = MAX_QUEUED_MESSAGES
-        self._commands.reconnect_ivl = RECONNECT_INTERVAL_MS
-        self._commands.connect(self.command_endpoint)
-        self._reports.bind(self.report_endpoint)
-        self._loop = asyncio.get_running_loop()
-        self._fd = self._reports.fileno()
-        self._closed = False
-        self._loop.add_reader(self._fd, self._read)
-        self._loop.call_soon(self._read)
+        self._commands = Outbox(endpoints.commands)
+        self._reports: Inbox[Report] = Inbox(endpoints.reports, Report, on_report)
 
     def send(self, command: Command) -> None:
         """Queues a command without waiting. Raises `ChannelError` when the queue is full."""
         try:
-            frames = [self._sender, self._encoder.encode(command)]
-            self._commands.send_multipart(frames, zmq.NOBLOCK)
-        except zmq.Again:
+            self._commands.send(command, self._sender)
+        except PipeFullError:
             raise ChannelError("the worker does not read its commands") from None
-
-    def _read(self) -> None:
-        """Reads until nothing is left: the descriptor only signals what is new."""
-        for _ in range(MAX_MESSAGES_PER_TURN):
-            if self._closed:
-                return
-            try:
-                frame = self._reports.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            try:
-                self._on_report(self._decoder.decode(frame))
-            except Exception:
-                # What is behind a report that nobody understands must not wait for the next one.
-                logger.exception("a report of the worker was dropped")
-        self._loop.call_soon(self._read)
 
     def drain(self) -> None:
         """Delivers what a worker that just exited had still sent."""
-        self._read()
+        self._reports.read()
 
     def close(self) -> None:
         """Closes both pipes and removes their directory; may be called twice."""
-        if self._closed:
-            return
-        self._closed = True
-        self._loop.remove_reader(self._fd)
-        self._commands.close(linger=0)
-        self._reports.close(linger=0)
-        self._context.term()
+        self._commands.close()
+        self._reports.close()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
 

@@ -68,12 +68,24 @@ class EngineClient(Protocol):
         max_in_flight_sequences: sequences that may run or wait at once.
     """
 
-    info: EngineInfo | None
-    stats: EngineStats
-    state: WorkerState
-    num_restarts: int
     failure: str | None
-    max_in_flight_sequences: int
+    num_restarts: int
+
+    @property
+    def info(self) -> EngineInfo | None:
+        """See above."""
+
+    @property
+    def stats(self) -> EngineStats:
+        """See above."""
+
+    @property
+    def state(self) -> WorkerState:
+        """See above."""
+
+    @property
+    def max_in_flight_sequences(self) -> int:
+        """See above."""
 
     @property
     def num_in_flight(self) -> int:

@@ -4,11 +4,9 @@ import contextlib
 import threading
 import time
 
-import msgspec
-import zmq
-
 from artesian.worker.channel import ChannelError, WorkerChannel
 from artesian.worker.messages import Attach, Heartbeat, LastWords, Pulse, WorkerSpec
+from artesian.worker.pipes import Outbox, PipeFullError
 
 INTERVAL_S = 0.5
 LINGER_MS = 1_000
@@ -56,7 +54,8 @@ class LifeSigns:
 
     def run(self) -> None:
         """Sends signs of life until the process ends."""
-        keeper = _KeeperPipe(self._spec) if self._spec.keeper_endpoint else None
+        spec = self._spec
+        keeper = Outbox(spec.keeper_endpoint) if spec.keeper_endpoint else None
         front: WorkerChannel | None = None
         endpoint = ""
         while True:
@@ -70,35 +69,16 @@ class LifeSigns:
                 with contextlib.suppress(ChannelError):
                     front.send(Heartbeat(self.step_s()))
             if keeper is not None:
-                keeper.pulse(self.step_s(), self.is_ready)
-                if self._last_words:
-                    keeper.close(self._last_words)
-                    self._said.set()
-                    return
+                me = spec.worker_id, spec.generation
+                with contextlib.suppress(PipeFullError):
+                    keeper.send(Pulse(*me, self.step_s(), self.is_ready))
+                    if self._last_words:
+                        keeper.send(LastWords(*me, self._last_words))
+                        keeper.close(LINGER_MS)
+                        self._said.set()
+                        return
             self._wake.wait(INTERVAL_S)
             self._wake.clear()
-
-
-class _KeeperPipe:
-    """To the keeper; what it does not read is lost."""
-
-    def __init__(self, spec: WorkerSpec) -> None:
-        self._worker = spec.worker_id, spec.generation
-        self._context = zmq.Context()
-        self._pipe = self._context.socket(zmq.PUSH)
-        self._pipe.connect(spec.keeper_endpoint)
-
-    def pulse(self, step_s: float, is_ready: bool) -> None:
-        self._send(Pulse(*self._worker, step_s, is_ready))
-
-    def close(self, last_words: str) -> None:
-        self._send(LastWords(*self._worker, last_words))
-        self._pipe.close(linger=LINGER_MS)
-        self._context.term()
-
-    def _send(self, message: Pulse | LastWords) -> None:
-        with contextlib.suppress(zmq.Again):
-            self._pipe.send(msgspec.msgpack.encode(message), zmq.NOBLOCK)
 
 
 def describe(error: BaseException) -> str:
