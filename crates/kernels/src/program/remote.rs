@@ -107,6 +107,15 @@ impl<'a> RowsMut<'a> {
         unsafe { std::slice::from_raw_parts_mut(self.base.add(index * self.stride), self.width) }
     }
 
+    /// All of them, in order.
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        let (base, stride, width) = (self.base, self.stride, self.width);
+        // SAFETY: as in `row_mut`; the rows have no float in common.
+        (0..self.len).map(move |row| unsafe {
+            std::slice::from_raw_parts_mut(base.add(row * stride), width)
+        })
+    }
+
     pub(super) fn base(&mut self) -> *mut f32 {
         self.base
     }

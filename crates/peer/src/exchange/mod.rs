@@ -28,14 +28,27 @@
 
 mod client;
 mod desk;
+mod executor;
 mod layout;
+mod links;
+mod quota;
+mod remote;
+mod residents;
 mod rows;
+mod sched;
+mod service;
 mod wait;
 
 pub use client::{Client, ClientStats, ConnectOptions, Mailboxes, Timing};
 pub use desk::{Connector, Desk, DeskStats, Far, Service};
+pub use executor::{mailboxes, Executor, ExecutorOptions, ExecutorStats, IsBusy};
 pub use layout::{ExchangeShape, MAX_ROWS};
+pub use links::Links;
+pub use quota::Quota;
+pub use remote::RemoteRun;
+pub use residents::Residents;
 pub use rows::{RemoteRow, RowSet};
+pub use sched::set_schedule;
 pub use wait::Patience;
 
 use artesian_bus::{BusError, GlobalAddr, Verb, Verbs};
