@@ -43,6 +43,8 @@ MAY_IMPORT_CORE = {
     "context.mover",
     "engine.sampler",
     "kvcache.hashing",
+    "kvcache.landing",
+    "kvcache.region",
     "loader.native",
     "ops",
     "pool.native",

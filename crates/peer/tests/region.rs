@@ -107,7 +107,9 @@ fn a_region_ends_with_its_owner_s_handle_or_by_hand() {
     let region = Region::create(&name, shape()).unwrap();
     assert!(matches!(Region::create(&name, shape()), Err(PeerError::Bus(_))));
     let peer = open(&name).unwrap();
+    assert!(Region::names().unwrap().contains(&name));
     drop(region);
+    assert!(!Region::names().unwrap().contains(&name));
     assert!(peer.is_lost());
     let at = peer.shape().addr(Area::Control);
     assert_eq!(peer.connect().batch(&mut [Verb::faa(at, 1)]), Err(BusError::NodeLost(NODE)));

@@ -1,6 +1,7 @@
 //! Python bindings: conversions only, no logic.
 
 mod gguf;
+mod peer;
 mod pool;
 mod program;
 mod runtime;
@@ -31,5 +32,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<tier::BlockMover>()?;
     module.add_function(wrap_pyfunction!(tier::try_codec, module)?)?;
     module.add_class::<tier::PyLayerGate>()?;
+    module.add_class::<peer::KvRegion>()?;
     pool::register(module)
 }

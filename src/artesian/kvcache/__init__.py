@@ -4,6 +4,7 @@ from artesian.kvcache.arena import Arena
 from artesian.kvcache.base import BlockAllocator, OutOfBlocksError
 from artesian.kvcache.hashing import BlockHasher, KvIdentity
 from artesian.kvcache.prefix_cache import PrefixCache
+from artesian.kvcache.region import RegionArena
 
 __all__ = [
     "Arena",
@@ -12,4 +13,5 @@ __all__ = [
     "KvIdentity",
     "OutOfBlocksError",
     "PrefixCache",
+    "RegionArena",
 ]

@@ -7,10 +7,12 @@
 
 use std::ops::Range;
 
-use super::shape::HUGE_PAGE;
+use super::shape::{HUGE_PAGE, PAGE};
 
 /// From Linux 6.1 on.
 const MADV_COLLAPSE: libc::c_int = 25;
+/// From Linux 5.14 on.
+const MADV_POPULATE_WRITE: libc::c_int = 23;
 
 /// Tells the kernel that huge pages are welcome in `bytes` of the memory at `base`, page-aligned.
 pub(super) fn advise(base: *mut u8, bytes: Range<usize>) {
@@ -21,13 +23,13 @@ pub(super) fn advise(base: *mut u8, bytes: Range<usize>) {
 /// Backs whole huge pages from `start` to `end` of the memory at `base`, both multiples of one;
 /// whether the kernel did. The bytes stay as they are.
 pub(super) fn back(base: *mut u8, bytes: Range<usize>) -> bool {
-    for offset in bytes.clone().step_by(HUGE_PAGE as usize) {
-        // The kernel makes none where no page is yet. An addition of 0 is a write that changes
-        // nothing, whoever else is writing.
-        // SAFETY: the caller has this mapped, and all access to shared memory is atomic.
-        let first = unsafe { std::sync::atomic::AtomicU64::from_ptr(base.add(offset).cast()) };
-        first.fetch_add(0, std::sync::atomic::Ordering::Relaxed);
-    }
-    // SAFETY: the bytes stay as they are, and the caller has them mapped.
-    unsafe { libc::madvise(base.add(bytes.start).cast(), bytes.len(), MADV_COLLAPSE) == 0 }
+    bytes.step_by(HUGE_PAGE as usize).all(|start| {
+        // The kernel makes none where there is no page yet.
+        // SAFETY: no byte changes, and the caller has them mapped.
+        unsafe {
+            let at = base.add(start).cast();
+            libc::madvise(at, PAGE as usize, MADV_POPULATE_WRITE) == 0
+                && libc::madvise(at, HUGE_PAGE as usize, MADV_COLLAPSE) == 0
+        }
+    })
 }

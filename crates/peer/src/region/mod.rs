@@ -10,7 +10,7 @@ mod shape;
 
 use std::sync::Arc;
 
-use artesian_bus::shm::{ShmMemory, ShmNodes, ShmVerbs};
+use artesian_bus::shm::{self, ShmMemory, ShmNodes, ShmVerbs};
 use artesian_bus::{BusError, GlobalAddr, Identity, Verb, Verbs};
 
 pub use shape::{fingerprint, Area, RegionShape, HUGE_PAGE, NODE};
@@ -29,8 +29,11 @@ pub struct Region {
     made_by: Option<u32>,
 }
 
+/// What the pools of regions are called, before the region's name.
+const PREFIX: &str = "kv-";
+
 fn pool(name: &str) -> Result<Arc<ShmNodes>, BusError> {
-    ShmNodes::open(&format!("kv-{name}"))
+    ShmNodes::open(&Region::pool_name(name))
 }
 
 impl Region {
@@ -73,21 +76,15 @@ impl Region {
     /// # Errors
     /// [`PeerError::Bus`] where there is none, [`PeerError::Mismatch`] where it is another kind.
     pub fn open(name: &str, block_bytes: u64, fingerprint: u64) -> Result<Region, PeerError> {
-        let nodes = pool(name)?;
-        let memory = nodes.memory(NODE)?;
-        let mut words = [[0; 8]; HEADER_WORDS];
-        let header = GlobalAddr::new(NODE, 0);
-        nodes.connect().batch(&mut [Verb::read(header, words.as_flattened_mut())])?;
-        let read = RegionShape::of_words(words.map(u64::from_le_bytes), memory.len() as u64);
-        let mismatch = |what| PeerError::Mismatch { name: name.to_owned(), what };
-        let (shape, owner) = read.map_err(mismatch)?;
+        let (nodes, memory, shape, owner) = read(name)?;
         if (shape.block_bytes, shape.fingerprint) != (block_bytes, fingerprint) {
-            return Err(mismatch(format!(
+            let what = format!(
                 "its blocks have {} bytes and fingerprint {:#018x}, this worker's {block_bytes} \
                  and {fingerprint:#018x}: run the same model with the same numerics and \
                  kv_cache_dtype",
                 shape.block_bytes, shape.fingerprint
-            )));
+            );
+            return Err(PeerError::Mismatch { name: name.to_owned(), what });
         }
         let region = Region { name: name.to_owned(), nodes, memory, shape, owner, made_by: None };
         region.advise();
@@ -101,6 +98,27 @@ impl Region {
             Ok(()) => Ok(true),
             Err(BusError::NodeLost(_)) => Ok(false),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Names of this user's regions on this host, those of dead owners too, sorted.
+    pub fn names() -> Result<Vec<String>, PeerError> {
+        let pools = shm::pools()?.into_iter();
+        let names = pools.filter_map(|pool| Some(pool.strip_prefix(PREFIX)?.to_owned()));
+        Ok(names.filter(|name| read(name).is_ok()).collect())
+    }
+
+    /// What the bus calls the pool of the region called `name`.
+    pub fn pool_name(name: &str) -> String {
+        format!("{PREFIX}{name}")
+    }
+
+    /// Takes it away from its peers, if this process made it and nobody has done so before.
+    pub fn end(&self) {
+        // A child process that inherited it does not own it; and if it was removed already, the
+        // name may be another's.
+        if self.made_by == Some(std::process::id()) && !self.is_lost() {
+            let _ = self.nodes.remove_node(NODE);
         }
     }
 
@@ -157,10 +175,19 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // A child process that inherited it does not own it; and if it was removed already, the
-        // name may be another's.
-        if self.made_by == Some(std::process::id()) && !self.is_lost() {
-            let _ = self.nodes.remove_node(NODE);
-        }
+        self.end();
     }
+}
+
+/// Maps a region and reads its header.
+fn read(name: &str) -> Result<(Arc<ShmNodes>, ShmMemory, RegionShape, Identity), PeerError> {
+    let nodes = pool(name)?;
+    let memory = nodes.memory(NODE)?;
+    let mut words = [[0; 8]; HEADER_WORDS];
+    let header = GlobalAddr::new(NODE, 0);
+    nodes.connect().batch(&mut [Verb::read(header, words.as_flattened_mut())])?;
+    let read = RegionShape::of_words(words.map(u64::from_le_bytes), memory.len() as u64);
+    let mismatch = |what| PeerError::Mismatch { name: name.to_owned(), what };
+    let (shape, owner) = read.map_err(mismatch)?;
+    Ok((nodes, memory, shape, owner))
 }

@@ -15,7 +15,7 @@ pub const NODE: NodeId = NodeId(0);
 /// Bytes of a huge page: arenas begin at a multiple, and grow by as much.
 pub const HUGE_PAGE: u64 = 2 << 20;
 /// Control words and mailboxes begin and end at multiples of this.
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 /// Blocks begin at multiples of a cache line.
 const LINE: u64 = 64;
 

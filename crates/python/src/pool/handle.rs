@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use artesian_bus::shm::{self, ShmNodes};
+use artesian_peer::region::Region;
 use pyo3::prelude::*;
 
 use super::core::Core;
 use super::errors::Fault;
 use super::open::{open, Wish};
 use super::ticker::Owner;
+use crate::peer::fault;
 
 /// One client of a pool; see `artesian.pool.Pool`.
 #[pyclass(frozen, module = "artesian.pool.native")]
@@ -66,7 +68,11 @@ impl PoolHandle {
 /// Names of this user's pools on this host, sorted.
 #[pyfunction]
 pub fn list_pools() -> PyResult<Vec<String>> {
-    Ok(shm::pools().map_err(Fault::from)?)
+    let mut names = shm::pools().map_err(Fault::from)?;
+    // Memory that workers lend each other is no pool.
+    let regions = Region::names().map_err(fault)?;
+    names.retain(|name| !regions.iter().any(|region| *name == Region::pool_name(region)));
+    Ok(names)
 }
 
 /// Removes a pool with all that is in it; how many nodes it had.
