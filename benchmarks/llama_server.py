@@ -29,7 +29,12 @@ class LlamaServer:
     """A running server with one slot."""
 
     def __init__(self, port: int) -> None:
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_S)
+        # It drops connections that rest for some seconds, which looks like its end.
+        self._client = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}",
+            timeout=TIMEOUT_S,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
         until = time.monotonic() + START_S
         while not self._is_ready():
             if time.monotonic() > until:
