@@ -103,6 +103,9 @@ class AwayIfLong:
     def patience_s(self, num_cached: int, num_new: int) -> float:
         return self.wait_s
 
+    def observe(self, first: int, num_tokens: int, seconds: float) -> None:
+        assert num_tokens > 0
+
 
 class Cluster:
     """Engines that compute prompts for each other, with messages that take their time."""

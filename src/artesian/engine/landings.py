@@ -35,6 +35,9 @@ class PrefillPlacement(Protocol):
     def patience_s(self, num_cached: int, num_new: int) -> float:
         """How long a peer may take, its queue included."""
 
+    def observe(self, first: int, num_tokens: int, seconds: float) -> None:
+        """A peer computed `num_tokens` tokens behind the first `first` in so long."""
+
 
 @dataclass(slots=True)
 class LandingStats:
@@ -215,6 +218,7 @@ class Landings:
         outcomes = self.stats.outcomes
         outcomes[done.outcome] = outcomes.get(done.outcome, 0) + 1
         if done.outcome == "done":
+            self._observe(landing.job, done)
             self.stats.num_bytes += done.num_bytes
             self._pad.release(slot)
             self._num_landed += 1
@@ -225,6 +229,12 @@ class Landings:
             self._free(landing)
         else:
             self._quarantine.append(landing)
+
+    def _observe(self, job: PrefillJob, done: PrefillDone) -> None:
+        num_tokens = len(job.token_ids) - 1 - done.num_cached_tokens
+        if num_tokens > 0 and done.prefill_ms > 0:
+            self.stats.seconds += done.prefill_ms / 1e3
+            self._placement.observe(done.num_cached_tokens, num_tokens, done.prefill_ms / 1e3)
 
     def _free(self, landing: Landing) -> None:
         self._pad.release(landing.ticket.slot)
