@@ -111,7 +111,7 @@ async def _answer(client: httpx.AsyncClient, model: str, case: Case) -> str:
             event = line.removeprefix("data: ")
             if event == line or event == "[DONE]":
                 continue
-            text += json.loads(event)["choices"][0]["text"]
+            text += str(json.loads(event)["choices"][0]["text"])
             num_events += 1
             if num_events == case.most_tokens:
                 return text
