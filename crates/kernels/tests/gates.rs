@@ -1,4 +1,4 @@
-//! Programs whose sequences' earlier keys and values arrive while they run.
+//! Programs whose sequences' keys and values arrive, or leave, while they run.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,8 +11,8 @@ use artesian_kernels::gguf::Format;
 use artesian_kernels::isa::{available, Isa};
 use artesian_kernels::kv::{KvDtype, KvLayout};
 use artesian_kernels::program::{
-    Aside, AttentionOp, BatchView, Gate, Gated, Program, ProgramBuilder, RopeOp, SharedWeight,
-    Weight,
+    Aside, AttentionOp, BatchView, Gate, Gated, LayerSink, Program, ProgramBuilder, Push, RopeOp,
+    SharedWeight, Weight,
 };
 use artesian_kernels::threads::ThreadPool;
 
@@ -87,6 +87,10 @@ impl Bench {
 
     /// Computes rows of sequences, each with (first position, tokens, blocks).
     fn run(&self, sequences: &[(usize, usize, &[i32])], gates: &[Gated<'_>]) -> Vec<f32> {
+        self.run_aside(sequences, Aside { gates, ..Aside::default() })
+    }
+
+    fn run_aside(&self, sequences: &[(usize, usize, &[i32])], aside: Aside<'_>) -> Vec<f32> {
         let (mut tokens, mut positions, mut logit_rows) = (vec![], vec![], vec![]);
         let (mut row_starts, mut context_lens) = (vec![0], vec![]);
         let stride = sequences.iter().map(|sequence| sequence.2.len()).max().unwrap();
@@ -112,7 +116,7 @@ impl Bench {
             logit_rows: &logit_rows,
         };
         let times = Mutex::new(Vec::new());
-        let aside = Aside { gates, times: Some(&times), ..Aside::default() };
+        let aside = Aside { times: Some(&times), ..aside };
         let mut out = vec![0.0; sequences.len() * VOCAB];
         // SAFETY: the arena has the blocks; what others write of them the gates have not told of.
         let ran = unsafe {
@@ -245,4 +249,117 @@ fn what_does_not_come_changes_no_other_sequence() {
     let gate = TestGate::new(bench.layout.layer_bytes(), 0, 0);
     let found = bench.run(&NEW, &[Gated { sequence: 0, gate: &gate }]);
     assert_eq!(found[VOCAB..], right[VOCAB..], "and nothing that has not come is read");
+}
+
+/// Writes to another arena, in which block `n` of the sequence is block `n + 1`, until it closes.
+struct TestSink {
+    block_bytes: usize,
+    arena: Buffer<u8>,
+    /// Layers that it has begun, ended, and begins at most.
+    begun: AtomicUsize,
+    ended: AtomicUsize,
+    most: usize,
+}
+
+impl TestSink {
+    fn new(layout: &KvLayout, most: usize) -> TestSink {
+        let arena = Buffer::<u8>::zeroed(NUM_BLOCKS * layout.block_bytes());
+        let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        TestSink { block_bytes: layout.block_bytes(), arena, begun, ended, most }
+    }
+}
+
+impl LayerSink for TestSink {
+    fn begin(&self, _layer: usize) -> bool {
+        self.begun.fetch_add(1, Ordering::Relaxed) < self.most
+    }
+
+    unsafe fn write(&self, block: usize, offset: usize, bytes: *const u8, len: usize) {
+        assert!(offset + len <= self.block_bytes);
+        let to = self.arena.as_ptr_mut().wrapping_add((block + 1) * self.block_bytes + offset);
+        // SAFETY: the caller's bytes; no two calls are for the same place.
+        unsafe { to.copy_from(bytes, len) };
+    }
+
+    fn end(&self, _layer: usize) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+const LENGTH: usize = COMING * BLOCK + 17;
+
+/// Computes a sequence in chunks, beside another one, with its keys and values pushed.
+fn push(bench: &Bench, chunk: usize, sink: &TestSink) -> Vec<f32> {
+    let mut out = vec![];
+    for (step, first) in (0..LENGTH).step_by(chunk).enumerate() {
+        let count = chunk.min(LENGTH - first);
+        let sequences: [(usize, usize, &[i32]); 2] = [(step, 1, &B), (first, count, &A)];
+        let num_others = usize::from(step < 2 * BLOCK);
+        let pushes = [Push { sequence: num_others, sink }];
+        let aside = Aside { pushes: &pushes, ..Aside::default() };
+        out = bench.run_aside(&sequences[1 - num_others..], aside);
+    }
+    out[out.len() - VOCAB..].to_vec()
+}
+
+#[test]
+fn what_is_pushed_is_what_is_stored() {
+    for isa in available() {
+        for dtype in KvDtype::ALL {
+            let bench = Bench::new(isa, dtype);
+            let all = isa == artesian_kernels::isa::strongest() && dtype == KvDtype::Bf16;
+            let chunks = [LENGTH, 64, 7, 1];
+            for &chunk in if all { &chunks } else { &chunks[..2] } {
+                let sink = TestSink::new(&bench.layout, usize::MAX);
+                push(&bench, chunk, &sink);
+                let block_bytes = bench.layout.block_bytes();
+                for (number, &block) in A.iter().enumerate() {
+                    let stored = &bench.arena.as_slice()[block as usize * block_bytes..];
+                    let pushed = &sink.arena.as_slice()[(number + 1) * block_bytes..];
+                    let name = isa.name();
+                    let same = stored[..block_bytes] == pushed[..block_bytes];
+                    assert!(same, "{name} {dtype:?} {chunk}: {number}");
+                }
+                let rest = &sink.arena.as_slice()[(A.len() + 1) * block_bytes..];
+                assert!(rest.iter().all(|&byte| byte == 0), "and nothing else");
+                let num_layers = LENGTH.div_ceil(chunk) * LAYERS;
+                assert_eq!(sink.ended.load(Ordering::Relaxed), num_layers);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sink_that_closes_gets_nothing_more_and_stops_nobody() {
+    let bench = Bench::new(artesian_kernels::isa::strongest(), KvDtype::Bf16);
+    let right = push(&bench, 64, &TestSink::new(&bench.layout, usize::MAX));
+    for most in [0, 1, LAYERS + 2] {
+        let sink = TestSink::new(&bench.layout, most);
+        assert_eq!(push(&bench, 64, &sink), right);
+        assert_eq!(sink.ended.load(Ordering::Relaxed), most);
+        let is_empty = sink.arena.as_slice().iter().all(|&byte| byte == 0);
+        assert_eq!(is_empty, most == 0);
+    }
+}
+
+#[test]
+fn a_push_of_a_sequence_that_is_not_there_is_refused() {
+    let bench = Bench::new(artesian_kernels::isa::strongest(), KvDtype::Bf16);
+    let sink = TestSink::new(&bench.layout, usize::MAX);
+    let pushes = [Push { sequence: 1, sink: &sink }];
+    let batch = BatchView {
+        tokens: &[1],
+        positions: &[0],
+        row_starts: &[0, 1],
+        context_lens: &[1],
+        block_tables: &[3],
+        table_stride: 1,
+        logit_rows: &[0],
+    };
+    let aside = Aside { pushes: &pushes, ..Aside::default() };
+    let mut out = vec![0.0; VOCAB];
+    let arena = bench.arena.as_ptr_mut();
+    // SAFETY: the arena has the blocks, and nobody else uses it.
+    let ran = unsafe { bench.program.run(&bench.pool, batch, aside, arena, NUM_BLOCKS, &mut out) };
+    assert!(ran.unwrap_err().to_string().contains("sequence 1 is pushed"));
 }

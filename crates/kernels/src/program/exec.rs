@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 use super::batch::BatchView;
 use super::gate::Aside;
+use super::push::Pushes;
 use super::remote::RemoteRun;
 use super::steps::{Dest, Domain, Slot, Step};
 use super::ProgramError;
@@ -87,6 +88,7 @@ pub(super) struct Run<'a> {
     pub batch: BatchView<'a>,
     pub aside: Aside<'a>,
     pub remote: RemoteRun<'a>,
+    pub pushes: Pushes<'a>,
     pub plans: Vec<AttentionPlan>,
     pub ropes: &'a [RopeRows],
     pub attention: &'a AttentionBuffers,
@@ -265,19 +267,8 @@ impl Program {
         let state = &mut *state;
         let remote = RemoteRun::new(&batch, aside.remotes)?;
         let local = remote.local(batch);
-        let attention = local.attention();
-        let plan = |shape: &AttentionShape| {
-            AttentionPlan::new(
-                &attention,
-                &self.layout,
-                shape,
-                num_blocks,
-                self.num_threads,
-                self.isa,
-            )
-            .map_err(|error| ProgramError::Batch(error.to_string()))
-        };
-        let plans = self.plans.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
+        let pushes = Pushes::new(aside.pushes, &batch, &self.layout, num_blocks)?;
+        let plans = self.plans_of(local, num_blocks)?;
         for plan in &plans {
             state.attention.reserve(plan, self.num_threads);
         }
@@ -290,6 +281,7 @@ impl Program {
             batch,
             aside,
             remote,
+            pushes,
             plans,
             ropes: &state.ropes,
             attention: &state.attention,
@@ -312,5 +304,19 @@ impl Program {
             }
         });
         Ok(run.remote.failed())
+    }
+
+    /// How attention of each shape is shared out.
+    fn plans_of(
+        &self,
+        batch: BatchView<'_>,
+        num_blocks: usize,
+    ) -> Result<Vec<AttentionPlan>, ProgramError> {
+        let (rows, threads) = (batch.attention(), self.num_threads);
+        let plan = |shape: &AttentionShape| {
+            AttentionPlan::new(&rows, &self.layout, shape, num_blocks, threads, self.isa)
+                .map_err(|error| ProgramError::Batch(error.to_string()))
+        };
+        self.plans.iter().map(plan).collect()
     }
 }

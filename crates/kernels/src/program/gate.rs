@@ -8,6 +8,7 @@
 
 use std::sync::Mutex;
 
+use super::push::Push;
 use super::remote::Remote;
 
 /// How far the blocks of a sequence have come.
@@ -46,6 +47,8 @@ pub struct Aside<'a> {
     pub gates: &'a [Gated<'a>],
     /// Who attends for the last sequences of the batch, in their order.
     pub remotes: &'a [Remote<'a>],
+    /// Where keys and values go besides the arena.
+    pub pushes: &'a [Push<'a>],
     /// Where to note when each layer ran.
     pub times: Option<&'a Mutex<Vec<LayerTime>>>,
 }

@@ -9,6 +9,7 @@ mod batch;
 mod build;
 mod exec;
 mod gate;
+mod push;
 mod remote;
 mod run;
 mod serve;
@@ -24,6 +25,7 @@ pub use batch::BatchView;
 pub use build::{AttentionOp, ProgramBuilder, RopeOp};
 pub use exec::Program;
 pub use gate::{Aside, Gate, Gated, LayerTime};
+pub use push::{LayerSink, Push};
 pub use remote::{Remote, RemoteAttention, Rows, RowsMut};
 pub use serve::{AttentionServer, ServedStep};
 

@@ -469,8 +469,29 @@ impl Run<'_> {
                 }
             });
         }
+        if !self.pushes.is_empty() {
+            self.push(op.layer, worker);
+        }
         if worker.id() == 0 {
             self.aside.note(op.layer, start_s, ready_s, self.aside.now_s());
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Writes a layer of what is pushed, behind its attention.
+    fn push(&self, layer: usize, worker: &Worker<'_>) {
+        if worker.id() == 0 {
+            self.pushes.begin(layer);
+        }
+        worker.barrier();
+        let range = self.program.layout.layer_range(layer);
+        worker.for_each(self.pushes.num_items(), |item| {
+            // SAFETY: the layer was stored behind an earlier barrier, and is not stored again.
+            unsafe { self.pushes.write(item, range.clone(), self.arena) };
+        });
+        if worker.id() == 0 {
+            self.pushes.end(layer);
         }
     }
 }
