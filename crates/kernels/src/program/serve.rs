@@ -48,6 +48,11 @@ impl ServedStep {
 }
 
 impl Program {
+    /// How many attention layers this program has.
+    pub fn num_attention_layers(&self) -> usize {
+        self.steps.iter().filter(|step| matches!(step, Step::Attention { .. })).count()
+    }
+
     /// The attention layers of this program.
     pub fn attention_server(&self) -> AttentionServer {
         let step = |step: &Step| match step {
