@@ -202,15 +202,28 @@ impl PyRemoteAttention {
     }
 
     /// Names the rows of a run.
-    pub fn begin(&self, rows: &[RemoteRow], timeout_s: f64) -> PyResult<RemoteStep<'_>> {
+    fn begin(&self, rows: &[RemoteRow], timeout_s: f64) -> PyResult<RemoteStep<'_>> {
         let timing = Timing::within(self.client().lock().verbs(), nanos(timeout_s)?);
         let run = RemoteRun::begin(self.client(), rows, timing);
         Ok(run.map_or(RemoteStep::Broken, RemoteStep::Run))
     }
 }
 
+/// A connection, (num_rows, 3) slots, generations and positions for it, and seconds to wait in all.
+pub type RemoteRows<'py> = (PyRef<'py, PyRemoteAttention>, PyReadonlyArray2<'py, u32>, f64);
+
+/// Names the rows of a run to all its peers: how many each has.
+pub fn begin_all<'a>(remotes: &'a [RemoteRows<'_>]) -> PyResult<Vec<(usize, RemoteStep<'a>)>> {
+    let mut steps = Vec::with_capacity(remotes.len());
+    for (remote, rows, timeout_s) in remotes {
+        let rows = rows_of(rows)?;
+        steps.push((rows.len(), remote.begin(&rows, *timeout_s)?));
+    }
+    Ok(steps)
+}
+
 /// The rows of a (num_rows, 3) array of slots, generations and positions.
-pub fn rows_of(rows: &PyReadonlyArray2<'_, u32>) -> PyResult<Vec<RemoteRow>> {
+fn rows_of(rows: &PyReadonlyArray2<'_, u32>) -> PyResult<Vec<RemoteRow>> {
     if rows.shape()[1] != ROW {
         return Err(PyValueError::new_err(format!(
             "remote rows have {ROW} columns, not {}",
@@ -360,13 +373,7 @@ impl AttentionExecutor {
     }
 
     /// Gives a sequence more blocks.
-    fn extend(
-        &self,
-        py: Python<'_>,
-        slot: u32,
-        generation: u32,
-        blocks: Vec<i32>,
-    ) -> PyResult<()> {
+    fn extend(&self, py: Python<'_>, slot: u32, generation: u32, blocks: Vec<i32>) -> PyResult<()> {
         let extend = |executor: &Executor| executor.residents().extend(slot, generation, &blocks);
         py.detach(|| self.with(extend))?.map_err(fault)
     }

@@ -19,7 +19,7 @@ use numpy::{
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::exchange::{rows_of, PyRemoteAttention, RemoteStep};
+use crate::exchange::{begin_all, RemoteRows};
 use crate::runtime::Runtime;
 use crate::tier::PyLayerGate;
 
@@ -321,7 +321,7 @@ impl Program {
         mut out: PyReadwriteArray2<'_, f32>,
         gates: Vec<(usize, PyRef<'_, PyLayerGate>)>,
         timeout_s: f64,
-        remotes: Vec<(PyRef<'_, PyRemoteAttention>, PyReadonlyArray2<'_, u32>, f64)>,
+        remotes: Vec<RemoteRows<'_>>,
     ) -> PyResult<Vec<usize>> {
         let batch = BatchView {
             tokens: tokens.as_slice()?,
@@ -339,36 +339,32 @@ impl Program {
         let gates: Vec<_> =
             gates.iter().map(|(sequence, gate)| (*sequence, Until(&gate.0, until))).collect();
         // Peers prepare for the step while the program comes to its first attention.
-        let begin = |(remote, rows, timeout_s): &(PyRef<'_, PyRemoteAttention>, _, _)| {
-            let rows = rows_of(rows)?;
-            Ok((rows.len(), remote.begin(&rows, *timeout_s)?))
-        };
-        let steps: Vec<(usize, RemoteStep<'_>)> =
-            remotes.iter().map(begin).collect::<PyResult<_>>()?;
+        let steps = begin_all(&remotes)?;
         let mut times = self.times.lock().unwrap_or_else(|poison| poison.into_inner());
         let noted = times.is_some().then(|| Mutex::new(Vec::new()));
-        let failed = py.detach(|| {
-            let gated = |(sequence, gate)| Gated { sequence, gate };
-            let gates: Vec<Gated<'_>> = gates
-                .iter()
-                .map(|(sequence, gate)| (*sequence, gate as &dyn Gate))
-                .map(gated)
-                .collect();
-            let remotes: Vec<Remote<'_>> = steps
-                .iter()
-                .map(|(num_sequences, step)| Remote {
-                    num_sequences: *num_sequences,
-                    attention: step,
-                })
-                .collect();
-            let aside = Aside { gates: &gates, remotes: &remotes, times: noted.as_ref() };
-            let arena = address as *mut u8;
-            // SAFETY: the array holds `num_blocks` whole blocks and outlives the call. Only the
-            // engine writes to them, through here, the threads of tiers, which keep to gates, and
-            // an executor, which keeps to blocks that the engine has given it.
-            unsafe { self.program.run(&runtime.pool, batch, aside, arena, num_blocks, out) }
-        })
-        .map_err(value_error)?;
+        let failed = py
+            .detach(|| {
+                let gated = |(sequence, gate)| Gated { sequence, gate };
+                let gates: Vec<Gated<'_>> = gates
+                    .iter()
+                    .map(|(sequence, gate)| (*sequence, gate as &dyn Gate))
+                    .map(gated)
+                    .collect();
+                let remotes: Vec<Remote<'_>> = steps
+                    .iter()
+                    .map(|(num_sequences, step)| Remote {
+                        num_sequences: *num_sequences,
+                        attention: step,
+                    })
+                    .collect();
+                let aside = Aside { gates: &gates, remotes: &remotes, times: noted.as_ref() };
+                let arena = address as *mut u8;
+                // SAFETY: the array holds `num_blocks` whole blocks and outlives the call. Only the
+                // engine writes to them, through here, the threads of tiers, which keep to gates, and
+                // an executor, which keeps to blocks that the engine has given it.
+                unsafe { self.program.run(&runtime.pool, batch, aside, arena, num_blocks, out) }
+            })
+            .map_err(value_error)?;
         if let (Some(times), Some(noted)) = (times.as_mut(), noted) {
             times.extend(noted.into_inner().unwrap_or_else(|poison| poison.into_inner()));
         }
