@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use artesian_bus::shm::ShmVerbs;
 use artesian_bus::Verbs;
-use artesian_kernels::program::{RemoteAttention, Rows, RowsMut};
+use artesian_kernels::program::{Remote, RemoteAttention, Rows, RowsMut};
 use artesian_peer::exchange::{
     self, mailboxes, Client, ConnectOptions, ExchangeError, ExchangeShape, Executor,
     ExecutorOptions, Links, Patience, RemoteRow, RemoteRun, Timing,
@@ -220,6 +220,15 @@ pub fn begin_all<'a>(remotes: &'a [RemoteRows<'_>]) -> PyResult<Vec<(usize, Remo
         steps.push((rows.len(), remote.begin(&rows, *timeout_s)?));
     }
     Ok(steps)
+}
+
+/// As programs take them.
+pub fn as_remotes<'a>(steps: &'a [(usize, RemoteStep<'_>)]) -> Vec<Remote<'a>> {
+    let remote = |(num_sequences, step): &'a (usize, RemoteStep<'_>)| Remote {
+        num_sequences: *num_sequences,
+        attention: step,
+    };
+    steps.iter().map(remote).collect()
 }
 
 /// The rows of a (num_rows, 3) array of slots, generations and positions.

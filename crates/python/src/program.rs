@@ -10,7 +10,7 @@ use artesian_kernels::kv::{KvDtype, KvLayout};
 use artesian_kernels::linear::{round_to_int8, QuantLinear};
 use artesian_kernels::program::{
     self, Activation, Aside, AttentionOp, AttentionServer, BatchView, Gate, Gated, LayerTime,
-    ProgramError, Remote, RopeOp, SharedWeight, ValueId,
+    ProgramError, RopeOp, SharedWeight, ValueId,
 };
 use numpy::{
     PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2,
@@ -19,7 +19,7 @@ use numpy::{
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::exchange::{begin_all, RemoteRows};
+use crate::exchange::{as_remotes, begin_all, RemoteRows};
 use crate::runtime::Runtime;
 use crate::tier::PyLayerGate;
 
@@ -350,18 +350,12 @@ impl Program {
                     .map(|(sequence, gate)| (*sequence, gate as &dyn Gate))
                     .map(gated)
                     .collect();
-                let remotes: Vec<Remote<'_>> = steps
-                    .iter()
-                    .map(|(num_sequences, step)| Remote {
-                        num_sequences: *num_sequences,
-                        attention: step,
-                    })
-                    .collect();
+                let remotes = as_remotes(&steps);
                 let aside = Aside { gates: &gates, remotes: &remotes, times: noted.as_ref() };
                 let arena = address as *mut u8;
                 // SAFETY: the array holds `num_blocks` whole blocks and outlives the call. Only the
-                // engine writes to them, through here, the threads of tiers, which keep to gates, and
-                // an executor, which keeps to blocks that the engine has given it.
+                // engine writes to them, through here, the threads of tiers, which keep to gates,
+                // and an executor, which keeps to blocks that the engine has given it.
                 unsafe { self.program.run(&runtime.pool, batch, aside, arena, num_blocks, out) }
             })
             .map_err(value_error)?;
