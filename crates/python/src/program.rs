@@ -351,7 +351,12 @@ impl Program {
                     .map(gated)
                     .collect();
                 let remotes = as_remotes(&steps);
-                let aside = Aside { gates: &gates, remotes: &remotes, times: noted.as_ref() };
+                let aside = Aside {
+                    gates: &gates,
+                    remotes: &remotes,
+                    times: noted.as_ref(),
+                    ..Aside::default()
+                };
                 let arena = address as *mut u8;
                 // SAFETY: the array holds `num_blocks` whole blocks and outlives the call. Only the
                 // engine writes to them, through here, the threads of tiers, which keep to gates,
