@@ -31,6 +31,14 @@ def main() -> int:
 
     if not engine.model.startswith("toy"):
         return run_server(engine, server, on_ready=say)
+    if server.is_cluster:
+        return run_server(
+            engine,
+            server,
+            engine_factory="tests.cluster.toy:create_engine",
+            tokenizer_factory="tests.cluster.toy:create_tokenizer",
+            on_ready=say,
+        )
     return run_server(
         engine,
         server,

@@ -78,6 +78,8 @@ def test_the_description_is_complete(server: RunningServer) -> None:
         *("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{model}"),
         *("/v1/sessions", "/v1/cache/explain", "/v1/sessions/{session_id}"),
         *(f"/v1/sessions/{{session_id}}/{verb}" for verb in ("pin", "unpin", "resume")),
+        *("/v1/cluster", "/v1/cluster/workers", "/v1/cluster/workers/{worker_id}"),
+        *(f"/v1/cluster/workers/{{worker_id}}/{verb}" for verb in ("drain", "role")),
         *("/tokenize", "/detokenize", "/health", "/ready", "/version", "/metrics"),
     }
     assert "422" not in schema["paths"]["/tokenize"]["post"]["responses"]

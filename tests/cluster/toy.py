@@ -6,7 +6,7 @@ the last token, so that clients see how a prompt was computed.
 
 import os
 
-from artesian.config import EngineConfig
+from artesian.config import EngineConfig, ServerConfig
 from artesian.engine.base import Request, RequestOutput
 from artesian.engine.handover import PrefillDone, PrefillJob
 from tests.worker import toy
@@ -128,3 +128,8 @@ def create_engine(config: EngineConfig) -> ToyPeerEngine:
     """As `tests.worker.toy.create_engine`."""
     plain = toy.create_engine(config)
     return ToyPeerEngine(config, plain.step_s)
+
+
+def create_tokenizer(engine: EngineConfig, server: ServerConfig) -> toy.ToyTokenizer:
+    """As a front makes it."""
+    return toy.create_tokenizer(engine.model)

@@ -5,7 +5,16 @@ from starlette.types import ASGIApp
 
 from artesian.api import errors, openapi
 from artesian.api.front_door import FrontDoor
-from artesian.api.routes import chat, completions, later, models, operations, sessions, tokens
+from artesian.api.routes import (
+    chat,
+    cluster,
+    completions,
+    later,
+    models,
+    operations,
+    sessions,
+    tokens,
+)
 from artesian.api.state import ServerState
 
 
@@ -14,7 +23,7 @@ def create_api() -> FastAPI:
     # The interactive docs would load scripts from elsewhere.
     api = FastAPI(title="Artesian", docs_url=None, redoc_url=None)
     errors.install(api)
-    for part in (chat, completions, models, sessions, tokens, operations, later):
+    for part in (chat, completions, models, sessions, tokens, cluster, operations, later):
         api.include_router(part.router)
     openapi.install(api)
     return api

@@ -5,8 +5,6 @@ import hmac
 
 from fastapi import Request
 
-from artesian.config.server import split_keys
-
 CACHE_SALT_CONTEXT = b"artesian cache salt v1"
 
 
@@ -14,11 +12,8 @@ class ApiKeys:
     """The keys that open the server; none means that it is open."""
 
     def __init__(self, keys: str | None) -> None:
-        self._keys = [key.encode() for key in split_keys(keys)]
-
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self._keys)
+        parts = [key.strip() for key in (keys or "").split(",")]
+        self._keys = [key.encode() for key in parts if key]
 
     @property
     def required(self) -> bool:
@@ -43,11 +38,6 @@ def cache_salt(key: bytes | None) -> str:
     if key is None:
         return ""
     return hmac.new(key, CACHE_SALT_CONTEXT, hashlib.sha256).hexdigest()
-
-
-def key_of(request: Request) -> str:
-    """A name for a request's API key that tells nothing about the key."""
-    return cache_salt(request.scope.get("api_key"))
 
 
 def salt_of(request: Request, asked: str | None) -> str:

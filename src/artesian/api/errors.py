@@ -11,7 +11,6 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from artesian.cluster.overload import OverloadError
 from artesian.engine.base import InvalidRequestError, QueueFullError
 from artesian.worker.base import (
     InternalEngineError,
@@ -87,7 +86,10 @@ def to_api_error(error: BaseException) -> ApiError:
         case InvalidRequestError():
             return ApiError(400, str(error))
         case QueueFullError():
-            return _overload(error)
+            retry = {"Retry-After": "1"}
+            return ApiError(
+                429, str(error), type_="rate_limit_error", code="queue_full", headers=retry
+            )
         case WorkerUnavailableError():
             return unavailable(str(error))
         case RequestDeadlineError():
@@ -99,15 +101,6 @@ def to_api_error(error: BaseException) -> ApiError:
     return ApiError(
         500, "an internal error happened; the server's log has it", type_="server_error"
     )
-
-
-def _overload(error: QueueFullError) -> ApiError:
-    """429: with the time after which it is worth trying again."""
-    code, seconds = "queue_full", 1
-    if isinstance(error, OverloadError):
-        code, seconds = error.reason, error.retry_after_s
-    headers = {"Retry-After": str(seconds)}
-    return ApiError(429, str(error), type_="rate_limit_error", code=code, headers=headers)
 
 
 def unavailable(message: str, code: str = "unavailable") -> ApiError:

@@ -1,5 +1,8 @@
 """Runs the server: worker first, HTTP beside it, and an orderly end.
 
+With several workers a keeper starts them and the front (see `artesian.cluster.keeper`), which is a
+process of its own then and runs the same `Server`.
+
 Nothing heavy is imported at the top: the worker's process starts before the front loads its own
 modules, so that both start-ups overlap.
 """
@@ -43,14 +46,15 @@ def run_server(
     server_config: ServerConfig,
     *,
     engine_factory: str = ENGINE_FACTORY,
-    tokenizer_factory: TokenizerFactory | None = None,
+    tokenizer_factory: TokenizerFactory | str | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> int:
     """Serves until SIGTERM or SIGINT.
 
     Args:
         engine_factory: `module:function` from `EngineConfig` to `Engine`, run in the worker.
-        tokenizer_factory: makes the front's tokenizer; default: the checkpoint's.
+        tokenizer_factory: makes the front's tokenizer; `module:function` if there are several
+            workers; default: the checkpoint's.
         on_ready: called with the server's URL once requests can be served.
 
     Returns:
@@ -61,8 +65,20 @@ def run_server(
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stderr,
     )
-    server = Server(engine_config, server_config, engine_factory, tokenizer_factory, on_ready)
-    return asyncio.run(server.run())
+    if server_config.is_cluster:
+        from artesian.api.cluster import run_cluster
+
+        assert tokenizer_factory is None or isinstance(tokenizer_factory, str)
+        return run_cluster(
+            engine_config,
+            server_config,
+            engine_factory=engine_factory,
+            tokenizer_factory=tokenizer_factory or "",
+            on_ready=on_ready,
+        )
+    assert not isinstance(tokenizer_factory, str)
+    server = Server(engine_config, server_config, tokenizer_factory, on_ready)
+    return asyncio.run(server.run(engine_factory))
 
 
 class Server:
@@ -72,44 +88,45 @@ class Server:
         self,
         engine_config: EngineConfig,
         config: ServerConfig,
-        engine_factory: str,
         tokenizer_factory: TokenizerFactory | None,
         on_ready: Callable[[str], None] | None,
+        *,
+        is_quiet: bool = False,
     ) -> None:
+        """`is_quiet`: people were told of the start before."""
+        self.failure: str | None = None
         self._started = time.monotonic()
         self._engine_config = engine_config
         self._config = config
-        self._engine_factory = engine_factory
+        self._is_quiet = is_quiet
         self._tokenizer_factory = tokenizer_factory
         self._on_ready = on_ready
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._failure: str | None = None
 
-    async def run(self) -> int:
-        """Serves until a signal comes or the worker cannot be started."""
+    async def run(self, engine_factory: str) -> int:
+        """Serves with one worker until a signal comes or that cannot be started."""
         try:
             listener = listen(self._config)
         except OSError as error:
-            return _fail(
-                f"cannot listen on {self._config.host}:{self._config.port}: {error.strerror}; "
-                "choose another --port, or 0 for a free one"
-            )
-        url = f"http://{_shown_host(self._config.host)}:{listener.getsockname()[1]}"
-        supervisor = Supervisor(
-            self._engine_config, self._config, self._engine_factory, self._give_up
-        )
+            return fail(cannot_listen(self._config, error))
+        supervisor = Supervisor(self._engine_config, self._config, engine_factory, self.give_up)
         supervisor.start()
-        await asyncio.sleep(0)  # lets the worker's process start before the imports below
-        from artesian.api import banner
+        await asyncio.sleep(0)  # lets the worker's process start before other imports
+        await self.serve(listener, url_of(self._config, listener), supervisor)
+        return EXIT_OK if self.failure is None else fail(self.failure)
 
-        banner.starting(self._engine_config.model, url)
+    async def serve(self, listener: socket.socket, url: str, engine: "EngineClient") -> None:
+        """Serves until a signal comes or `give_up` is called; then closes the engine."""
+        if not self._is_quiet:
+            from artesian.api import banner
+
+            banner.starting(self._engine_config.model, url)
         try:
             with self._signals():
-                await self._serve(listener, url, supervisor)
+                await self._serve(listener, url, engine)
         finally:
-            await supervisor.close()
-        return EXIT_OK if self._failure is None else _fail(self._failure)
+            await engine.close()
 
     async def _serve(self, listener: socket.socket, url: str, engine: "EngineClient") -> None:
         state = self._create_state(engine)
@@ -119,7 +136,6 @@ class Server:
         await self._stop.wait()
         await self._drain(state)
         getting_ready.cancel()
-        state.queue.close("the server is shutting down")
         await engine.close()
         await self._let_answers_out(state)
         http.should_exit = True
@@ -129,18 +145,16 @@ class Server:
 
     def _create_state(self, engine: "EngineClient") -> "ServerState":
         from artesian.api.auth import ApiKeys
-        from artesian.api.queue import create_queue
         from artesian.api.state import ServerState, engine_counts
         from artesian.metrics.serving import ServingMetrics
 
         metrics = ServingMetrics(
-            lambda: engine_counts(engine, queue),
+            lambda: engine_counts(engine),
             self._config.vllm_metrics,
             lambda: engine.stats.context_tiers,
         )
         keys = ApiKeys(self._config.api_key)
-        queue = create_queue(self._engine_config, self._config, engine, metrics)
-        return ServerState(self._config, engine, queue, keys, metrics, self._engine_config.seed)
+        return ServerState(self._config, engine, keys, metrics, self._engine_config.seed)
 
     async def _get_ready(self, state: "ServerState", url: str) -> None:
         from artesian.api import banner
@@ -151,24 +165,25 @@ class Server:
         try:
             tokenizer = await asyncio.to_thread(factory, self._engine_config, self._config)
         except (OSError, ValueError) as error:
-            self._give_up(str(error))
+            self.give_up(str(error))
             return
         except Exception as error:
             logger.exception("the tokenizer cannot be loaded")
-            self._give_up(f"the tokenizer cannot be loaded: {type(error).__name__}: {error}")
+            self.give_up(f"the tokenizer cannot be loaded: {type(error).__name__}: {error}")
             return
         state.encoder = PromptEncoder(tokenizer)
         await state.engine.wait_ready()
         if state.engine.info is not None:
             seconds = time.monotonic() - self._started
-            banner.ready(state.engine.info, self._config, url, seconds)
+            if not self._is_quiet:
+                banner.ready(state.engine.info, self._config, url, seconds)
             if self._on_ready is not None:
                 self._on_ready(url)
 
     async def _drain(self, state: "ServerState") -> None:
         """Lets what runs finish, for a limited time, and refuses what comes."""
         state.draining = True
-        if self._failure is not None:
+        if self.failure is not None:
             return
         deadline = time.monotonic() + self._config.drain_timeout_s
         if state.engine.num_in_flight:
@@ -182,8 +197,9 @@ class Server:
         while state.num_connections and time.monotonic() < deadline:
             await asyncio.sleep(DRAIN_POLL_S)
 
-    def _give_up(self, message: str) -> None:
-        self._failure = self._failure or message
+    def give_up(self, message: str) -> None:
+        """Ends the server because of that; the first reason is the one that is told."""
+        self.failure = self.failure or message
         self._stop.set()
 
     def _on_signal(self) -> None:
@@ -263,11 +279,22 @@ def _create_http_server(state: "ServerState") -> "UvicornServer":
     return HttpServer(settings)
 
 
-def _shown_host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def url_of(config: ServerConfig, listener: socket.socket) -> str:
+    """Where clients find the server."""
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    return f"http://{host}:{listener.getsockname()[1]}"
 
 
-def _fail(message: str) -> int:
+def cannot_listen(config: ServerConfig, error: OSError) -> str:
+    """What is wrong with the address, and what to do."""
+    return (
+        f"cannot listen on {config.host}:{config.port}: {error.strerror}; "
+        "choose another --port, or 0 for a free one"
+    )
+
+
+def fail(message: str) -> int:
+    """Says why the server ends; returns the exit status."""
     from artesian.api import banner
 
     banner.say(f"artesian: error: {message}")

@@ -21,11 +21,11 @@ VERBS = (
     ("run", "Answer one prompt."),
     ("bench", "Measure latency and throughput, in this process or of a server."),
     ("profile", "Measure what a model takes on this machine."),
-    ("simulate", "Replay a trace on a simulated cluster."),
     ("eval", "Measure what number formats cost in quality."),
     ("models", "List, fetch and inspect models."),
     ("cache", "Look at what is kept of prompts, fill it, and empty it."),
     ("pool", "Create, look at and look after pools of shared memory."),
+    ("cluster", "Look at the workers of a running server, and change them."),
     ("doctor", "Check whether this machine is ready to serve."),
     ("version", "Print versions."),
 )

@@ -40,6 +40,17 @@ class EngineConfig(BaseModel):
     kv_cache_memory_bytes: Size | None = Field(
         None, ge=1 << 20, description="memory for KV blocks; default: planned from the memory limit"
     )
+    memory_limit_bytes: Size | None = Field(
+        None,
+        ge=64 << 20,
+        description="memory that the worker plans with; default: what this process may use",
+    )
+    kv_region: str | None = Field(
+        None,
+        pattern="^[A-Za-z0-9_-]{1,61}$",
+        description="shared memory for KV blocks, which other workers can write to; the keeper of "
+        "a cluster sets it; default: memory of its own",
+    )
     enable_prefix_caching: bool = Field(True, description="reuse the KV of equal prompt beginnings")
     context_cache_dir: Path | None = Field(
         None,

@@ -1,6 +1,5 @@
 """Settings of the HTTP front and of how it looks after its worker."""
 
-import math
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -19,29 +18,6 @@ class ServerConfig(BaseModel):
         None,
         repr=False,
         description="key clients must send as 'Authorization: Bearer KEY'; several with commas",
-    )
-    api_key_weights: str | None = Field(
-        None,
-        repr=False,
-        description="shares of API keys under load: KEY=WEIGHT, several with commas; default: 1",
-    )
-    max_queue_len_per_key: int | None = Field(
-        None,
-        ge=1,
-        description="requests of one API key that may wait; default: max_queue_len, of which a key "
-        "that waits for less gets its part anyhow",
-    )
-    ttft_slo_ms: float | None = Field(
-        None,
-        gt=0,
-        description="time to first token to aim at: requests that cannot keep it get HTTP 429 at "
-        "once; default: none",
-    )
-    tpot_slo_ms: float | None = Field(
-        None,
-        gt=0,
-        description="time per output token to aim at: bounds how many sequences run at once; "
-        "default: none",
     )
     served_model_name: str | None = Field(
         None,
@@ -79,34 +55,59 @@ class ServerConfig(BaseModel):
     worker_step_timeout_s: float = Field(
         300.0, gt=1, le=86400, description="a worker stuck in one step for so long is replaced"
     )
+    prefill: int = Field(
+        0, ge=0, le=64, description="workers that compute prompts for those that decode"
+    )
+    decode: int = Field(
+        0, ge=0, le=64, description="workers that decode, and leave long prompts to others"
+    )
+    both: int = Field(
+        0, ge=0, le=64, description="workers that prefill and decode; one if there are no others"
+    )
+    memory_nodes: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="nodes of a memory pool that the workers keep the KV of prompts in, of "
+        "context_pool_bytes together",
+    )
+    threads_per_worker: int | None = Field(
+        None, ge=1, le=1024, description="kernel threads of each worker; default: an equal share"
+    )
+    pin_workers: bool = Field(False, description="keep each worker on processors of its own")
+    balance_roles: bool = Field(
+        False, description="change roles of prefill and decode workers when one side is overloaded"
+    )
+    cluster_name: str | None = Field(
+        None,
+        pattern="^[A-Za-z0-9_-]{1,32}$",
+        description="name of the cluster on this host; default: c and the port",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least important messages that are still logged"
     )
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether there is more than a front and one worker."""
+        return bool(self.prefill or self.decode or self.both or self.memory_nodes)
+
+    @property
+    def num_both(self) -> int:
+        """Workers of role `both`."""
+        return self.both if self.prefill or self.decode or self.both else 1
+
     @model_validator(mode="after")
-    def _check_weights(self) -> Self:
-        known = split_keys(self.api_key)
-        for key in key_weights(self.api_key_weights):
-            if key not in known:
-                raise ValueError("api_key_weights has a key that api_key has not")
+    def _check_cluster(self) -> Self:
+        if self.prefill and not (self.decode or self.both):
+            raise ValueError("prefill needs workers that decode: set decode or both")
+        if self.prefill + self.decode + self.both > 64:
+            raise ValueError("there are more than 64 workers in all")
+        if not self.is_cluster:
+            for name in ("threads_per_worker", "cluster_name"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is for clusters: set prefill, decode or both")
+            for name in ("pin_workers", "balance_roles"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} is for clusters: set prefill, decode or both")
         return self
-
-
-def split_keys(text: str | None) -> list[str]:
-    """The keys of `api_key`."""
-    return [key for part in (text or "").split(",") if (key := part.strip())]
-
-
-def key_weights(text: str | None) -> dict[str, float]:
-    """The weights of `api_key_weights` by key. Raises `ValueError`, without telling the key."""
-    weights = {}
-    for part in split_keys(text):
-        key, _, number = part.rpartition("=")
-        try:
-            weight = float(number)
-        except ValueError:
-            weight = 0.0
-        if not key or not 0 < weight < math.inf:
-            raise ValueError("each weight is written KEY=WEIGHT, with a number above 0")
-        weights[key.strip()] = weight
-    return weights

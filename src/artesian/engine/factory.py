@@ -155,7 +155,7 @@ def plan_kv(checkpoint: Checkpoint, config: EngineConfig) -> tuple[KvLayout, Mem
     )
     weight_bytes = sum(checkpoint.tensor(name).data.nbytes for name in checkpoint.tensor_names())
     plan = plan_memory(
-        memory_limit(),
+        memory_limit().bounded(config.memory_limit_bytes),
         weight_bytes,
         kv_block_bytes(layout),
         config.block_size,

@@ -28,6 +28,12 @@ class MemoryLimit:
     available_bytes: int
     source: str
 
+    def bounded(self, most_bytes: int | None) -> "MemoryLimit":
+        """The same, if that is not above `most_bytes`."""
+        if most_bytes is None or most_bytes >= self.available_bytes:
+            return self
+        return MemoryLimit(min(self.total_bytes, most_bytes), most_bytes, "memory_limit_bytes")
+
 
 def memory_limit(root: Path = Path("/")) -> MemoryLimit:
     """The limit that leaves the least memory: the machine's or a control group's.

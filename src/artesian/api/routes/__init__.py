@@ -7,9 +7,10 @@ from artesian.api.errors import ErrorBody
 REASONS = {
     400: "the request is wrong; the message names the field and its value",
     401: "the API key is missing or wrong",
+    403: "not from here",
     404: "no such model, or no such session",
     408: "the client was too slow to send its request",
-    409: "the session is in use",
+    409: "the session is in use, or the cluster cannot be changed so",
     413: "the body is larger than allowed",
     429: "the queue is full; try again later",
     500: "a defect, or a worker that ended twice",

@@ -1,0 +1,266 @@
+"""What `artesian serve` is when there are several workers: it starts everything and looks after it.
+
+The keeper holds the listening socket, so that a new front goes on where the last one ended, and
+decides who is dead: a process is dead once it was reaped, and one that gives no sign of life is
+ended. It serves no requests itself.
+"""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from artesian.cluster.base import (
+    ChangeAsked,
+    ChangeDone,
+    ClusterError,
+    Ended,
+    FrontFailed,
+    FrontPulse,
+    FrontSpec,
+    ToFront,
+    ToKeeper,
+)
+from artesian.cluster.child import Child
+from artesian.cluster.plan import divide, roles
+from artesian.cluster.run_directory import RunDirectory
+from artesian.cluster.worker_group import Plan, WorkerGroup
+from artesian.config import EngineConfig, ServerConfig
+from artesian.pool import Pool
+from artesian.worker.messages import LastWords, Pulse
+from artesian.worker.pipes import Inbox, Outbox, PipeFullError
+from artesian.worker.process import ChildProcess
+
+logger = logging.getLogger(__name__)
+
+FRONT_MODULE = "artesian.api.front"
+FRONT_LAST_WORDS_S = 6.0
+"""A front that drains takes so much longer than the drain."""
+POOL_OVERHEAD = 16
+"""Of a pool one byte in so many is not for blocks, and some are not at all."""
+POOL_TABLES_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeeperSettings:
+    """What a keeper starts.
+
+    Attributes:
+        engine_factory, tokenizer_factory: `module:function`; the second may be empty.
+        listener: bound, listening; url: where clients find it.
+        on_ready: called once requests can be served.
+    """
+
+    engine_config: EngineConfig
+    server_config: ServerConfig
+    engine_factory: str
+    tokenizer_factory: str
+    listener: socket.socket
+    url: str
+    on_ready: Callable[[], None]
+
+
+class Keeper:
+    """One run of a cluster, from the first process to the last."""
+
+    def __init__(self, settings: KeeperSettings) -> None:
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._failure: str | None = None
+        self._num_signals = 0
+        self._is_stopping = False
+        self._to_front: Outbox | None = None
+        self._changes: set[asyncio.Task[None]] = set()
+        self._was_front_ready = False
+
+    async def run(self) -> str | None:
+        """Serves until a signal comes; returns why it could not, or None.
+
+        Raises:
+            ClusterError: the cluster cannot be.
+            OSError, PoolError: the system or the pool refuses.
+        """
+        config = self._settings.server_config
+        port = self._settings.listener.getsockname()[1]
+        with (
+            RunDirectory(config.cluster_name or f"c{port}") as directory,
+            contextlib.ExitStack() as stack,
+        ):
+            self._directory = directory
+            engine_config = self._make_pool(stack)
+            self._workers = WorkerGroup(
+                Plan(
+                    engine_config=engine_config,
+                    server_config=config,
+                    engine_factory=self._settings.engine_factory,
+                    shares=divide(engine_config, config),
+                    keeper_endpoint=directory.endpoint("keeper"),
+                ),
+                directory,
+                self._changed,
+            )
+            self._front = Child(
+                "the front",
+                lambda generation: self._spawn_front(engine_config, generation),
+                self._front_changed,
+                config.worker_heartbeat_timeout_s,
+                config.worker_step_timeout_s,
+            )
+            inbox: Inbox[ToKeeper] = Inbox(directory.endpoint("keeper"), ToKeeper, self._on_message)
+            stack.callback(inbox.close)
+            await self._keep()
+        return self._failure
+
+    async def _keep(self) -> None:
+        """Everything runs, and ends in order."""
+        for role in roles(self._settings.server_config):
+            self._workers.add(role)
+        with self._signals():
+            front = asyncio.create_task(self._front.keep(lambda: True))
+            try:
+                await self._stop.wait()
+                await self._stop_front()
+                await front
+            finally:
+                self._is_stopping = True
+                self._front.kill()
+                await self._workers.close()
+                if self._to_front is not None:
+                    self._to_front.close()
+
+    async def _stop_front(self) -> None:
+        """A front that is asked to end lets its requests finish, for a limited time."""
+        config = self._settings.server_config
+        timeout_s = 0.0 if self._failure else config.drain_timeout_s
+        await self._front.stop(
+            lambda: self._front.send_signal(signal.SIGTERM), timeout_s + FRONT_LAST_WORDS_S
+        )
+
+    def _make_pool(self, stack: contextlib.ExitStack) -> EngineConfig:
+        """The context cache of all workers; the settings that name it.
+
+        The keeper stays in it, so that somebody always finishes what killed workers began.
+        """
+        config, nodes = self._settings.engine_config, self._settings.server_config.memory_nodes
+        # What the workers take in together the front has bounded.
+        num_workers = len(roles(self._settings.server_config))
+        most = config.max_queue_len + config.max_num_seqs * num_workers
+        config = config.model_copy(update={"max_queue_len": most})
+        self._own_pool: str | None = None
+        if not nodes:
+            return config
+        if not config.enable_prefix_caching:
+            raise ClusterError("memory_nodes needs enable_prefix_caching")
+        name = config.context_pool
+        if name is None:
+            name = f"{self._directory.cluster}-pool"
+            self._own_pool = f"shm://{name}"
+            self._directory.note_pool(name)
+        size = config.context_pool_bytes * (POOL_OVERHEAD + 1) // POOL_OVERHEAD + POOL_TABLES_BYTES
+        pool = stack.enter_context(Pool(name, size=size, nodes=nodes))
+        return config.model_copy(update={"context_pool": pool.address})
+
+    def _spawn_front(self, engine_config: EngineConfig, generation: int) -> ChildProcess:
+        settings, directory = self._settings, self._directory
+        shutil.rmtree(directory.path / f"front-{generation - 1}", ignore_errors=True)
+        own = directory.path / f"front-{generation}"
+        own.mkdir()
+        inbox = directory.endpoint(f"front-{generation}/inbox")
+        # The front's limits are those that were asked for.
+        bounded = settings.engine_config.model_copy(
+            update={"context_pool": engine_config.context_pool}
+        )
+        spec = FrontSpec(
+            engine_config=bounded.model_dump_json(),
+            server_config=settings.server_config.model_dump_json(),
+            tokenizer_factory=settings.tokenizer_factory,
+            listener=settings.listener.fileno(),
+            url=settings.url,
+            generation=generation,
+            directory=str(own),
+            keeper_endpoint=directory.endpoint("keeper"),
+            inbox_endpoint=inbox,
+            cluster=directory.cluster,
+            pool=self._own_pool,
+        )
+        if self._to_front is not None:
+            self._to_front.close()
+        process = ChildProcess(FRONT_MODULE, spec, (settings.listener.fileno(),))
+        self._to_front = Outbox(inbox)
+        self._tell_front(self._workers.membership())
+        return process
+
+    def _on_message(self, message: ToKeeper) -> None:
+        match message:
+            case Pulse():
+                self._workers.pulse(message)
+            case LastWords():
+                self._workers.last_words(message)
+            case FrontPulse(generation, is_ready):
+                self._front.pulse(generation, is_ready)
+            case FrontFailed(generation, text):
+                if generation == self._front.generation:
+                    self._end(text)
+            case ChangeAsked():
+                task = asyncio.create_task(self._change(message))
+                self._changes.add(task)
+                task.add_done_callback(self._changes.discard)
+
+    async def _change(self, asked: ChangeAsked) -> None:
+        generation = self._front.generation
+        try:
+            worker_id, error = await self._workers.change(asked.change), ""
+        except ClusterError as refusal:
+            worker_id, error = "", str(refusal)
+        # Another front has not asked.
+        if generation == self._front.generation:
+            self._tell_front(ChangeDone(asked.call_id, worker_id, error))
+
+    def _changed(self) -> None:
+        """Something is new about a worker."""
+        self._tell_front(self._workers.membership())
+        failure = self._workers.failure
+        if failure is not None and not self._is_stopping and not self._stop.is_set():
+            self._tell_front(Ended(failure))
+            self._end(failure)
+
+    def _front_changed(self, front: Child) -> None:
+        pids = self._workers.pids()
+        self._directory.note_processes(pids + ([front.process.pid] if front.process else []))
+        if front.has_failed:
+            self._end(f"the front {front.cause}")
+        elif front.is_ready and not self._was_front_ready:
+            self._was_front_ready = True
+            self._settings.on_ready()
+
+    def _tell_front(self, message: ToFront) -> None:
+        if self._to_front is not None:
+            with contextlib.suppress(PipeFullError):  # it hangs, and is ended soon
+                self._to_front.send(message)
+
+    def _end(self, failure: str) -> None:
+        self._failure = self._failure or failure
+        self._stop.set()
+
+    def _on_signal(self) -> None:
+        """The first signal begins the end, the second hurries it."""
+        self._num_signals += 1
+        if self._num_signals > 1:
+            self._front.send_signal(signal.SIGTERM)
+        self._stop.set()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        handled = (signal.SIGTERM, signal.SIGINT)
+        for number in handled:
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            yield
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
