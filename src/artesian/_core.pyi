@@ -180,7 +180,8 @@ class Program:
         out: npt.NDArray[np.float32],
         gates: Sequence[tuple[int, LayerGate]] = (),
         timeout_s: float = 0.0,
-    ) -> None: ...
+        remotes: Sequence[tuple[RemoteAttention, npt.NDArray[np.uint32], float]] = (),
+    ) -> list[int]: ...
     def turn(
         self,
         runtime: Runtime,
@@ -217,6 +218,83 @@ class KvRegion:
     def memory(self) -> npt.NDArray[np.uint8]: ...
     def back(self, start: int, end: int) -> bool: ...
     def close(self) -> None: ...
+
+class Exchange:
+    """The mailboxes of a worker's region."""
+
+    def __init__(
+        self,
+        region: KvRegion,
+        num_clients: int,
+        num_links: int,
+        max_rows: int,
+        qkv_width: int,
+        out_width: int,
+    ) -> None: ...
+    @staticmethod
+    def num_bytes(
+        num_clients: int, num_links: int, max_rows: int, qkv_width: int, out_width: int
+    ) -> int:
+        """Bytes of mailboxes that such an exchange needs."""
+
+    def connect(
+        self,
+        program: Program,
+        peer: str,
+        generation: int = 0,
+        timeout_s: float = 1.0,
+        spin_s: float = 20e-6,
+        yield_s: float = 5e-3,
+    ) -> RemoteAttention:
+        """Connects with the executor that serves in the region called `peer`.
+
+        Raises `RuntimeError` for one that is gone, full, silent or another, `ValueError` for one
+        of another model, `OSError` when the region cannot be opened.
+        """
+
+class RemoteAttention:
+    """A connection to a peer's executor."""
+
+    @property
+    def is_broken(self) -> bool: ...
+    @property
+    def is_alive(self) -> bool: ...
+    @property
+    def max_rows(self) -> int: ...
+    def reconnect(self, timeout_s: float) -> None: ...
+    def stats(self) -> dict[str, int]: ...
+
+class AttentionExecutor:
+    """Threads that attend for peers over the arena of this process."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        runtime: Runtime,
+        program: Program,
+        arena: npt.NDArray[np.uint8],
+        generation: int,
+        num_slots: int,
+        num_threads: int = 1,
+        share: float = 1.0,
+        spin_s: float = 20e-6,
+        yield_s: float = 5e-3,
+        nice: int = 0,
+        slice_s: float = 0.0,
+    ) -> None: ...
+    def admit(self, blocks: Sequence[int], num_tokens: int) -> tuple[int, int]: ...
+    def extend(self, slot: int, generation: int, blocks: Sequence[int]) -> None: ...
+    def release(self, slot: int, generation: int) -> bool: ...
+    def num_tokens(self, slot: int, generation: int) -> int | None: ...
+    def set_share(self, share: float) -> None: ...
+    @property
+    def is_alive(self) -> bool: ...
+    def stats(self) -> dict[str, int]: ...
+    def close(self) -> None: ...
+
+def set_schedule(nice: int, slice_s: float = 0.0) -> bool:
+    """Asks for a nice value of the calling thread and for slices of so many seconds (0: the
+    system's); whether the system agreed."""
 
 class PoolHandle:
     """One client of a pool of shared memory; see `artesian.pool.Pool`."""

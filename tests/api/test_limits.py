@@ -92,7 +92,7 @@ async def test_200_at_once_on_a_queue_of_64(start_server: StartServer) -> None:
     assert 80 <= statuses[200] < 200
     for response in responses:
         if response.status_code == 429:
-            assert response.headers["retry-after"] == "1"
+            assert 1 <= int(response.headers["retry-after"]) <= 120
             assert response.json()["error"]["type"] == "rate_limit_error"
         else:
             assert '"completion_tokens":100' in response.text

@@ -41,6 +41,7 @@ MAY_IMPORT_CORE = {
     "context.disk",
     "context.host",
     "context.mover",
+    "engine.offload",
     "engine.sampler",
     "kvcache.hashing",
     "kvcache.landing",

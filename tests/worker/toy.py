@@ -101,7 +101,8 @@ class ToyEngine:
         self.max_model_len = config.max_model_len or MAX_MODEL_LEN
         self.waiting: list[Request] = []
         self.running: list[ToySequence] = []
-        self.num_steps = self.prompt_tokens = self.generation_tokens = 0
+        self.num_steps = self.prompt_tokens = self.generation_tokens = self.computed_tokens = 0
+        self.busy_s = 0.0
 
     def add_request(self, request: Request) -> None:
         text = bytes(t for t in request.prompt_token_ids if t < 256).decode(errors="replace")
@@ -122,10 +123,13 @@ class ToyEngine:
         return bool(self.waiting or self.running)
 
     def step(self) -> list[RequestOutput]:
+        started = time.monotonic()
         time.sleep(self.step_s)
+        self.busy_s += time.monotonic() - started
         self.num_steps += 1
         while self.waiting and len(self.running) < self.config.max_num_seqs:
             request = self.waiting.pop(0)
+            self.computed_tokens += len(request.prompt_token_ids) - 1
             self.running += [
                 ToySequence(request, i, self.max_model_len) for i in range(request.sampling.n)
             ]
@@ -133,6 +137,7 @@ class ToyEngine:
         ended = {(o.request_id, o.index) for o in outputs if o.finish_reason is not None}
         self.running = [s for s in self.running if (s.request.request_id, s.index) not in ended]
         self.generation_tokens += len(outputs)
+        self.computed_tokens += len(outputs)
         return outputs
 
     def _run(self, sequence: ToySequence) -> RequestOutput:
@@ -159,6 +164,8 @@ class ToyEngine:
             num_requests_running=len(self.running),
             num_requests_waiting=len(self.waiting),
             num_steps=self.num_steps,
+            computed_tokens=self.computed_tokens,
+            busy_s=self.busy_s,
             prompt_tokens=self.prompt_tokens,
             generation_tokens=self.generation_tokens,
             kv_cache_usage_ratio=min(1.0, len(self.running) / self.config.max_num_seqs),

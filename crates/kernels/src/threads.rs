@@ -29,6 +29,8 @@ struct Shared {
     phase: Padded<AtomicU32>,
     next_item: Padded<AtomicUsize>,
     panicked: AtomicBool,
+    /// A program runs.
+    busy: AtomicBool,
     /// Raised once for each program; pool threads wait for it to change.
     program: Padded<AtomicU32>,
     state: Mutex<State>,
@@ -141,6 +143,7 @@ impl ThreadPool {
             phase: Padded(AtomicU32::new(0)),
             next_item: Padded(AtomicUsize::new(0)),
             panicked: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
             program: Padded(AtomicU32::new(0)),
             state: Mutex::new(State { task: None, payload: None, stop: false }),
             wake: Condvar::new(),
@@ -162,6 +165,11 @@ impl ThreadPool {
         self.shared.num_threads
     }
 
+    /// Whether a program runs right now.
+    pub fn is_busy(&self) -> bool {
+        self.shared.busy.load(Ordering::Relaxed)
+    }
+
     /// Runs `task` on every thread and returns when all are done. One program runs at a time.
     ///
     /// # Panics
@@ -172,12 +180,14 @@ impl ThreadPool {
         // SAFETY: the reference is used by pool threads only until the last barrier below or, after
         // a panic, until they have all arrived in `finish`; `run` does not return before that.
         let task = unsafe { std::mem::transmute::<Task<'_>, Task<'static>>(task) };
+        shared.busy.store(true, Ordering::Relaxed);
         if shared.num_threads > 1 {
             shared.lock().task = Some(task);
             shared.program.0.fetch_add(1, Ordering::Release);
             shared.wake.notify_all();
         }
         execute(shared, 0, task);
+        shared.busy.store(false, Ordering::Relaxed);
         if let Some(payload) = shared.lock().payload.take() {
             shared.panicked.store(false, Ordering::Relaxed);
             resume_unwind(payload);

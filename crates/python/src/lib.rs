@@ -1,5 +1,6 @@
 //! Python bindings: conversions only, no logic.
 
+mod exchange;
 mod gguf;
 mod peer;
 mod pool;
@@ -33,5 +34,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tier::try_codec, module)?)?;
     module.add_class::<tier::PyLayerGate>()?;
     module.add_class::<peer::KvRegion>()?;
+    module.add_class::<exchange::Exchange>()?;
+    module.add_class::<exchange::PyRemoteAttention>()?;
+    module.add_class::<exchange::AttentionExecutor>()?;
+    module.add_function(wrap_pyfunction!(exchange::set_schedule, module)?)?;
     pool::register(module)
 }

@@ -9,8 +9,8 @@ use artesian_kernels::gguf::Format;
 use artesian_kernels::kv::{KvDtype, KvLayout};
 use artesian_kernels::linear::{round_to_int8, QuantLinear};
 use artesian_kernels::program::{
-    self, Activation, Aside, AttentionOp, BatchView, Gate, Gated, LayerTime, ProgramError, RopeOp,
-    SharedWeight, ValueId,
+    self, Activation, Aside, AttentionOp, AttentionServer, BatchView, Gate, Gated, LayerTime,
+    ProgramError, RopeOp, SharedWeight, ValueId,
 };
 use numpy::{
     PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2,
@@ -19,6 +19,7 @@ use numpy::{
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::exchange::{as_remotes, begin_all, RemoteRows};
 use crate::runtime::Runtime;
 use crate::tier::PyLayerGate;
 
@@ -253,12 +254,24 @@ impl Program {
     ///
     /// No slice is made of it: threads of a tier write, at the same time, blocks that nobody else
     /// has, and those parts of a batch's blocks that its gates have not told of.
-    fn blocks(&self, arena: &Bound<'_, PyArray1<u8>>) -> PyResult<(usize, usize)> {
+    pub fn blocks(&self, arena: &Bound<'_, PyArray1<u8>>) -> PyResult<(usize, usize)> {
         let address = arena.data().addr();
         if !arena.is_contiguous() || !address.is_multiple_of(64) {
             return Err(PyValueError::new_err("the KV arena must be one piece, 64-byte aligned"));
         }
         Ok((address, arena.len() / self.layout.block_bytes()))
+    }
+}
+
+impl Program {
+    /// Its attention layers alone.
+    pub fn attention_server(&self) -> AttentionServer {
+        self.program.attention_server()
+    }
+
+    /// How many these are.
+    pub fn num_attention_layers(&self) -> usize {
+        self.program.num_attention_layers()
     }
 }
 
@@ -288,10 +301,11 @@ impl Program {
         taken.map(|time| (time.layer, time.start_s, time.ready_s, time.end_s)).collect()
     }
 
-    /// Runs a batch; see `artesian.engine.batch.Batch` for its arrays and gates.
+    /// Runs a batch; see `artesian.engine.batch.Batch` for its arrays, gates and remotes. Returns
+    /// the remote sequences whose peers failed.
     #[pyo3(signature = (
         runtime, tokens, positions, row_starts, context_lens, block_tables, logit_rows, arena, out,
-        gates=Vec::new(), timeout_s=0.0
+        gates=Vec::new(), timeout_s=0.0, remotes=Vec::new()
     ))]
     fn run(
         &self,
@@ -307,7 +321,8 @@ impl Program {
         mut out: PyReadwriteArray2<'_, f32>,
         gates: Vec<(usize, PyRef<'_, PyLayerGate>)>,
         timeout_s: f64,
-    ) -> PyResult<()> {
+        remotes: Vec<RemoteRows<'_>>,
+    ) -> PyResult<Vec<usize>> {
         let batch = BatchView {
             tokens: tokens.as_slice()?,
             positions: positions.as_slice()?,
@@ -323,26 +338,36 @@ impl Program {
         let until = Instant::now() + timeout;
         let gates: Vec<_> =
             gates.iter().map(|(sequence, gate)| (*sequence, Until(&gate.0, until))).collect();
+        // Peers prepare for the step while the program comes to its first attention.
+        let steps = begin_all(&remotes)?;
         let mut times = self.times.lock().unwrap_or_else(|poison| poison.into_inner());
         let noted = times.is_some().then(|| Mutex::new(Vec::new()));
-        py.detach(|| {
-            let gated = |(sequence, gate)| Gated { sequence, gate };
-            let gates: Vec<Gated<'_>> = gates
-                .iter()
-                .map(|(sequence, gate)| (*sequence, gate as &dyn Gate))
-                .map(gated)
-                .collect();
-            let aside = Aside { gates: &gates, times: noted.as_ref(), ..Aside::default() };
-            let arena = address as *mut u8;
-            // SAFETY: the array holds `num_blocks` whole blocks and outlives the call. Only the
-            // engine writes to them, through here, and the threads of tiers, which keep to gates.
-            unsafe { self.program.run(&runtime.pool, batch, aside, arena, num_blocks, out) }
-        })
-        .map_err(value_error)?;
+        let failed = py
+            .detach(|| {
+                let gated = |(sequence, gate)| Gated { sequence, gate };
+                let gates: Vec<Gated<'_>> = gates
+                    .iter()
+                    .map(|(sequence, gate)| (*sequence, gate as &dyn Gate))
+                    .map(gated)
+                    .collect();
+                let remotes = as_remotes(&steps);
+                let aside = Aside {
+                    gates: &gates,
+                    remotes: &remotes,
+                    times: noted.as_ref(),
+                    ..Aside::default()
+                };
+                let arena = address as *mut u8;
+                // SAFETY: the array holds `num_blocks` whole blocks and outlives the call. Only the
+                // engine writes to them, through here, the threads of tiers, which keep to gates,
+                // and an executor, which keeps to blocks that the engine has given it.
+                unsafe { self.program.run(&runtime.pool, batch, aside, arena, num_blocks, out) }
+            })
+            .map_err(value_error)?;
         if let (Some(times), Some(noted)) = (times.as_mut(), noted) {
             times.extend(noted.into_inner().unwrap_or_else(|poison| poison.into_inner()));
         }
-        Ok(())
+        Ok(failed)
     }
 
     /// Copies block `from[i]` to `to[i]` for tokens that stand `delta` positions further on.

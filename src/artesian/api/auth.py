@@ -5,6 +5,8 @@ import hmac
 
 from fastapi import Request
 
+from artesian.config.server import split_keys
+
 CACHE_SALT_CONTEXT = b"artesian cache salt v1"
 
 
@@ -12,8 +14,11 @@ class ApiKeys:
     """The keys that open the server; none means that it is open."""
 
     def __init__(self, keys: str | None) -> None:
-        parts = [key.strip() for key in (keys or "").split(",")]
-        self._keys = [key.encode() for key in parts if key]
+        self._keys = [key.encode() for key in split_keys(keys)]
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._keys)
 
     @property
     def required(self) -> bool:
@@ -38,6 +43,11 @@ def cache_salt(key: bytes | None) -> str:
     if key is None:
         return ""
     return hmac.new(key, CACHE_SALT_CONTEXT, hashlib.sha256).hexdigest()
+
+
+def key_of(request: Request) -> str:
+    """A name for a request's API key that tells nothing about the key."""
+    return cache_salt(request.scope.get("api_key"))
 
 
 def salt_of(request: Request, asked: str | None) -> str:

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from artesian.cluster.overload import OverloadError
 from artesian.engine.base import InvalidRequestError, QueueFullError
 from artesian.worker.base import (
     InternalEngineError,
@@ -86,10 +87,7 @@ def to_api_error(error: BaseException) -> ApiError:
         case InvalidRequestError():
             return ApiError(400, str(error))
         case QueueFullError():
-            retry = {"Retry-After": "1"}
-            return ApiError(
-                429, str(error), type_="rate_limit_error", code="queue_full", headers=retry
-            )
+            return _overload(error)
         case WorkerUnavailableError():
             return unavailable(str(error))
         case RequestDeadlineError():
@@ -101,6 +99,15 @@ def to_api_error(error: BaseException) -> ApiError:
     return ApiError(
         500, "an internal error happened; the server's log has it", type_="server_error"
     )
+
+
+def _overload(error: QueueFullError) -> ApiError:
+    """429: with the time after which it is worth trying again."""
+    code, seconds = "queue_full", 1
+    if isinstance(error, OverloadError):
+        code, seconds = error.reason, error.retry_after_s
+    headers = {"Retry-After": str(seconds)}
+    return ApiError(429, str(error), type_="rate_limit_error", code=code, headers=headers)
 
 
 def unavailable(message: str, code: str = "unavailable") -> ApiError:

@@ -3,14 +3,19 @@
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+
+import msgspec
 
 from artesian.api.errors import ApiError
 from artesian.api.protocol.base import INT64_MAX, SamplingFields
 from artesian.api.state import ServerState
 from artesian.api.usage import UsageMeter
+from artesian.cluster.policies.fair_share import Waiting
+from artesian.cluster.turn import Turn
 from artesian.config.engine import ContextOverflow
 from artesian.engine.base import (
     EngineInfo,
@@ -110,8 +115,9 @@ class Generation:
         body: SamplingFields,
         cache_salt: str,
         pin: Pin | None = None,
+        key: str = "",
     ) -> None:
-        """`pin` takes the place of what `body` says about whole prompts."""
+        """`pin` takes the place of what `body` says about whole prompts; `key` names the caller."""
         self.meter = UsageMeter([len(prompt) for prompt in prompts], state.metrics)
         self._state = state
         self._requests = [
@@ -129,15 +135,37 @@ class Generation:
             )
             for index, (prompt, params) in enumerate(zip(prompts, sampling, strict=True))
         ]
+        limits = [params.max_tokens for params in sampling for _ in range(params.n)]
+        self._item = Waiting(
+            call_id=call_id,
+            key=key,
+            priority=body.priority or 0,
+            num_sequences=len(limits),
+            prompt_tokens=self.meter.prompt_tokens,
+            max_output_tokens=None if None in limits else sum(filter(None, limits)),
+            arrived_s=time.monotonic(),
+        )
+        self._turn: Turn | None = None
         self._streams: list[RequestStream] = []
         self._left = [params.n for params in sampling]
         self._reason: str | None = None
 
     async def open(self) -> None:
-        """Hands the requests to the engine; all or none. Raises what `EngineClient.submit` does."""
+        """Hands the requests to the engine when it is their turn; all or none.
+
+        Raises what `FrontQueue.enter` and `EngineClient.submit` do.
+        """
+        self._turn = await self._state.queue.enter(self._item)
+        try:
+            await self._submit()
+        except BaseException:
+            self._state.queue.end(self._turn)
+            raise
+        self._turn.follow(self._streams)
+
+    async def _submit(self) -> None:
         engine, limit = self._state.engine, self._state.config.max_stream_buffer_tokens
-        total = sum(request.sampling.n for request in self._requests)
-        engine.check_capacity(total)
+        self._take_waiting_off()
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
@@ -150,10 +178,21 @@ class Generation:
             raise errors.exceptions[0] from None
         self._streams = [task.result() for task in tasks]
 
+    def _take_waiting_off(self) -> None:
+        """What a call has waited for its turn is part of its life."""
+        waited_s = time.monotonic() - self._item.arrived_s
+        self.meter.front_queue_ms = waited_s * 1e3
+        left_s = max(self._state.config.request_timeout_s - waited_s, 1e-3)
+        self._requests = [
+            msgspec.structs.replace(request, timeout_s=left_s) for request in self._requests
+        ]
+
     def close(self) -> None:
         """Gives up what still runs."""
         for stream in self._streams:
             self._state.engine.abort(stream)
+        if self._turn is not None:
+            self._state.queue.end(self._turn)
         self.meter.finish(self._reason or "abort")
 
     async def __aenter__(self) -> Self:

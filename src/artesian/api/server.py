@@ -136,6 +136,7 @@ class Server:
         await self._stop.wait()
         await self._drain(state)
         getting_ready.cancel()
+        state.queue.close("the server is shutting down")
         await engine.close()
         await self._let_answers_out(state)
         http.should_exit = True
@@ -145,16 +146,18 @@ class Server:
 
     def _create_state(self, engine: "EngineClient") -> "ServerState":
         from artesian.api.auth import ApiKeys
+        from artesian.api.queue import create_queue
         from artesian.api.state import ServerState, engine_counts
         from artesian.metrics.serving import ServingMetrics
 
         metrics = ServingMetrics(
-            lambda: engine_counts(engine),
+            lambda: engine_counts(engine, queue),
             self._config.vllm_metrics,
             lambda: engine.stats.context_tiers,
         )
         keys = ApiKeys(self._config.api_key)
-        return ServerState(self._config, engine, keys, metrics, self._engine_config.seed)
+        queue = create_queue(self._engine_config, self._config, engine, metrics)
+        return ServerState(self._config, engine, queue, keys, metrics, self._engine_config.seed)
 
     async def _get_ready(self, state: "ServerState", url: str) -> None:
         from artesian.api import banner

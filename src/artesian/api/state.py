@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from artesian.api.auth import ApiKeys
 from artesian.api.errors import model_not_found, unavailable
 from artesian.api.prompts import PromptEncoder
+from artesian.cluster.queue import FrontQueue
 from artesian.config import ServerConfig
 from artesian.engine.base import EngineInfo
 from artesian.metrics.serving import ServingMetrics
@@ -21,6 +22,7 @@ class ServerState:
 
     config: ServerConfig
     engine: EngineClient
+    queue: FrontQueue
     keys: ApiKeys
     metrics: ServingMetrics
     default_seed: int | None = None
@@ -53,12 +55,12 @@ class ServerState:
         return served
 
 
-def engine_counts(engine: EngineClient) -> dict[str, float]:
-    """The workers' counts under the names of the metrics."""
+def engine_counts(engine: EngineClient, queue: FrontQueue) -> dict[str, float]:
+    """The workers' counts under the names of the metrics; what waits here waits too."""
     stats = engine.stats
     return {
         "num_requests_running": stats.num_requests_running,
-        "num_requests_waiting": stats.num_requests_waiting,
+        "num_requests_waiting": stats.num_requests_waiting + queue.num_waiting,
         "kv_cache_usage_perc": stats.kv_cache_usage_ratio,
         "num_kv_blocks": stats.num_kv_blocks,
         "worker_resident_memory_bytes": stats.resident_memory_bytes,

@@ -15,6 +15,7 @@ class UsageMeter:
         self.completion_tokens = 0
         self._cached_tokens = [0] * len(prompt_lens)
         self._truncated_tokens = [0] * len(prompt_lens)
+        self.front_queue_ms = 0.0
         self._metrics = metrics
         self._arrived = time.monotonic()
         self._first: float | None = None
@@ -75,10 +76,15 @@ class UsageMeter:
             details.truncated_tokens = num_truncated
         return details
 
+    def _queue_ms(self) -> float | None:
+        """In the front and at the worker."""
+        queue_ms = self._engine.queue_ms
+        return None if queue_ms is None else self.front_queue_ms + queue_ms
+
     def _timings(self) -> Timings:
         now = time.monotonic()
         timings = Timings(
-            queue_ms=_rounded(self._engine.queue_ms),
+            queue_ms=_rounded(self._queue_ms()),
             prefill_ms=_rounded(self._engine.prefill_ms),
             e2e_ms=_rounded((now - self._arrived) * 1000),
             num_preemptions=self._engine.num_preemptions,

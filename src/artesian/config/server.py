@@ -1,5 +1,6 @@
 """Settings of the HTTP front and of how it looks after its worker."""
 
+import math
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -18,6 +19,29 @@ class ServerConfig(BaseModel):
         None,
         repr=False,
         description="key clients must send as 'Authorization: Bearer KEY'; several with commas",
+    )
+    api_key_weights: str | None = Field(
+        None,
+        repr=False,
+        description="shares of API keys under load: KEY=WEIGHT, several with commas; default: 1",
+    )
+    max_queue_len_per_key: int | None = Field(
+        None,
+        ge=1,
+        description="requests of one API key that may wait; default: max_queue_len, of which a key "
+        "that waits for less gets its part anyhow",
+    )
+    ttft_slo_ms: float | None = Field(
+        None,
+        gt=0,
+        description="time to first token to aim at: requests that cannot keep it get HTTP 429 at "
+        "once; default: none",
+    )
+    tpot_slo_ms: float | None = Field(
+        None,
+        gt=0,
+        description="time per output token to aim at: bounds how many sequences run at once; "
+        "default: none",
     )
     served_model_name: str | None = Field(
         None,
@@ -87,6 +111,14 @@ class ServerConfig(BaseModel):
         "info", description="least important messages that are still logged"
     )
 
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        known = split_keys(self.api_key)
+        for key in key_weights(self.api_key_weights):
+            if key not in known:
+                raise ValueError("api_key_weights has a key that api_key has not")
+        return self
+
     @property
     def is_cluster(self) -> bool:
         """Whether there is more than a front and one worker."""
@@ -111,3 +143,23 @@ class ServerConfig(BaseModel):
                 if getattr(self, name):
                     raise ValueError(f"{name} is for clusters: set prefill, decode or both")
         return self
+
+
+def split_keys(text: str | None) -> list[str]:
+    """The keys of `api_key`."""
+    return [key for part in (text or "").split(",") if (key := part.strip())]
+
+
+def key_weights(text: str | None) -> dict[str, float]:
+    """The weights of `api_key_weights` by key. Raises `ValueError`, without telling the key."""
+    weights = {}
+    for part in split_keys(text):
+        key, _, number = part.rpartition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = 0.0
+        if not key or not 0 < weight < math.inf:
+            raise ValueError("each weight is written KEY=WEIGHT, with a number above 0")
+        weights[key.strip()] = weight
+    return weights

@@ -155,7 +155,12 @@ class TierCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineStats(msgspec.Struct, kw_only=True):
-    """A snapshot for /metrics; counters only grow."""
+    """A snapshot for /metrics; counters only grow.
+
+    Attributes:
+        computed_tokens: rows of all steps: tokens of prompts that were not cached, and decode.
+        busy_s: time of these steps.
+    """
 
     num_requests_running: int = 0
     num_requests_waiting: int = 0
@@ -167,6 +172,8 @@ class EngineStats(msgspec.Struct, kw_only=True):
     generation_tokens: int = 0
     num_preemptions: int = 0
     num_steps: int = 0
+    computed_tokens: int = 0
+    busy_s: float = 0.0
     resident_memory_bytes: int = 0
     context_tiers: list[TierCounts] = []
     context_early_starts: int = 0

@@ -1,13 +1,14 @@
 """What one engine step computes: rows of tokens of several sequences, and where their KV lies."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from artesian.context.base import Gate
 from artesian.engine.handover import LandingWriter
+from artesian.engine.offload.base import RemoteRows
 
 I32 = npt.NDArray[np.int32]
 
@@ -40,4 +41,6 @@ class Batch:
     logit_rows: I32
     gates: Sequence[tuple[int, Gate]] = ()
     timeout_s: float = 0.0
+    remotes: Sequence[RemoteRows] = ()
+    failed: list[int] = field(default_factory=list)
     pushes: Sequence[tuple[int, LandingWriter]] = ()

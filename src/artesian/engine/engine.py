@@ -202,8 +202,11 @@ class LLMEngine:
             self._stats.num_steps += 1
             first = 0 if self._context is None else _mean_first(schedule)
             self._run(schedule, outputs)
+            seconds = self._clock() - now
+            self._stats.computed_tokens += sum(schedule.num_tokens)
+            self._stats.busy_s += seconds
             if self._context is not None:
-                self._observe(self._context, schedule, first, self._clock() - now)
+                self._observe(self._context, schedule, first, seconds)
         elif self._context is not None and not outputs and self._context.is_busy:
             self._context.wait(_MOST_WAIT_S)
         elif self.handover is not None and self.handover.is_busy and not outputs:

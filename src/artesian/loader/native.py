@@ -112,6 +112,16 @@ class NativeRunner:
         """Name of the instruction set in use."""
         return self._runtime.isa
 
+    @property
+    def runtime(self) -> _core.Runtime:
+        """The kernel threads."""
+        return self._runtime
+
+    @property
+    def program(self) -> _core.Program:
+        """The recorded model."""
+        return self._program
+
     def set_trace(self, is_on: bool) -> None:
         """Begins, or ends, to note when layers run."""
         self._program.set_trace(is_on)
@@ -123,13 +133,14 @@ class NativeRunner:
     def forward(self, batch: Rows) -> F32:
         """Logits float32 (len(batch.logit_rows), vocab_size); stores the batch's KV.
 
-        Before each layer it waits for the gates of the batch; see `Batch`.
+        Before each layer it waits for the gates of the batch, and behind it for its peers; see
+        `Batch`.
 
         Raises:
             ValueError: the batch is larger than `max_rows` or contradicts itself or the arena.
         """
         out = np.empty((len(batch.logit_rows), self._program.output_width), np.float32)
-        self._program.run(
+        failed = self._program.run(
             self._runtime,
             batch.tokens,
             batch.positions,
@@ -141,7 +152,9 @@ class NativeRunner:
             out,
             batch.gates,
             batch.timeout_s,
+            [(remote.peer.native, remote.rows, remote.timeout_s) for remote in batch.remotes],
         )
+        batch.failed.extend(failed)
         return out
 
     def turn(self, from_blocks: Sequence[int], to_blocks: Sequence[int], delta: int) -> None:

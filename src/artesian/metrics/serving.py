@@ -92,17 +92,31 @@ class ServingMetrics:
         self.request_queue_time = self._histogram(
             "request_queue_time_seconds", "waiting before the first step", LATENCY_BUCKETS_S
         )
-        self.requests = Counter(
-            PREFIX + "request_success",
-            "API calls that ran in the engine, by how they ended",
-            ["finished_reason"],
-            registry=self.registry,
+        self.front_queue_time = self._histogram(
+            "front_queue_time_seconds", "waiting in the front for a worker", LATENCY_BUCKETS_S
         )
-        self.responses = Counter(
-            PREFIX + "http_responses",
-            "HTTP responses by path and status",
-            ["path", "status"],
-            registry=self.registry,
+        self.predicted_ttft = self._histogram(
+            "predicted_time_to_first_token_seconds",
+            "time to first token as predicted on arrival, with limits of time",
+            LATENCY_BUCKETS_S,
+        )
+        self.admitted = self._counter("requests_admitted", "API calls that went to a worker")
+        self.refused = self._counter(
+            "requests_refused",
+            "API calls refused with HTTP 429: queue_full, key_queue_full (no place left for this "
+            "API key), ttft_slo (too late for --ttft-slo-ms)",
+            "reason",
+        )
+        self.slo = self._counter(
+            "slo_requests", "finished API calls that met or missed a limit of time", "slo", "result"
+        )
+        self.requests = self._counter(
+            "request_success",
+            "API calls that ran in the engine, by how they ended",
+            "finished_reason",
+        )
+        self.responses = self._counter(
+            "http_responses", "HTTP responses by path and status", "path", "status"
         )
         self._vllm_registry = CollectorRegistry()
         if vllm_names:
@@ -110,6 +124,9 @@ class ServingMetrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(PREFIX + name, text, buckets=buckets, registry=self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(PREFIX + name, text, labels, registry=self.registry)
 
     def exposition(self) -> bytes:
         """The metrics in Prometheus's text format."""

@@ -50,6 +50,14 @@ class Rows(Protocol):
     def timeout_s(self) -> float:
         """How long gates are waited for."""
 
+    @property
+    def remotes(self) -> Sequence[Any]:
+        """`RemoteRows` of the last sequences."""
+
+    @property
+    def failed(self) -> list[int]:
+        """Takes the remote sequences whose peers failed."""
+
 
 class ReferenceKv:
     """Blocks of K and V as float32 holding values that the layout's dtype can represent.

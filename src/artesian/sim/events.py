@@ -1,6 +1,7 @@
 """A virtual clock: things happen in the order of their times."""
 
 import heapq
+import math
 from collections.abc import Callable
 
 
@@ -25,11 +26,13 @@ class EventLoop:
         """Runs `action` so much later."""
         self.at(self.now + delay_s, action)
 
-    def run(self) -> None:
-        """Until nothing is left to happen."""
-        while self._events:
+    def run(self, until_s: float = math.inf) -> None:
+        """Until nothing is left to happen by then; the rest may go on in another call."""
+        while self._events and self._events[0][0] <= until_s:
             self.now, _, action = heapq.heappop(self._events)
             action()
+        if not math.isinf(until_s):
+            self.now = max(self.now, until_s)
 
 
 class Link:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -55,6 +56,8 @@ class RequestStream:
         num_retries: workers that were lost while they ran it.
         is_let_in: whether it may be given to a worker.
         worker: "ID.GENERATION" of the worker that has it; empty while none does.
+        num_cached_tokens: of the prompt, as the worker told last.
+        on_progress: called after each change, however slowly the client reads.
     """
 
     def __init__(self, request: Request, max_buffered_tokens: int) -> None:
@@ -72,6 +75,8 @@ class RequestStream:
         self._wake = asyncio.Event()
         self._prompt_reported = False
         self._reason: FinishReason | None = None
+        self.num_cached_tokens = 0
+        self.on_progress: Callable[[], None] | None = None
 
     @property
     def num_sequences(self) -> int:
@@ -91,6 +96,11 @@ class RequestStream:
         return self._reason if self.finished and self._reason is not None else "abort"
 
     @property
+    def num_left(self) -> int:
+        """Completions that have not ended."""
+        return 0 if self.error is not None else sum(not c.finished for c in self._completions)
+
+    @property
     def num_output_tokens(self) -> int:
         """Tokens received, of all completions."""
         return sum(len(completion.token_ids) for completion in self._completions)
@@ -108,7 +118,10 @@ class RequestStream:
         self._reason = new.finish_reason or self._reason
         self._buffer.append(new)
         self._num_buffered_tokens += len(new.token_ids)
+        self.num_cached_tokens = max(self.num_cached_tokens, new.num_cached_tokens)
         self._wake.set()
+        if self.on_progress is not None:
+            self.on_progress()
         if self._num_buffered_tokens > self._max_buffered_tokens:
             self.fail(
                 SlowClientError(
@@ -125,6 +138,8 @@ class RequestStream:
             self.admitted.set_exception(error)
             self.admitted.exception()
         self._wake.set()
+        if self.on_progress is not None:
+            self.on_progress()
 
     async def get(self) -> list[RequestOutput]:
         """The outputs since the last call, at least one. Raises the error that ended the stream."""

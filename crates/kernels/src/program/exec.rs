@@ -57,6 +57,14 @@ impl PerThread {
     }
 }
 
+/// The rotations of tokens at `positions`, in memory that is kept.
+pub(super) fn fill_ropes(rows: &mut Vec<RopeRows>, ropes: &[Rope], positions: &[i32]) {
+    rows.resize_with(ropes.len(), RopeRows::none);
+    for (rows, rope) in rows.iter_mut().zip(ropes) {
+        rows.fill(rope, positions);
+    }
+}
+
 /// A built forward pass with its memory.
 pub struct Program {
     pub(super) steps: Vec<Step>,
@@ -272,10 +280,7 @@ impl Program {
         for plan in &plans {
             state.attention.reserve(plan, self.num_threads);
         }
-        state.ropes.resize_with(self.ropes.len(), RopeRows::none);
-        for (rows, rope) in state.ropes.iter_mut().zip(&self.ropes) {
-            rows.fill(rope, local.positions);
-        }
+        fill_ropes(&mut state.ropes, &self.ropes, local.positions);
         let run = Run {
             program: self,
             batch,

@@ -3,7 +3,7 @@
 //! It stores and attends by the code that programs run, so that a peer's output rows are those it
 //! would have computed itself with the same keys and values, bit for bit.
 
-use super::exec::Program;
+use super::exec::{fill_ropes, Program};
 use super::remote::{Rows, RowsMut};
 use super::steps::{AttentionStep, Step};
 use super::ProgramError;
@@ -48,6 +48,11 @@ impl ServedStep {
 }
 
 impl Program {
+    /// How many attention layers this program has.
+    pub fn num_attention_layers(&self) -> usize {
+        self.steps.iter().filter(|step| matches!(step, Step::Attention { .. })).count()
+    }
+
     /// The attention layers of this program.
     pub fn attention_server(&self) -> AttentionServer {
         let step = |step: &Step| match step {
@@ -123,10 +128,7 @@ impl AttentionServer {
         if planned.is_err() {
             step.context_lens.clear();
         }
-        step.ropes.resize_with(self.ropes.len(), RopeRows::none);
-        for (rows, rope) in step.ropes.iter_mut().zip(&self.ropes) {
-            rows.fill(rope, positions);
-        }
+        fill_ropes(&mut step.ropes, &self.ropes, positions);
         planned
     }
 

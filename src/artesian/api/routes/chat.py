@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from fastapi import APIRouter, Request, Response
 
-from artesian.api.auth import salt_of
+from artesian.api.auth import key_of, salt_of
 from artesian.api.events import DONE, EventStream, event, unless_gone
 from artesian.api.generation import Generation, Pin, check_length, finish_reason, sampling_params
 from artesian.api.logprobs import chat_logprobs
@@ -60,6 +60,12 @@ async def chat_completions(body: ChatCompletionRequest, request: Request, state:
     model = state.check_model(body.model)
     if not body.stream:
         return await unless_gone(request, _respond(body, request, state, model))
+    return await unless_gone(request, _open(body, request, state, model))
+
+
+async def _open(
+    body: ChatCompletionRequest, request: Request, state: ServerState, model: str
+) -> Response:
     call = await _prepare(body, request, state, model)
     await call.generation.open()
     return EventStream(_stream(call), call.generation.close)
@@ -70,7 +76,7 @@ async def _prepare(
 ) -> ChatCall:
     info = state.info()
     num_choices = body.n or 1
-    state.engine.check_capacity(num_choices)
+    state.queue.check(key_of(request), num_choices)
     prompt = await state.prompts().encode_chat(
         body.messages,
         body.add_generation_prompt is not False,
@@ -87,6 +93,7 @@ async def _prepare(
         body,
         salt_of(request, body.cache_salt),
         await _marked_pin(body, state, prompt),
+        key_of(request),
     )
     request.scope["log"].update(id=call_id, meter=generation.meter)
     return ChatCall(body, state, call_id, int(time.time()), model, generation)

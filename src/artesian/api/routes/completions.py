@@ -8,7 +8,7 @@ from typing import cast
 
 from fastapi import APIRouter, Request, Response
 
-from artesian.api.auth import salt_of
+from artesian.api.auth import key_of, salt_of
 from artesian.api.errors import ApiError
 from artesian.api.events import DONE, EventStream, event, unless_gone
 from artesian.api.generation import Generation, check_length, finish_reason, sampling_params
@@ -38,9 +38,7 @@ async def completions(body: CompletionRequest, request: Request, state: State) -
     call = CompletionCall(body, state, state.check_model(body.model))
     if not body.stream:
         return await unless_gone(request, call.respond(request))
-    generation = await call.prepare(request)
-    await generation.open()
-    return EventStream(call.stream(generation), generation.close)
+    return await unless_gone(request, call.open(request))
 
 
 class CompletionCall:
@@ -65,7 +63,7 @@ class CompletionCall:
         if self._only_prompt and not body.echo:
             raise ApiError(400, "max_tokens: 0 is only allowed with echo", param="max_tokens")
         prompts = body.prompts()
-        self._state.engine.check_capacity(len(prompts) * self._num_choices)
+        self._state.queue.check(key_of(request), len(prompts) * self._num_choices)
         limits: list[int | None] = []
         for prompt in prompts:
             token_ids = await self._encode(prompt, info.vocab_size)
@@ -92,6 +90,7 @@ class CompletionCall:
             ],
             body,
             salt_of(request, body.cache_salt),
+            key=key_of(request),
         )
         request.scope["log"].update(id=self._id, meter=generation.meter)
         return generation
@@ -108,6 +107,12 @@ class CompletionCall:
                 param="prompt",
             )
         return prompt
+
+    async def open(self, request: Request) -> Response:
+        """The answer as events, once it is the call's turn."""
+        generation = await self.prepare(request)
+        await generation.open()
+        return EventStream(self.stream(generation), generation.close)
 
     async def respond(self, request: Request) -> Response:
         """The whole answer at once."""
