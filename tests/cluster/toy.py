@@ -5,10 +5,11 @@ the last token, so that clients see how a prompt was computed.
 """
 
 import os
+from collections.abc import Sequence
 
 from artesian.config import EngineConfig, ServerConfig
 from artesian.engine.base import Request, RequestOutput
-from artesian.engine.handover import PrefillDone, PrefillJob
+from artesian.engine.handover import PrefillDone, PrefillJob, Unwanted
 from tests.worker import toy
 
 LONG_TOKENS = 20
@@ -65,7 +66,7 @@ class ToyHandover:
         self.jobs[job.job_id] = job
         self.steps_left[job.job_id] = len(job.token_ids) // TOKENS_A_STEP
 
-    def cancel_job(self, job_id: str) -> None:
+    def cancel_job(self, job_id: str, token_ids: Sequence[int] = ()) -> None:
         self._end(job_id, PrefillDone(job_id=job_id, outcome="cancelled"))
 
     def take_done(self) -> list[PrefillDone]:
@@ -76,9 +77,9 @@ class ToyHandover:
         wanted, self._wanted = self._wanted, []
         return wanted
 
-    def take_unwanted(self) -> list[str]:
+    def take_unwanted(self) -> list[Unwanted]:
         unwanted, self._unwanted = self._unwanted, []
-        return unwanted
+        return [Unwanted(job_id, []) for job_id in unwanted]
 
     def end_job(self, done: PrefillDone) -> None:
         request = self.waiting.pop(done.job_id, None)

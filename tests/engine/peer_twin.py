@@ -4,7 +4,9 @@ import random
 from dataclasses import dataclass, field
 
 from artesian.engine.engine import LLMEngine
-from artesian.engine.handover import LandingError, LandingTicket, PrefillDone, PrefillJob
+from artesian.engine.handover import LandingError, LandingTicket, PrefillDone, PrefillJob, Unwanted
+from artesian.engine.landings import DecodeLoad, Offload
+from artesian.engine.offload import OffloadError, RemoteName, RemoteStats
 from artesian.engine.peers import PeerMemory
 from artesian.kvcache import Arena
 from tests.engine.toy import Clock, make_engine
@@ -91,6 +93,64 @@ class Writer:
         self.slot.is_writing = False
 
 
+@dataclass
+class Resident:
+    """A sequence of a peer."""
+
+    blocks: list[int]
+    num_tokens: int
+
+
+class ToyExecutor:
+    """A `SequenceHost` and, for the peer, the `RemotePeer` that attends over a toy's words."""
+
+    max_rows = 64
+    is_broken = False
+
+    def __init__(self, arena: Arena) -> None:
+        self.arena = arena
+        self.is_alive = True
+        self.fails = 0.0
+        self.random = random.Random(0)
+        self.slots: dict[tuple[int, int], Resident] = {}
+        self.num_admitted = 0
+        self.num_rows = 0
+
+    @property
+    def native(self) -> "ToyExecutor":
+        return self
+
+    def reconnect(self, timeout_s: float) -> None:
+        raise OffloadError("it is gone")
+
+    def stats(self) -> RemoteStats:
+        raise NotImplementedError
+
+    def admit(self, blocks: list[int], num_tokens: int) -> RemoteName:
+        self.num_admitted += 1
+        name = RemoteName(self.num_admitted % 7, self.num_admitted)
+        self.slots[name] = Resident(list(blocks), num_tokens)
+        return name
+
+    def release(self, name: RemoteName) -> bool:
+        return self.slots.pop(name, None) is not None
+
+    def num_tokens(self, name: RemoteName) -> int | None:
+        resident = self.slots.get(name)
+        return None if resident is None else resident.num_tokens
+
+    def table(self, slot: int, generation: int, position: int) -> list[int] | None:
+        """Blocks of a sequence whose token at `position` is computed; None: refused."""
+        resident = self.slots.get((slot, generation))
+        if resident is None or position != resident.num_tokens or not self.is_alive:
+            return None
+        if self.random.random() < self.fails:
+            return None
+        resident.num_tokens += 1
+        self.num_rows += 1
+        return resident.blocks
+
+
 class AwayIfLong:
     """A `PrefillPlacement`: everything beyond some tokens."""
 
@@ -107,6 +167,17 @@ class AwayIfLong:
         assert num_tokens > 0
 
 
+class UpTo:
+    """An `OffloadRule`: so many remote sequences for each local one."""
+
+    def __init__(self, ratio: float) -> None:
+        self.ratio = ratio
+
+    def is_remote(self, num_tokens: int, max_tokens: int, load: DecodeLoad) -> bool:
+        assert num_tokens <= max_tokens
+        return len(load.remote) + 1 <= self.ratio * max(load.local_seqs, 1)
+
+
 class Cluster:
     """Engines that compute prompts for each other, with messages that take their time."""
 
@@ -116,12 +187,16 @@ class Cluster:
         seed: int = 0,
         placement: AwayIfLong | None = None,
         loss: float = 0.0,
+        ratio: float | None = None,
         **settings: object,
     ) -> None:
-        """`loss`: of jobs so many are lost with a worker that dies."""
+        """`loss`: of jobs so many are lost with a worker that dies; `ratio`: of sequences that stay
+        with peers to others."""
         self.random = random.Random(seed)
         self.pads: dict[str, Pad] = {}
         self.loss = loss
+        self.ratio = ratio
+        self.executors: dict[str, ToyExecutor] = {}
         self.placement = placement or AwayIfLong()
         self.clock = Clock()
         self.engines: list[LLMEngine] = [
@@ -149,7 +224,17 @@ class Cluster:
                 raise LandingError(f"no region {ticket.region}")
             return Writer(arena, self.pads[ticket.region], ticket)
 
-        return PeerMemory(pad, open_writer, self.placement)
+        if self.ratio is None:
+            return PeerMemory(pad, open_writer, self.placement)
+        self.executors[pad.name] = executor = ToyExecutor(arena)
+        offload = Offload(UpTo(self.ratio), self)
+        return PeerMemory(pad, open_writer, self.placement, offload, executor)
+
+    def connect(self, region: str) -> ToyExecutor:
+        """See `Executors`."""
+        if not self.executors[region].is_alive:
+            raise OffloadError("it is gone")
+        return self.executors[region]
 
     def route(self) -> None:
         """Takes what engines say, and delivers some of what was said before."""
@@ -162,8 +247,8 @@ class Cluster:
                 others = [n for n in range(len(self.engines)) if n != number]
                 self.worker[job.job_id] = self.random.choice(others)
                 self.commands.append((self.worker[job.job_id], job))
-            for job_id in peers.take_unwanted():
-                self.commands.append((self.worker[job_id], job_id))
+            for unwanted in peers.take_unwanted():
+                self.commands.append((self.worker[unwanted.job_id], unwanted))
             for done in peers.take_done():
                 self.outcomes.append(done.outcome)
                 self.commands.append((self.owner[done.job_id], done))
@@ -175,8 +260,8 @@ class Cluster:
         assert peers is not None
         if isinstance(said, PrefillDone):
             peers.end_job(said)
-        elif isinstance(said, str):
-            peers.cancel_job(said)
+        elif isinstance(said, Unwanted):
+            peers.cancel_job(*said)
         elif isinstance(said, PrefillJob):
             if self.random.random() < self.loss:
                 lost = PrefillDone(job_id=said.job_id, outcome="failed", error="the worker died")

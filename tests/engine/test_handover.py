@@ -110,7 +110,7 @@ def test_blocks_are_kept_while_a_revoked_writer_is_writing() -> None:
     peers.end_peer("the writer's")
     engine.step()
     assert engine.cache.num_used_blocks == 0
-    assert peers.take_unwanted() == [job.job_id]
+    assert [unwanted.job_id for unwanted in peers.take_unwanted()] == [job.job_id]
 
 
 def test_a_job_whose_tokens_the_model_refuses_fails_alone() -> None:
@@ -147,6 +147,55 @@ def test_jobs_that_cannot_be_done_are_refused() -> None:
     assert not cluster.engines[1].has_work()
 
 
+def test_kv_that_stays_with_a_peer_takes_no_blocks_here() -> None:
+    cluster = Cluster(2, ratio=1.0)
+    here, there = cluster.engines
+    here.add_request(request(PROMPT))
+    while not here._scheduler.running:
+        for engine in cluster.engines:
+            engine.step()
+        cluster.route()
+    assert here.cache.num_used_blocks == 0
+    assert there.cache.num_used_blocks == -(-(len(PROMPT) + 16) // 4)
+    answer = serve(cluster)["a"]
+    assert answer.tokens == generate(make_engine(), PROMPT, greedy()).tokens[-len(answer.tokens) :]
+    assert cluster.executors["engine-1"].num_rows == 16
+    for engine in cluster.engines:
+        assert_no_leak(engine)
+    # What it has become is cached there like any prompt.
+    assert there.cache.num_cached_blocks == (len(PROMPT) + 15) // 4
+
+
+def test_sequences_go_on_here_when_the_executor_is_gone() -> None:
+    cluster = Cluster(2, ratio=1.0)
+    here, _ = cluster.engines
+    here.add_request(request(PROMPT))
+    while not here._scheduler.running:
+        for engine in cluster.engines:
+            engine.step()
+        cluster.route()
+    cluster.executors["engine-1"].is_alive = False
+    answer = serve(cluster)["a"]
+    assert answer.tokens == generate(make_engine(), PROMPT, greedy()).tokens[-len(answer.tokens) :]
+    for engine in cluster.engines:
+        assert_no_leak(engine)
+
+
+def test_what_a_dead_owner_had_here_goes() -> None:
+    cluster = Cluster(2, ratio=1.0)
+    here, there = cluster.engines
+    here.add_request(request(PROMPT))
+    while not here._scheduler.running:
+        for engine in cluster.engines:
+            engine.step()
+        cluster.route()
+    assert there.handover is not None
+    there.handover.end_peer("engine-2")
+    assert there.cache.num_used_blocks > 0
+    there.handover.end_peer("engine-0")
+    assert_no_leak(there)
+
+
 prompts = st.builds(
     lambda head, tail: [head] * 9 + tail if head else tail,
     st.integers(0, 2),
@@ -177,6 +226,8 @@ arrivals = st.lists(
     seed=st.integers(0, 1000),
     loss=st.sampled_from([0.0, 0.0, 0.3]),
     min_tokens=st.sampled_from([1, 8]),
+    ratio=st.sampled_from([None, 0.3, 1.0, 10.0]),
+    fails=st.sampled_from([0.0, 0.0, 0.05]),
 )
 def test_every_request_ends_with_its_own_tokens_among_peers(
     arrivals: list[tuple[int, list[int], int, int, int | None, int]],
@@ -188,6 +239,8 @@ def test_every_request_ends_with_its_own_tokens_among_peers(
     seed: int,
     loss: float,
     min_tokens: int,
+    ratio: float | None,
+    fails: float,
 ) -> None:
     """Engines that all decode and all compute for each other, in little memory."""
     cluster = Cluster(
@@ -195,6 +248,7 @@ def test_every_request_ends_with_its_own_tokens_among_peers(
         seed,
         AwayIfLong(min_tokens, PATIENCE_S),
         loss,
+        ratio,
         num_blocks=num_blocks,
         max_model_len=48,
         max_num_seqs=max_num_seqs,
@@ -202,6 +256,8 @@ def test_every_request_ends_with_its_own_tokens_among_peers(
         max_queue_len=100,
         enable_prefix_caching=caching,
     )
+    for executor in cluster.executors.values():
+        executor.fails = fails
     collected: dict[tuple[str, int], Collected] = {}
     placed: dict[str, int] = {}
     aborted: set[str] = set()

@@ -8,6 +8,7 @@ block table; so do its logits. No batch mate has any influence.
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +72,7 @@ class ToyRunner:
         self.max_sequences = max(self.max_sequences, len(batch.context_lens))
         states = np.zeros(len(batch.tokens), np.uint64)
         poisoned = np.zeros(len(batch.tokens), bool)
-        missing = self._missing(batch)
+        missing, remotes = self._missing(batch), self._remotes(batch)
         with np.errstate(over="ignore"):
             for index, table in enumerate(batch.block_tables):
                 start, end = batch.row_starts[index : index + 2]
@@ -79,9 +80,12 @@ class ToyRunner:
                 if index in missing:
                     poisoned[start:end] = True
                     continue
+                if index in remotes:
+                    states[start], poisoned[start] = self._run_remote(batch, index, remotes[index])
+                    continue
                 for row in range(start, end):
                     states[row], poisoned[row] = self._run_row(
-                        int(batch.tokens[row]), int(batch.positions[row]), table
+                        int(batch.tokens[row]), int(batch.positions[row]), table, self.words
                     )
             for index, writer in batch.pushes:
                 start, end = batch.row_starts[index : index + 2]
@@ -106,16 +110,38 @@ class ToyRunner:
             if not gate.wait(block_bytes, max(until - time.monotonic(), 0.0))
         }
 
+    def _remotes(self, batch: Batch) -> dict[int, tuple[Any, npt.NDArray[np.uint32]]]:
+        """Executor and row of the last sequences."""
+        pairs = [(remote.peer.native, row) for remote in batch.remotes for row in remote.rows]
+        return dict(enumerate(pairs, len(batch.context_lens) - len(pairs)))
+
+    def _run_remote(
+        self, batch: Batch, index: int, remote: tuple[Any, npt.NDArray[np.uint32]]
+    ) -> tuple[np.uint64, bool]:
+        executor, (slot, generation, position) = remote
+        row = batch.row_starts[index]
+        assert batch.positions[row] == position
+        table = executor.table(int(slot), int(generation), int(position))
+        if table is None:
+            batch.failed.append(index)
+            return np.uint64(0), True
+        words = executor.arena.memory.view(np.uint64).reshape(-1, self.block_size)
+        return self._run_row(int(batch.tokens[row]), int(position), np.array(table), words)
+
     def _run_row(
-        self, token: int, position: int, table: npt.NDArray[np.int32]
+        self,
+        token: int,
+        position: int,
+        table: npt.NDArray[np.int32],
+        words: npt.NDArray[np.uint64],
     ) -> tuple[np.uint64, bool]:
         blocks = table[: position // self.block_size + 1]
-        before = self.words[blocks].reshape(-1)[:position]
+        before = words[blocks].reshape(-1)[:position]
         prefix = int(np.dot(before, self.weights[:position]))
         poisoned = token == NAN_TOKEN or bool((before & _POISON).any())
         seed = (prefix + position * 1000003 + token) * int(_PRIME) % 2**64
         state = np.uint64(_mix_one(seed) & ~1 | poisoned)
-        self.words[table[position // self.block_size], position % self.block_size] = state
+        words[table[position // self.block_size], position % self.block_size] = state
         return state, poisoned
 
     def turn(self, from_blocks: Sequence[int], to_blocks: Sequence[int], delta: int) -> None:

@@ -334,8 +334,8 @@ class Fleet:
                 self._dispatch.rejected(member, report)
             case PrefillWanted(job):
                 self._desk.want(member, job, list(self._members.values()), member.heard)
-            case PrefillUnwanted(job_id):
-                self._desk.unwant(member, job_id, member.heard)
+            case PrefillUnwanted(job_id, token_ids):
+                self._desk.unwant(member, job_id, member.heard, token_ids)
             case Prefilled(done):
                 self._desk.done(member, done)
             case Answer():

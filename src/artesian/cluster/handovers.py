@@ -41,6 +41,7 @@ class HandoverDesk:
         self._hooks = hooks
         self._timeout_s = timeout_s
         self._handovers: dict[str, Handover] = {}
+        self._stayed: dict[str, Handover] = {}
 
     def __len__(self) -> int:
         return len(self._handovers)
@@ -79,8 +80,18 @@ class HandoverDesk:
         self._hooks.note(job.request_id, "prefill_picked", prefill.name)
         prefill.send(Prefill(job))
 
-    def unwant(self, decode: Member, job_id: str, now: float) -> None:
-        """A worker does not want it any more; it waits for the answer all the same."""
+    def unwant(
+        self, decode: Member, job_id: str, now: float, token_ids: Sequence[int] = ()
+    ) -> None:
+        """A worker does not want it any more; it waits for the answer all the same, if none came.
+
+        `token_ids`: see `CancelPrefill`.
+        """
+        stayed = self._stayed.get(job_id)
+        if stayed is not None and stayed.decode is decode:
+            del self._stayed[job_id]
+            stayed.prefill.send(CancelPrefill(job_id, list(token_ids)))
+            return
         handover = self._handovers.get(job_id)
         if handover is None or handover.decode is not decode:
             decode.send(EndPrefill(PrefillDone(job_id=job_id, outcome="cancelled")))
@@ -96,10 +107,18 @@ class HandoverDesk:
             return
         if done.outcome == "done":
             prefill.speed.note_prefill(handover.job, done)
+            if done.placement is not None and not handover.is_cancelled:
+                self._stayed[done.job_id] = handover
         self._end(handover, done)
 
     def leave(self, member: Member, cause: str) -> None:
         """A worker is dead or silent: nothing is expected of it any more."""
+        for job_id, stayed in list(self._stayed.items()):
+            if stayed.decode is member:
+                del self._stayed[job_id]
+                stayed.prefill.send(CancelPrefill(job_id))
+            elif stayed.prefill is member:
+                del self._stayed[job_id]
         for handover in list(self._handovers.values()):
             if handover.decode is member:
                 del self._handovers[handover.job.job_id]

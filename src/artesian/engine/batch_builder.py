@@ -1,12 +1,17 @@
 """Turns a schedule into the arrays of a `Batch`."""
 
+from itertools import groupby
+
 import numpy as np
 import numpy.typing as npt
 
 from artesian.engine.batch import Batch
+from artesian.engine.offload import RemoteRows
 from artesian.engine.scheduler import Schedule
 from artesian.engine.sequence import has_answer
 
+_REMOTE_TIMEOUT_S = 2.0
+"""A peer that has not attended for a step's rows for so long has failed."""
 I32 = npt.NDArray[np.int32]
 
 
@@ -66,4 +71,16 @@ class BatchBuilder:
                 for index, sequence in enumerate(schedule.sequences)
                 if sequence.state.writer is not None
             ],
+            remotes=_remotes(schedule),
         )
+
+
+def _remotes(schedule: Schedule) -> list[RemoteRows]:
+    """Rows of the sequences that peers attend for, which are the last ones, by peer."""
+    places = [(s.place, s.num_computed) for s in schedule.sequences if s.place is not None]
+    found = []
+    for _, group in groupby(places, key=lambda pair: id(pair[0].peer)):
+        pairs = list(group)
+        rows = np.array([(*place.name, position) for place, position in pairs], np.uint32)
+        found.append(RemoteRows(pairs[0][0].peer, rows, _REMOTE_TIMEOUT_S))
+    return found

@@ -34,6 +34,7 @@ from artesian.engine.peers import PeerMemory, Peers
 from artesian.engine.prefill_jobs import PrefillJobs
 from artesian.engine.progress import advance, flush
 from artesian.engine.questions import Question, Reply
+from artesian.engine.residents import Residents
 from artesian.engine.sampler import F32, Sampler, add_prompt_logprobs
 from artesian.engine.scheduler import Schedule, Scheduler
 from artesian.engine.sequence import RequestState, Sequence, Status, has_answer
@@ -89,7 +90,7 @@ class LLMEngine:
         self._random = random.Random(config.seed)
         landings = None
         if peers is not None:
-            landings = Landings(cache, peers.pad, peers.placement, block_size, clock)
+            landings = Landings(cache, peers.pad, peers.placement, block_size, clock, peers.offload)
         self._scheduler = Scheduler(
             cache,
             block_size,
@@ -119,7 +120,7 @@ class LLMEngine:
         self._stats = EngineStats(num_kv_blocks=cache.num_blocks)
         self.handover: Peers | None = None
         if peers is not None and landings is not None:
-            self.handover = Peers(self._open_jobs(peers), landings, self._next_arrival)
+            self.handover = self._join(peers, landings)
 
     @property
     def runner(self) -> TurningRunner:
@@ -270,16 +271,28 @@ class LLMEngine:
             salt = f"{salt}\0{self._num_arrived}"
         return BlockHasher(self._identity, salt)
 
-    def _open_jobs(self, peers: PeerMemory) -> PrefillJobs:
-        return PrefillJobs(
+    def _join(self, peers: PeerMemory, landings: Landings) -> Peers:
+        residents = None
+        if peers.executor is not None:
+            size = self._identity.block_size_tokens
+            residents = Residents(
+                self.cache, peers.executor, peers.pad.name, size, self._clock, self._save
+            )
+        jobs = PrefillJobs(
             self._scheduler,
             peers.open_writer,
+            residents,
             self._hasher,
             self.tokenizer,
             self.vocab_size,
             self.max_model_len,
             self._clock,
         )
+        return Peers(jobs, landings, residents, self._next_arrival)
+
+    def _save(self, names: list[bytes], blocks: list[int], first: int) -> None:
+        if self._context is not None:
+            self._context.save(names, blocks, first)
 
     def _new_state(self, request: Request) -> RequestState:
         arrival = self._next_arrival()
@@ -312,6 +325,10 @@ class LLMEngine:
         try:
             batch = self._builder.build(schedule)
             logits = self._runner.forward(batch)
+            for index in batch.failed:
+                place = schedule.sequences[index].place
+                assert place is not None
+                place.is_lost = True
         except Exception as error:
             if len(schedule.sequences) == 1:
                 _logger.exception(
@@ -356,7 +373,7 @@ class LLMEngine:
                 row += int(start + num_tokens == sequence.num_tokens)
                 continue
             self._scheduler.computed(sequence, num_tokens)
-            if self.handover is not None and sequence.state.writer is not None:
+            if self.handover is not None and sequence.state.is_job:
                 if sequence.num_computed == sequence.num_tokens:
                     self.handover.jobs.computed(sequence)
                 continue
@@ -415,7 +432,7 @@ class LLMEngine:
         return output
 
     def _fail(self, sequence: Sequence, error: str) -> list[RequestOutput]:
-        if self.handover is not None and sequence.state.writer is not None:
+        if self.handover is not None and sequence.state.is_job:
             self.handover.jobs.fail(sequence, error)
             return []
         output = self._finish(sequence, "error")

@@ -5,7 +5,8 @@ the last one and writes their KV where the ticket says (or keeps it, and serves 
 The asking worker then runs the last token itself, so that sampling happens in one place.
 """
 
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -36,12 +37,14 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
         region: shared memory of the peer's executor.
         slot, generation: of the sequence there.
         num_tokens: of which it has the KV.
+        max_tokens: that it has room for.
     """
 
     region: str
     slot: int
     generation: int
     num_tokens: int
+    max_tokens: int
 
 
 class PrefillJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,14 +94,26 @@ class PrefillDone(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+class Unwanted(NamedTuple):
+    """A job that is not wanted any more.
+
+    Attributes:
+        token_ids: prompt and answer, if the KV has stayed with the peer: it can name its blocks.
+    """
+
+    job_id: str
+    token_ids: list[int]
+
+
 class Handover(Protocol):
     """Both sides of hand-overs in one engine, whose thread owns it too."""
 
     def add_job(self, job: PrefillJob) -> None:
         """Queues a peer's prompt; `take_done` tells what became of it, whatever it is."""
 
-    def cancel_job(self, job_id: str) -> None:
-        """The peer does not want it any more; unknown ids are ignored (it may just have ended)."""
+    def cancel_job(self, job_id: str, token_ids: Sequence[int] = ()) -> None:
+        """The peer does not want it any more; unknown ids are ignored (it may just have ended).
+        `token_ids`: see `Unwanted`."""
 
     def take_done(self) -> list[PrefillDone]:
         """Jobs for peers that have ended since the last call."""
@@ -106,8 +121,8 @@ class Handover(Protocol):
     def take_wanted(self) -> list[PrefillJob]:
         """Jobs that peers should do, since the last call."""
 
-    def take_unwanted(self) -> list[str]:
-        """Ids of such jobs that are not wanted any more, since the last call."""
+    def take_unwanted(self) -> list[Unwanted]:
+        """Such jobs that are not wanted any more, since the last call."""
 
     def end_job(self, done: PrefillDone) -> None:
         """What became of a job that a peer should do; unknown ids are ignored."""

@@ -1,5 +1,8 @@
 """Prompts that a peer computes for this engine: the side that decodes.
 
+The KV may also stay with the peer, whose executor then attends for the sequence (Adrenaline): it
+takes no blocks here.
+
 A sequence whose prompt should be computed elsewhere gets its blocks at once, and a landing where
 the peer may write them. It waits; when the peer is done its blocks are named and it starts as if
 they had been cached, with the last token to compute. Whatever goes wrong, it is computed here.
@@ -13,14 +16,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from artesian.engine.handover import LandingPad, LandingTicket, PrefillDone, PrefillJob
-from artesian.engine.landing import Landing
+from artesian.engine.handover import (
+    LandingPad,
+    LandingTicket,
+    Placement,
+    PrefillDone,
+    PrefillJob,
+    PrefillOutcome,
+    Unwanted,
+)
+from artesian.engine.landing import Landing, RemotePlace
+from artesian.engine.offload import OffloadError, RemoteName, RemotePeer
 from artesian.engine.sequence import Sequence
 from artesian.kvcache.prefix_cache import PrefixCache
 
 Place = Literal["here", "wait", "away"]
 """Where a prompt is computed: here; not yet; by a peer."""
 
+_CONNECT_S = 0.5
 _MOST_LANDINGS = 2
 """A prompt that failed so often elsewhere is computed here."""
 
@@ -37,6 +50,42 @@ class PrefillPlacement(Protocol):
 
     def observe(self, first: int, num_tokens: int, seconds: float) -> None:
         """A peer computed `num_tokens` tokens behind the first `first` in so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLoad:
+    """What this engine decodes.
+
+    Attributes:
+        local_seqs, local_tokens: of sequences whose KV is here, or is going to be.
+        remote: tokens now and at most of each sequence whose KV is with a peer.
+    """
+
+    local_seqs: int
+    local_tokens: int
+    remote: list[tuple[int, int]]
+
+
+class OffloadRule(Protocol):
+    """Policy: which sequences leave their KV with the peer that computes their prompt."""
+
+    def is_remote(self, num_tokens: int, max_tokens: int, load: DecodeLoad) -> bool:
+        """Whether one of so many tokens, and at most `max_tokens`, does."""
+
+
+class Executors(Protocol):
+    """How this engine reaches executors of peers; see `Exchange`."""
+
+    def connect(self, region: str) -> RemotePeer:
+        """The one in that memory. Raises `OffloadError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offload:
+    """What an engine needs to leave attention to peers."""
+
+    rule: OffloadRule
+    executors: Executors
 
 
 @dataclass(slots=True)
@@ -62,6 +111,7 @@ class Landings:
         placement: PrefillPlacement,
         block_size: int,
         clock: Callable[[], float],
+        offload: Offload | None = None,
     ) -> None:
         self.stats = LandingStats()
         self.num_peers = 0
@@ -70,12 +120,14 @@ class Landings:
         self._placement = placement
         self._block_size = block_size
         self._clock = clock
+        self._offload = offload
+        self._peers: dict[str, RemotePeer] = {}
         self._open: dict[str, Landing] = {}
         self._num_landed = 0
         self._quarantine: list[Landing] = []
         self._numbers = itertools.count()
         self._wanted: list[PrefillJob] = []
-        self._unwanted: list[str] = []
+        self._unwanted: list[Unwanted] = []
 
     @property
     def num_open(self) -> int:
@@ -92,9 +144,12 @@ class Landings:
         """Whether blocks are lent, or something is to be said."""
         return bool(self._open or self._quarantine or self._wanted or self._unwanted)
 
-    def place(self, sequence: Sequence, hits: list[int], num_running: int, has_slot: bool) -> Place:
+    def place(
+        self, sequence: Sequence, hits: list[int], running: list[Sequence], has_slot: bool
+    ) -> Place:
         """Where to compute a sequence behind the cached blocks `hits`. When it is `away` it has a
         `landing` now."""
+        num_running = len(running)
         if not self.num_peers or sequence.num_landings >= _MOST_LANDINGS:
             return "here"
         if sequence.window is not None or sequence.needs_prompt_logprobs:
@@ -105,6 +160,11 @@ class Landings:
         num_new = sequence.num_tokens - 1 - num_cached
         if num_new < 1 or not self._placement.is_away(num_cached, num_new, num_running):
             return "here"
+        patience_s = self._placement.patience_s(num_cached, num_new)
+        until_s = self._clock() + patience_s
+        if has_slot and self._stays_away(sequence, running):
+            self._ask(sequence, Landing(self._job(sequence, None), None, [], [], until_s))
+            return "away"
         num_blocks = -(-(sequence.num_tokens - 1) // self._block_size) - len(hits)
         num_reserved = num_running + self.num_held + 1  # each may need its next block soon
         num_available = self._cache.num_available_blocks - self._cache.num_idle(hits)
@@ -113,8 +173,7 @@ class Landings:
         if opened is None:
             # Somebody is going to end and make room, or nobody is there who could.
             return "wait" if num_running or self.num_held else "here"
-        patience_s = self._placement.patience_s(num_cached, num_new)
-        self._land(sequence, hits, num_blocks, opened, self._clock() + patience_s)
+        self._land(sequence, hits, num_blocks, opened, until_s)
         return "away"
 
     def end(self, done: PrefillDone) -> None:
@@ -123,46 +182,46 @@ class Landings:
         if landing is not None:
             self._close(landing, done)
 
-    def take(self, sequence: Sequence) -> list[int] | None:
-        """The blocks of a landing that has ended, cached ones first, with a reference on each; None
-        if it failed: its blocks are gone."""
-        landing = sequence.landing
+    def take(self, sequence: Sequence) -> Landing | None:
+        """The landing of a sequence, which has ended; None if it failed: its blocks are gone. The
+        caller has a reference on each of its blocks from now on."""
+        landing, sequence.landing = sequence.landing, None
         assert landing is not None and landing.done is not None
-        sequence.landing = None
         if landing.done.outcome != "done":
             return None
         self._num_landed -= 1
-        return landing.hits + landing.blocks
+        return landing
 
     def leave(self, sequence: Sequence) -> None:
-        """Nobody wants the sequence's landing any more, ended or not."""
+        """Nobody wants the sequence's landing any more, ended or not, nor its place."""
+        if sequence.place is not None:
+            self._let_go(sequence.place, sequence.tokens[: sequence.num_tokens].tolist())
+            sequence.place = None
         landing, sequence.landing = sequence.landing, None
         if landing is None:
             return
         if landing.done is None:
-            self._unwanted.append(landing.job.job_id)
-            done = PrefillDone(job_id=landing.job.job_id, outcome="cancelled")
-            self._close(landing, done)
+            self._give_up(landing, "cancelled", "")
         elif landing.done.outcome == "done":
             self._num_landed -= 1
             self._cache.release(landing.hits + landing.blocks)
+            if landing.place is not None:
+                self._let_go(landing.place, [])
 
     def end_peer(self, region: str) -> None:
         """A process that may have written here is dead for certain."""
         self._pad.end_writer(region)
+        self._peers.pop(region, None)
 
     def poll(self) -> None:
         """Gives up what takes too long; takes back blocks that nobody writes to any more."""
         now = self._clock()
         for landing in list(self._open.values()):
             if now >= landing.until_s:
-                self._unwanted.append(landing.job.job_id)
-                error = "the peer took too long"
-                done = PrefillDone(job_id=landing.job.job_id, outcome="failed", error=error)
-                self._close(landing, done)
+                self._give_up(landing, "failed", "the peer took too long")
         for landing in self._quarantine:
-            if self._pad.is_quiet(landing.ticket.slot):
-                self._free(landing)
+            if landing.ticket is not None and self._pad.is_quiet(landing.ticket.slot):
+                self._free(landing, landing.ticket.slot)
         self._quarantine = [x for x in self._quarantine if x.blocks]
 
     def take_wanted(self) -> list[PrefillJob]:
@@ -170,7 +229,7 @@ class Landings:
         wanted, self._wanted = self._wanted, []
         return wanted
 
-    def take_unwanted(self) -> list[str]:
+    def take_unwanted(self) -> list[Unwanted]:
         """Jobs that are not wanted any more, since the last call."""
         unwanted, self._unwanted = self._unwanted, []
         return unwanted
@@ -193,8 +252,12 @@ class Landings:
             first_block=len(hits),
             blocks=blocks,
         )
+        job = self._job(sequence, ticket)
+        self._ask(sequence, Landing(job, ticket, list(hits), blocks, until_s))
+
+    def _job(self, sequence: Sequence, ticket: LandingTicket | None) -> PrefillJob:
         request = sequence.state.request
-        job = PrefillJob(
+        return PrefillJob(
             job_id=f"{self._pad.name}/{next(self._numbers)}",
             request_id=request.request_id,
             token_ids=sequence.tokens[: sequence.num_tokens].tolist(),
@@ -202,41 +265,102 @@ class Landings:
             timeout_s=request.timeout_s,
             cache_salt=request.cache_salt,
             landing=ticket,
+            max_tokens=sequence.max_tokens,
         )
+
+    def _ask(self, sequence: Sequence, landing: Landing) -> None:
         sequence.num_landings += 1
-        sequence.landing = Landing(job, ticket, list(hits), blocks, until_s)
-        self._open[job.job_id] = sequence.landing
-        self._wanted.append(job)
+        sequence.landing = landing
+        self._open[landing.job.job_id] = landing
+        self._wanted.append(landing.job)
+
+    def _stays_away(self, sequence: Sequence, running: list[Sequence]) -> bool:
+        """Whether the KV of a sequence is to stay with the peer. One that was asked for again has
+        lost a peer, and comes home."""
+        if self._offload is None or sequence.num_landings or sequence.state.truncates:
+            return False
+        if len(sequence.state.sequences) > 1:
+            return False
+        local = [other for other in running if other.place is None]
+        coming = list(self._open.values())
+        remote = [
+            (other.num_tokens, other.max_tokens) for other in running if other.place is not None
+        ]
+        remote += [(len(x.job.token_ids), x.job.max_tokens) for x in coming if x.ticket is None]
+        here = [len(x.job.token_ids) for x in coming if x.ticket is not None]
+        load = DecodeLoad(
+            len(local) + len(here), sum(other.num_tokens for other in local) + sum(here), remote
+        )
+        return self._offload.rule.is_remote(sequence.num_tokens, sequence.max_tokens, load)
+
+    def _give_up(self, landing: Landing, outcome: PrefillOutcome, error: str) -> None:
+        job_id = landing.job.job_id
+        self._unwanted.append(Unwanted(job_id, []))
+        self._close(landing, PrefillDone(job_id=job_id, outcome=outcome, error=error))
+
+    def _let_go(self, place: RemotePlace, token_ids: list[int]) -> None:
+        self._unwanted.append(Unwanted(place.job_id, token_ids))
 
     def _close(self, landing: Landing, done: PrefillDone) -> None:
         del self._open[landing.job.job_id]
-        slot = landing.ticket.slot
-        if done.outcome == "done" and not self._pad.is_complete(slot):
-            error = "the peer says that it is done, its landing does not"
-            done = PrefillDone(job_id=done.job_id, outcome="failed", error=error)
+        done = self._checked(landing, done)
         landing.done = done
         outcomes = self.stats.outcomes
         outcomes[done.outcome] = outcomes.get(done.outcome, 0) + 1
         if done.outcome == "done":
             self._observe(landing.job, done)
             self.stats.num_bytes += done.num_bytes
-            self._pad.release(slot)
             self._num_landed += 1
+            if landing.ticket is not None:
+                self._pad.release(landing.ticket.slot)
             return
         self._cache.release(landing.hits)
         landing.hits = []
-        if self._pad.revoke(slot):
-            self._free(landing)
+        if landing.ticket is None:
+            return
+        if self._pad.revoke(landing.ticket.slot):
+            self._free(landing, landing.ticket.slot)
         else:
             self._quarantine.append(landing)
+
+    def _checked(self, landing: Landing, done: PrefillDone) -> PrefillDone:
+        """What a peer says, if it is true."""
+        if done.outcome != "done":
+            return done
+        error = ""
+        if landing.ticket is not None:
+            if not self._pad.is_complete(landing.ticket.slot):
+                error = "the peer says that it is done, its landing does not"
+        elif done.placement is None:
+            error = "the peer does not say where the sequence is"
+        else:
+            try:
+                landing.place = self._reach(landing.job, done.placement)
+            except OffloadError as problem:
+                error = str(problem)
+                self._unwanted.append(Unwanted(done.job_id, []))
+        if not error:
+            return done
+        return PrefillDone(job_id=done.job_id, outcome="failed", error=error)
+
+    def _reach(self, job: PrefillJob, placement: Placement) -> RemotePlace:
+        if self._offload is None or placement.num_tokens != len(job.token_ids) - 1:
+            raise OffloadError(f"the peer has kept {placement.num_tokens} tokens of {job.job_id}")
+        peer = self._peers.get(placement.region)
+        if peer is None or not peer.is_alive:
+            peer = self._peers[placement.region] = self._offload.executors.connect(placement.region)
+        elif peer.is_broken:
+            peer.reconnect(_CONNECT_S)
+        name = RemoteName(placement.slot, placement.generation)
+        return RemotePlace(job.job_id, peer, name, placement.max_tokens)
+
+    def _free(self, landing: Landing, slot: int) -> None:
+        self._pad.release(slot)
+        self._cache.release(landing.blocks)
+        landing.blocks = []
 
     def _observe(self, job: PrefillJob, done: PrefillDone) -> None:
         num_tokens = len(job.token_ids) - 1 - done.num_cached_tokens
         if num_tokens > 0 and done.prefill_ms > 0:
             self.stats.seconds += done.prefill_ms / 1e3
             self._placement.observe(done.num_cached_tokens, num_tokens, done.prefill_ms / 1e3)
-
-    def _free(self, landing: Landing) -> None:
-        self._pad.release(landing.ticket.slot)
-        self._cache.release(landing.blocks)
-        landing.blocks = []

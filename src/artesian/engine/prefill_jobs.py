@@ -14,10 +14,13 @@ from artesian.engine.handover import (
     LandingError,
     LandingTicket,
     LandingWriter,
+    Placement,
     PrefillDone,
     PrefillJob,
     PrefillOutcome,
 )
+from artesian.engine.offload import OffloadError
+from artesian.engine.residents import Residents
 from artesian.engine.scheduler import Scheduler
 from artesian.engine.sequence import RequestState, Sequence, Status
 from artesian.kvcache.hashing import BlockHasher
@@ -29,12 +32,13 @@ class PrefillWork:
     """A job under way.
 
     Attributes:
+        writer: where the KV goes; None: it stays.
         arrived_s, deadline_s: of this engine's clock.
     """
 
     job: PrefillJob
     sequence: Sequence
-    writer: LandingWriter
+    writer: LandingWriter | None
     arrived_s: float
     deadline_s: float | None
 
@@ -50,16 +54,19 @@ class PrefillJobs:
         self,
         scheduler: Scheduler,
         open_writer: Callable[[LandingTicket], LandingWriter],
+        residents: Residents | None,
         make_hasher: Callable[[str], BlockHasher],
         tokenizer: Tokenizer,
         vocab_size: int,
         max_model_len: int,
         clock: Callable[[], float],
     ) -> None:
-        """`open_writer` raises `LandingError` or `OSError` for a landing that it cannot reach."""
+        """`open_writer` raises `LandingError` or `OSError` for a landing that it cannot reach;
+        `residents` keep what shall stay here."""
         self.num_never_started = 0
         self._scheduler = scheduler
         self._open_writer = open_writer
+        self._residents = residents
         self._make_hasher = make_hasher
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
@@ -82,11 +89,13 @@ class PrefillJobs:
         """Queues a job; what cannot be done is told as done with an error. `arrival`: its place
         among all requests of its priority."""
         error = self._fault(job)
-        if error or job.landing is None:
-            self._end_unstarted(job, "refused", error or "the job says nowhere to write to")
+        if not error and job.landing is None and self._residents is None:
+            error = "no KV of peers can stay here: this worker has no executor"
+        if error:
+            self._end_unstarted(job, "refused", error)
             return
         try:
-            writer = self._open_writer(job.landing)
+            writer = None if job.landing is None else self._open_writer(job.landing)
         except (LandingError, OSError) as problem:
             self._end_unstarted(job, "refused", str(problem))
             return
@@ -108,17 +117,19 @@ class PrefillJobs:
         for work in list(self._work.values()):
             if work.deadline_s is not None and now >= work.deadline_s:
                 self._end(work, "failed", "the deadline of the request is over")
-            elif not work.writer.is_open:
+            elif work.writer is not None and not work.writer.is_open:
                 self._end(work, "revoked", "the landing was taken back")
 
     def computed(self, sequence: Sequence) -> None:
         """A job's tokens are computed to their end, and written."""
         work = self._find(sequence)
-        if not work.writer.is_open:
+        if work.writer is None:
+            self._stay(work)
+        elif work.writer.is_open:
+            work.writer.complete()
+            self._end(work, "done")
+        else:
             self._end(work, "revoked", "the landing was taken back")
-            return
-        work.writer.complete()
-        self._end(work, "done")
 
     def fail(self, sequence: Sequence, error: str) -> None:
         """The model failed over a job."""
@@ -143,8 +154,21 @@ class PrefillJobs:
             return f"token ids are below {self._vocab_size}"
         return ""
 
+    def _stay(self, work: PrefillWork) -> None:
+        assert self._residents is not None
+        sequence = work.sequence
+        names = sequence.hashes[: sequence.num_named]
+        try:
+            placement = self._residents.keep(
+                work.job, sequence.blocks, sequence.state.hasher, names
+            )
+        except OffloadError as problem:
+            self._end(work, "refused", str(problem))
+            return
+        self._end(work, "done", placement=placement)
+
     def _sequence(
-        self, job: PrefillJob, arrival: int, now: float, writer: LandingWriter
+        self, job: PrefillJob, arrival: int, now: float, writer: LandingWriter | None
     ) -> Sequence:
         tokens = job.token_ids[:-1]
         request = Request(
@@ -155,15 +179,22 @@ class PrefillJobs:
             cache_salt=job.cache_salt,
         )
         state = RequestState(request, arrival, now, self._make_hasher(job.cache_salt))
-        state.writer = writer
+        state.is_job, state.writer = True, writer
         detokenizer = Detokenizer(self._tokenizer, [])
         sequence = Sequence(state, 0, 0, len(tokens), frozenset(), detokenizer)
         state.sequences.append(sequence)
         return sequence
 
-    def _end(self, work: PrefillWork, outcome: PrefillOutcome, error: str = "") -> None:
+    def _end(
+        self,
+        work: PrefillWork,
+        outcome: PrefillOutcome,
+        error: str = "",
+        placement: Placement | None = None,
+    ) -> None:
         del self._work[work.job.job_id]
-        work.writer.close()
+        if work.writer is not None:
+            work.writer.close()
         state = work.sequence.state
         if work.sequence.status is not Status.FINISHED:
             self._scheduler.remove(work.sequence)
@@ -177,7 +208,8 @@ class PrefillJobs:
                 num_cached_tokens=state.num_cached_tokens,
                 queue_ms=((now if started_s is None else started_s) - work.arrived_s) * 1e3,
                 prefill_ms=0.0 if started_s is None else (now - started_s) * 1e3,
-                num_bytes=work.writer.num_bytes,
+                num_bytes=0 if work.writer is None else work.writer.num_bytes,
+                placement=placement,
                 error=error,
             )
         )

@@ -60,6 +60,19 @@ class Schedule:
     num_tokens: list[int] = field(default_factory=list)
     timeout_s: float = 0.0
 
+    def put_remote_last(self) -> None:
+        """Sequences that peers attend for go to the end, those of one peer together."""
+        peers = list({id(s.place.peer): None for s in self.sequences if s.place is not None})
+        if peers:
+            pairs = sorted(
+                zip(self.sequences, self.num_tokens, strict=True),
+                key=lambda pair: (
+                    -1 if pair[0].place is None else peers.index(id(pair[0].place.peer))
+                ),
+            )
+            self.sequences = [sequence for sequence, _ in pairs]
+            self.num_tokens = [num_tokens for _, num_tokens in pairs]
+
 
 class Scheduler:
     """Continuous batching over a `PrefixCache`.
@@ -140,7 +153,7 @@ class Scheduler:
             self._context.leave(sequence.onboarding)
             sequence.onboarding = None
         self._drop_tail(sequence)
-        if self._landings is not None and sequence.landing is not None:
+        if self._landings is not None:
             self._landings.leave(sequence)
             self._leave_names(sequence)
         sequence.status = Status.FINISHED
@@ -178,12 +191,19 @@ class Scheduler:
             self._admit(schedule, budget, now)
             if self._context is not None:
                 self._look_ahead()
+        if self._landings is not None:
+            schedule.put_remote_last()
         return schedule
 
     def settle(self, sequence: Sequence) -> bool:
         """Whether what a step computed for `sequence` counts: if blocks that were on their way have
-        not come, it waits again, for what still comes of them."""
+        not come, it waits again, for what still comes of them; if the peer that has its KV has
+        failed, it is computed anew."""
         onboarding = sequence.onboarding
+        if sequence.place is not None and sequence.place.is_lost:
+            self._stop_running(sequence, keep_named=True)
+            self._wait_again(sequence)
+            return False
         if onboarding is None:
             return True
         if onboarding.is_done and all(gate.is_complete for gate in onboarding.gates):
@@ -202,6 +222,8 @@ class Scheduler:
         """Notes that the KV of the next `num_tokens` tokens is stored; names the blocks that are
         full now."""
         sequence.num_computed += num_tokens
+        if sequence.place is not None:
+            return
         num_full = sequence.num_computed // self._block_size
         if num_full == sequence.num_named:
             return
@@ -252,10 +274,12 @@ class Scheduler:
     def _ensure_block(self, sequence: Sequence, schedule: Schedule) -> bool:
         """Makes room for one more token, preempting by rank; False when `sequence` itself had to
         go."""
+        if sequence.place is not None:
+            return True
         if sequence.num_tokens <= len(sequence.blocks) * self._block_size:
             return True
         while not self.cache.num_available_blocks:
-            victim = max(self.running, key=_rank)
+            victim = max((other for other in self.running if other.place is None), key=_rank)
             self._preempt(victim, schedule)
             if victim is sequence:
                 return False
@@ -338,7 +362,7 @@ class Scheduler:
     def _early_start(
         self, sequence: Sequence, schedule: Schedule, budget: int
     ) -> EarlyStart | None:
-        if self._context is None or sequence.state.writer is not None:
+        if self._context is None or sequence.state.is_job:
             return None  # what has not come yet cannot be passed on
         is_alone = not schedule.sequences and not self.running
         size = self._block_size
@@ -358,11 +382,10 @@ class Scheduler:
 
     def _is_elsewhere(self, sequence: Sequence, hits: list[int]) -> bool:
         """Whether a peer computes it, or is going to."""
-        if self._landings is None or sequence.state.writer is not None:
+        if self._landings is None or sequence.state.is_job:
             return False
-        num_running = len(self.running)
-        place = self._landings.place(sequence, hits, num_running, self._has_slot())
-        if place == "away":
+        place = self._landings.place(sequence, hits, self.running, self._has_slot())
+        if sequence.landing is not None and sequence.landing.ticket is not None:
             for name in sequence.hashes[len(hits) : (sequence.num_tokens - 1) // self._block_size]:
                 self._being_computed.setdefault(name, sequence)
         return place != "here"
@@ -373,18 +396,18 @@ class Scheduler:
         assert self._landings is not None
         landed = [s for s in self.waiting if s.landing is not None and s.landing.done is not None]
         for sequence in landed:
-            assert sequence.landing is not None and sequence.landing.done is not None
-            num_hits, done = len(sequence.landing.hits), sequence.landing.done
-            blocks = self._landings.take(sequence)
+            landing = self._landings.take(sequence)
             self._leave_names(sequence)
-            if blocks is None:
+            if landing is None or landing.done is None:
                 continue
             self.waiting.remove(sequence)
-            self._enter(sequence, blocks, num_hits)
+            num_hits, num_cached = len(landing.hits), landing.done.num_cached_tokens
+            self._enter(sequence, landing.hits + landing.blocks, num_hits)
+            sequence.place = landing.place
             state = sequence.state
             if state.first_scheduled_s is None:
                 self._note_first_start(sequence, num_hits, now)
-                state.num_cached_tokens = max(state.num_cached_tokens, done.num_cached_tokens)
+                state.num_cached_tokens = max(state.num_cached_tokens, num_cached)
             sequence.num_computed = num_hits * self._block_size
             self.computed(sequence, sequence.num_tokens - 1 - sequence.num_computed)
 
@@ -558,6 +581,8 @@ class Scheduler:
 
     def _stop_running(self, sequence: Sequence, keep_named: bool) -> None:
         self._leave_names(sequence)
+        if self._landings is not None:
+            self._landings.leave(sequence)
         if keep_named:
             self._save(sequence)
         self.cache.release(sequence.blocks, keep_named)

@@ -15,7 +15,7 @@ from artesian.engine.base import (
 )
 from artesian.engine.detokenizer import Detokenizer
 from artesian.engine.handover import LandingWriter
-from artesian.engine.landing import Landing
+from artesian.engine.landing import Landing, RemotePlace
 from artesian.engine.stop import StopStrings
 from artesian.engine.window import Window
 from artesian.kvcache.hashing import BlockHasher
@@ -38,7 +38,8 @@ class RequestState:
     """What the sequences of one request share.
 
     Attributes:
-        writer: where the KV goes of a prompt that is computed for a peer: it has no answer.
+        is_job: it is a prompt that is computed for a peer, and has no answer; writer: where its KV
+        goes, unless it stays.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class RequestState:
         "deadline_s",
         "first_scheduled_s",
         "hasher",
+        "is_job",
         "metrics",
         "num_cached_tokens",
         "num_prompt_tokens",
@@ -77,6 +79,7 @@ class RequestState:
         self.tenant = tenant_of(request.cache_salt)
         self.sequences: list[Sequence] = []
         self.truncates = truncates
+        self.is_job = False
         self.writer: LandingWriter | None = None
 
 
@@ -97,7 +100,8 @@ class Sequence:
         onboarding: blocks of this sequence that a tier is sending, while it waits for them or
         computes its first step over them; num_onboardings: how often it has asked a tier.
         landing: blocks that a peer writes, while the sequence waits for them; num_landings: how
-        often it has asked peers.
+        often it has asked peers; place: the peer that has its KV and attends for it: it has no
+        blocks here then.
         tail: blocks that a tier is sending while the sequence computes those before them, up to the
         `reach`.
         dropped: tokens that stood before the window, behind its sinks; num_hidden: tokens of a
@@ -127,6 +131,7 @@ class Sequence:
         "num_saved",
         "num_tokens",
         "onboarding",
+        "place",
         "prompt_logprobs",
         "rank",
         "sampling",
@@ -183,6 +188,7 @@ class Sequence:
         self.onboarding: Onboarding | None = None
         self.tail: Onboarding | None = None
         self.landing: Landing | None = None
+        self.place: RemotePlace | None = None
         self.num_landings = 0
         self.num_onboardings = 0
         bias = request.sampling.logit_bias
@@ -271,7 +277,7 @@ class Sequence:
 def has_answer(sequence: Sequence, end: int) -> bool:
     """Whether a token is chosen behind the first `end`: not within a prompt, nor for a peer."""
     is_complete = end == sequence.num_tokens and not sequence.num_hidden
-    return is_complete and sequence.state.writer is None
+    return is_complete and not sequence.state.is_job
 
 
 def _has_penalties(sampling: SamplingParams) -> bool:

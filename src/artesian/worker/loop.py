@@ -125,7 +125,7 @@ class WorkerLoop:
             self._jobs.add(command.job.job_id)
             handover.add_job(command.job)
         elif isinstance(command, CancelPrefill):
-            handover.cancel_job(command.job_id)
+            handover.cancel_job(command.job_id, command.token_ids)
         elif isinstance(command, EndPrefill):
             handover.end_job(command.done)
         elif isinstance(command, SetPeers):
@@ -139,8 +139,8 @@ class WorkerLoop:
             return
         for job in handover.take_wanted():
             self._channel.send(PrefillWanted(job))
-        for job_id in handover.take_unwanted():
-            self._channel.send(PrefillUnwanted(job_id))
+        for unwanted in handover.take_unwanted():
+            self._channel.send(PrefillUnwanted(unwanted.job_id, unwanted.token_ids))
         for done in handover.take_done():
             self._jobs.discard(done.job_id)
             self._channel.send(Prefilled(done))

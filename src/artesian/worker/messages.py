@@ -66,9 +66,14 @@ class Prefill(msgspec.Struct, frozen=True, tag=True):
 
 
 class CancelPrefill(msgspec.Struct, frozen=True, tag=True):
-    """To the same: nobody wants it any more. It is answered all the same, soon."""
+    """To the same: nobody wants it any more. It is answered all the same, soon.
+
+    Attributes:
+        token_ids: prompt and answer, when the KV of a job that is done has stayed with the worker.
+    """
 
     job_id: str
+    token_ids: list[int] = []
 
 
 class EndPrefill(msgspec.Struct, frozen=True, tag=True):
@@ -148,9 +153,14 @@ class PrefillWanted(msgspec.Struct, frozen=True, tag=True):
 
 
 class PrefillUnwanted(msgspec.Struct, frozen=True, tag=True):
-    """It does not want it any more; answered by `EndPrefill` all the same."""
+    """It does not want it any more; answered by `EndPrefill` all the same, unless that has come.
+
+    Attributes:
+        token_ids: see `CancelPrefill`.
+    """
 
     job_id: str
+    token_ids: list[int] = []
 
 
 class Prefilled(msgspec.Struct, frozen=True, tag=True):
