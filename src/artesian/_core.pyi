@@ -88,6 +88,9 @@ class Runtime:
     def num_threads(self) -> int: ...
     @property
     def isa(self) -> str: ...
+    def add_nice(self, more: int) -> bool:
+        """Adds to the nice values of all these threads, the calling one included; whether the
+        system agreed. Only privileged processes may take away."""
 
 class Weight:
     """A packed (rows, cols) weight."""
@@ -279,7 +282,7 @@ class AttentionExecutor:
         share: float = 1.0,
         spin_s: float = 20e-6,
         yield_s: float = 5e-3,
-        nice: int = 0,
+        nice: int | None = None,
         slice_s: float = 0.0,
     ) -> None: ...
     def admit(self, blocks: Sequence[int], num_tokens: int) -> tuple[int, int]: ...
@@ -291,10 +294,6 @@ class AttentionExecutor:
     def is_alive(self) -> bool: ...
     def stats(self) -> dict[str, int]: ...
     def close(self) -> None: ...
-
-def set_schedule(nice: int, slice_s: float = 0.0) -> bool:
-    """Asks for a nice value of the calling thread and for slices of so many seconds (0: the
-    system's); whether the system agreed."""
 
 class PoolHandle:
     """One client of a pool of shared memory; see `artesian.pool.Pool`."""

@@ -116,7 +116,7 @@ impl Worker {
             num_threads: 1,
             share: 1.0,
             patience: Patience { spin_ns: 5_000, yield_ns: 1_000_000 },
-            nice: 0,
+            nice: None,
             slice_ns: 0,
         };
         let (region, is_busy) = (Arc::clone(&self.region), Box::new(|| false));

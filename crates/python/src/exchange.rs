@@ -324,7 +324,7 @@ impl AttentionExecutor {
     #[new]
     #[pyo3(signature = (
         exchange, runtime, program, arena, generation, num_slots, num_threads=1, share=1.0,
-        spin_s=20e-6, yield_s=5e-3, nice=0, slice_s=0.0
+        spin_s=20e-6, yield_s=5e-3, nice=None, slice_s=0.0
     ))]
     fn new(
         exchange: &Exchange,
@@ -337,7 +337,7 @@ impl AttentionExecutor {
         share: f64,
         spin_s: f64,
         yield_s: f64,
-        nice: i32,
+        nice: Option<i32>,
         slice_s: f64,
     ) -> PyResult<AttentionExecutor> {
         if generation == 0 || !(1..=64).contains(&num_threads) || !(share > 0.0 && share <= 1.0) {
@@ -437,12 +437,4 @@ impl AttentionExecutor {
         let executor = self.executor.lock().take();
         py.detach(|| drop(executor));
     }
-}
-
-/// Asks for a nice value of the calling thread and, where the system can, for slices of so many
-/// seconds (0: the system's); whether it agreed.
-#[pyfunction]
-#[pyo3(signature = (nice, slice_s=0.0))]
-pub fn set_schedule(nice: i32, slice_s: f64) -> PyResult<bool> {
-    Ok(exchange::set_schedule(nice, nanos(slice_s)?))
 }

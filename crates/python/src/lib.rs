@@ -37,6 +37,5 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<exchange::Exchange>()?;
     module.add_class::<exchange::PyRemoteAttention>()?;
     module.add_class::<exchange::AttentionExecutor>()?;
-    module.add_function(wrap_pyfunction!(exchange::set_schedule, module)?)?;
     pool::register(module)
 }

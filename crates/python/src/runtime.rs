@@ -1,9 +1,11 @@
 //! The kernel threads and the instruction set they use.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use artesian_kernels::isa::{self, Isa};
 use artesian_kernels::threads::ThreadPool;
+use artesian_peer::exchange::{own_nice, set_schedule};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -43,6 +45,21 @@ impl Runtime {
     #[getter]
     fn num_threads(&self) -> usize {
         self.pool.num_threads()
+    }
+
+    /// Adds to the nice values of all these threads, the calling one included; whether the system
+    /// agreed. Only privileged processes may take away.
+    fn add_nice(&self, py: Python<'_>, more: i32) -> bool {
+        let agreed = AtomicBool::new(true);
+        py.detach(|| {
+            self.pool.run(&|_| {
+                let nice = own_nice().saturating_add(more).clamp(-20, 19);
+                if !set_schedule(Some(nice), 0) {
+                    agreed.store(false, Ordering::Relaxed);
+                }
+            });
+        });
+        agreed.into_inner()
     }
 
     /// Name of the instruction set in use.

@@ -39,8 +39,8 @@ pub struct ExecutorOptions {
     pub share: f64,
     /// How to wait for messages while the engine does not work; while it does, it is slept.
     pub patience: Patience,
-    /// Nice value of the thread.
-    pub nice: i32,
+    /// Nice value of the thread; none: as it comes.
+    pub nice: Option<i32>,
     /// Slices of the scheduler to ask for; 0: the system's.
     pub slice_ns: u64,
 }

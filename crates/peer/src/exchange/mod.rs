@@ -48,7 +48,7 @@ pub use quota::Quota;
 pub use remote::RemoteRun;
 pub use residents::Residents;
 pub use rows::{RemoteRow, RowSet};
-pub use sched::set_schedule;
+pub use sched::{own_nice, set_schedule};
 pub use wait::Patience;
 
 use artesian_bus::{BusError, GlobalAddr, Verb, Verbs};

@@ -19,7 +19,9 @@ class ExecutorSettings:
         num_slots: sequences at most.
         num_threads: that attend, one of them always there.
         share: of the time it may take while the engine works, above 0 and up to 1.
-        nice: of its thread. Kernel threads with more leave the processor to it at once.
+        engine_nice: added to the nice values of the engine's threads. The executor has little to do
+            at a time, and a whole batch of a peer waits for it: a thread that is less nice gets a
+            shared processor when a message comes, not when another one has used its time up.
         slice_s: slices to ask of the system's scheduler, 0 for its own: a thread with short ones
             need not wait for the end of long ones of others.
     """
@@ -27,7 +29,7 @@ class ExecutorSettings:
     num_slots: int = 256
     num_threads: int = 1
     share: float = 1.0
-    nice: int = 0
+    engine_nice: int = 10
     slice_s: float = 100e-6
 
 
@@ -64,11 +66,12 @@ class OffloadExecutor:
                 settings.num_slots,
                 num_threads=settings.num_threads,
                 share=settings.share,
-                nice=settings.nice,
                 slice_s=settings.slice_s,
             )
         except (RuntimeError, OSError, ValueError) as error:
             raise OffloadError(f"no executor of attention can be started: {error}") from None
+        self._runtime = runtime
+        self._engine_nice = settings.engine_nice if runtime.add_nice(settings.engine_nice) else 0
 
     def admit(self, blocks: Sequence[int], num_tokens: int) -> RemoteName:
         """Takes a sequence of whose tokens the first `num_tokens` are in `blocks`.
@@ -114,5 +117,9 @@ class OffloadExecutor:
         return ExecutorStats(**self._native.stats())
 
     def close(self) -> None:
-        """Ends it, within a layer's time; clients see that it is gone."""
+        """Ends it, within a layer's time; clients see that it is gone. The engine's threads are as
+        nice as before if the system allows it."""
         self._native.close()
+        if self._engine_nice:
+            self._runtime.add_nice(-self._engine_nice)
+            self._engine_nice = 0
