@@ -14,9 +14,9 @@ struct SchedAttr {
     period: u64,
 }
 
-/// Asks for a nice value (none: as it is) and, from Linux 6.12 on, for slices of `slice_ns` (0: the system's): with
-/// short ones a thread that has slept comes before threads that compute for long. Whether the
-/// system agreed.
+/// Asks for a nice value (none: as it is) and, from Linux 6.12 on, for slices of `slice_ns` (0: the
+/// system's): with short ones a thread that has slept comes before threads that compute for long.
+/// Whether the system agreed.
 pub fn set_schedule(nice: Option<i32>, slice_ns: u64) -> bool {
     let nice = nice.unwrap_or_else(own_nice);
     let attr = SchedAttr {

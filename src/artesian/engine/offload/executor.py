@@ -19,9 +19,10 @@ class ExecutorSettings:
         num_slots: sequences at most.
         num_threads: that attend, one of them always there.
         share: of the time it may take while the engine works, above 0 and up to 1.
-        engine_nice: added to the nice values of the engine's threads. The executor has little to do
-            at a time, and a whole batch of a peer waits for it: a thread that is less nice gets a
-            shared processor when a message comes, not when another one has used its time up.
+        engine_nice: added to the nice values of the engine's threads with the first sequence. The
+            executor has little to do at a time, and a whole batch of a peer waits for it: a thread
+            that is less nice gets a shared processor when a message comes, not when another one
+            has used its time up.
         slice_s: slices to ask of the system's scheduler, 0 for its own: a thread with short ones
             need not wait for the end of long ones of others.
     """
@@ -71,7 +72,8 @@ class OffloadExecutor:
         except (RuntimeError, OSError, ValueError) as error:
             raise OffloadError(f"no executor of attention can be started: {error}") from None
         self._runtime = runtime
-        self._engine_nice = settings.engine_nice if runtime.add_nice(settings.engine_nice) else 0
+        self._engine_nice = settings.engine_nice
+        self._is_nice = False
 
     def admit(self, blocks: Sequence[int], num_tokens: int) -> RemoteName:
         """Takes a sequence of whose tokens the first `num_tokens` are in `blocks`.
@@ -82,6 +84,8 @@ class OffloadExecutor:
         Raises:
             OffloadError: all slots are taken, or the blocks cannot be.
         """
+        if not self._is_nice:
+            self._is_nice = self._runtime.add_nice(self._engine_nice)
         try:
             return RemoteName(*self._native.admit(list(blocks), num_tokens))
         except (RuntimeError, ValueError) as error:
@@ -120,6 +124,6 @@ class OffloadExecutor:
         """Ends it, within a layer's time; clients see that it is gone. The engine's threads are as
         nice as before if the system allows it."""
         self._native.close()
-        if self._engine_nice:
+        if self._is_nice:
             self._runtime.add_nice(-self._engine_nice)
-            self._engine_nice = 0
+            self._is_nice = False
