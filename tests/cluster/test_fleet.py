@@ -103,7 +103,7 @@ async def test_what_nobody_serves_any_more_fails(make_workers: StartWorkers) -> 
 
 
 async def test_errors_of_one_request_harm_no_other(make_workers: StartWorkers) -> None:
-    workers = make_workers("both", max_num_seqs=2, max_queue_len=3)
+    workers = make_workers("both", model="toy:100", max_num_seqs=2, max_queue_len=3)
     fleet = await workers.front()
     with pytest.raises(InvalidRequestError, match="!invalid"):
         await run(fleet, "!invalid", "r")

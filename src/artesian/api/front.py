@@ -55,7 +55,7 @@ async def _serve(spec: FrontSpec, engine_config: EngineConfig, server_config: Se
         server.give_up(cause)
 
     def update(membership: Membership) -> None:
-        fleet.update(membership.members, membership.num_restarts)
+        fleet.update(membership.members, membership.num_restarts, membership.pool)
 
     link = KeeperLink(spec, update, end)
     balancer = QueueTimeBalancer() if server_config.balance_roles else None
@@ -63,7 +63,6 @@ async def _serve(spec: FrontSpec, engine_config: EngineConfig, server_config: Se
         directory=spec.directory,
         front_generation=spec.generation,
         cluster=spec.cluster,
-        pool=spec.pool,
     )
     fleet = Fleet(
         engine_config,

@@ -33,10 +33,14 @@ class MemberRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Membership(msgspec.Struct, frozen=True, tag=True):
-    """From the keeper, whenever something changes: all members. One that is missing is gone."""
+    """From the keeper, whenever something changes: all members. One that is missing is gone.
+
+    `pool` is the address of the context cache, if the cluster made it.
+    """
 
     members: list[MemberRecord]
     num_restarts: int = 0
+    pool: str | None = None
 
 
 class Ended(msgspec.Struct, frozen=True, tag=True):
@@ -120,7 +124,6 @@ class FrontSpec(msgspec.Struct, frozen=True, kw_only=True):
         directory: where sockets are made.
         keeper_endpoint, inbox_endpoint: to and from the keeper.
         cluster: its name.
-        pool: of the context cache, if the cluster made it.
     """
 
     engine_config: str
@@ -133,7 +136,6 @@ class FrontSpec(msgspec.Struct, frozen=True, kw_only=True):
     keeper_endpoint: str
     inbox_endpoint: str
     cluster: str
-    pool: str | None = None
 
 
 class ClusterError(ValueError):

@@ -69,13 +69,12 @@ class Place:
     Attributes:
         front_generation: of the front that it is in.
         directory: where it makes sockets.
-        cluster: its name; pool: of the context cache, if the cluster made it.
+        cluster: its name.
     """
 
     directory: str
     front_generation: int = 1
     cluster: str = ""
-    pool: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +112,7 @@ class Fleet:
         self._members: dict[str, Member] = {}
         self._records: list[MemberRecord] = []
         self._past = EngineStats()
+        self._pool: str | None = None
         self._info: EngineInfo | None = None
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -234,13 +234,16 @@ class Fleet:
             name=self.place.cluster,
             front_generation=self.place.front_generation,
             num_waiting=self._dispatch.num_waiting,
-            pool=self.place.pool,
+            pool=self._pool,
         )
 
-    def update(self, records: Sequence[MemberRecord], num_restarts: int = 0) -> None:
+    def update(
+        self, records: Sequence[MemberRecord], num_restarts: int = 0, pool: str | None = None
+    ) -> None:
         """What the keeper says of the workers: who is new, who is gone, who has another role."""
         if self._is_stopped:
             return
+        self._pool = pool
         self._records = list(records)
         self.num_restarts = num_restarts
         by_name = {record.name: record for record in records if record.pid is not None}

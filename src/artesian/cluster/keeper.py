@@ -26,11 +26,11 @@ from artesian.cluster.base import (
     ToKeeper,
 )
 from artesian.cluster.child import Child
+from artesian.cluster.context_pool import ContextPool
 from artesian.cluster.plan import divide, roles
 from artesian.cluster.run_directory import RunDirectory
 from artesian.cluster.worker_group import Plan, WorkerGroup
 from artesian.config import EngineConfig, ServerConfig
-from artesian.pool import Pool
 from artesian.worker.messages import LastWords, Pulse
 from artesian.worker.pipes import Inbox, Outbox, PipeFullError
 from artesian.worker.process import ChildProcess
@@ -40,9 +40,6 @@ logger = logging.getLogger(__name__)
 FRONT_MODULE = "artesian.api.front"
 FRONT_LAST_WORDS_S = 6.0
 """A front that drains takes so much longer than the drain."""
-POOL_OVERHEAD = 16
-"""Of a pool one byte in so many is not for blocks, and some are not at all."""
-POOL_TABLES_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +73,7 @@ class Keeper:
         self._to_front: Outbox | None = None
         self._changes: set[asyncio.Task[None]] = set()
         self._was_front_ready = False
+        self._pool: ContextPool | None = None
 
     async def run(self) -> str | None:
         """Serves until a signal comes; returns why it could not, or None.
@@ -91,21 +89,22 @@ class Keeper:
             contextlib.ExitStack() as stack,
         ):
             self._directory = directory
-            engine_config = self._make_pool(stack)
-            self._workers = WorkerGroup(
-                Plan(
-                    engine_config=engine_config,
-                    server_config=config,
-                    engine_factory=self._settings.engine_factory,
-                    shares=divide(engine_config, config),
-                    keeper_endpoint=directory.endpoint("keeper"),
-                ),
-                directory,
-                self._changed,
+            engine_config = self._settings.engine_config
+            shares = divide(engine_config, config)
+            if config.memory_nodes:
+                self._pool = ContextPool(engine_config, config.memory_nodes, directory)
+                stack.callback(self._pool.close)
+            plan = Plan(
+                engine_config=engine_config,
+                server_config=config,
+                engine_factory=self._settings.engine_factory,
+                shares=shares,
+                keeper_endpoint=directory.endpoint("keeper"),
             )
+            self._workers = WorkerGroup(plan, directory, self._pool, self._changed)
             self._front = Child(
                 "the front",
-                lambda generation: self._spawn_front(engine_config, generation),
+                self._spawn_front,
                 self._front_changed,
                 config.worker_heartbeat_timeout_s,
                 config.worker_step_timeout_s,
@@ -140,42 +139,14 @@ class Keeper:
             lambda: self._front.send_signal(signal.SIGTERM), timeout_s + FRONT_LAST_WORDS_S
         )
 
-    def _make_pool(self, stack: contextlib.ExitStack) -> EngineConfig:
-        """The context cache of all workers; the settings that name it.
-
-        The keeper stays in it, so that somebody always finishes what killed workers began.
-        """
-        config, nodes = self._settings.engine_config, self._settings.server_config.memory_nodes
-        # What the workers take in together the front has bounded.
-        num_workers = len(roles(self._settings.server_config))
-        most = config.max_queue_len + config.max_num_seqs * num_workers
-        config = config.model_copy(update={"max_queue_len": most})
-        self._own_pool: str | None = None
-        if not nodes:
-            return config
-        if not config.enable_prefix_caching:
-            raise ClusterError("memory_nodes needs enable_prefix_caching")
-        name = config.context_pool
-        if name is None:
-            name = f"{self._directory.cluster}-pool"
-            self._own_pool = f"shm://{name}"
-            self._directory.note_pool(name)
-        size = config.context_pool_bytes * (POOL_OVERHEAD + 1) // POOL_OVERHEAD + POOL_TABLES_BYTES
-        pool = stack.enter_context(Pool(name, size=size, nodes=nodes))
-        return config.model_copy(update={"context_pool": pool.address})
-
-    def _spawn_front(self, engine_config: EngineConfig, generation: int) -> ChildProcess:
+    def _spawn_front(self, generation: int) -> ChildProcess:
         settings, directory = self._settings, self._directory
         shutil.rmtree(directory.path / f"front-{generation - 1}", ignore_errors=True)
         own = directory.path / f"front-{generation}"
         own.mkdir()
         inbox = directory.endpoint(f"front-{generation}/inbox")
-        # The front's limits are those that were asked for.
-        bounded = settings.engine_config.model_copy(
-            update={"context_pool": engine_config.context_pool}
-        )
         spec = FrontSpec(
-            engine_config=bounded.model_dump_json(),
+            engine_config=settings.engine_config.model_dump_json(),
             server_config=settings.server_config.model_dump_json(),
             tokenizer_factory=settings.tokenizer_factory,
             listener=settings.listener.fileno(),
@@ -185,7 +156,6 @@ class Keeper:
             keeper_endpoint=directory.endpoint("keeper"),
             inbox_endpoint=inbox,
             cluster=directory.cluster,
-            pool=self._own_pool,
         )
         if self._to_front is not None:
             self._to_front.close()

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 from artesian.cluster.base import ClusterError
+from artesian.cluster.context_pool import REPLICAS
 from artesian.config import EngineConfig, ServerConfig
 from artesian.machine import memory_limit, num_usable_cpus
 from artesian.worker.client import Role
@@ -59,7 +60,7 @@ def divide(
     num_threads = asked or max(1, num_cpus // num_workers)
     available = memory_limit().available_bytes if available_bytes is None else available_bytes
     if config.memory_nodes:
-        available -= engine.context_pool_bytes
+        available -= engine.context_pool_bytes * min(config.memory_nodes, REPLICAS)
     share = available // num_workers
     if share < MIN_WORKER_BYTES:
         raise ClusterError(

@@ -27,15 +27,16 @@ from artesian.pool import Pool, PoolError
 
 logger = logging.getLogger(__name__)
 
+SHARED_MEMORY = Path("/dev/shm")
 KILL_TIMEOUT_S = 5.0
 _MAX_PATH_BYTES = 60
 """Of the parent: a socket's path has 107 bytes in all."""
 
 
 class _Record(msgspec.Struct):
-    """What a cluster has outside its directory: its pool, and (pid, start time) of processes."""
+    """What a cluster has outside its directory: its pools, and (pid, start time) of processes."""
 
-    pool: str | None = None
+    pools: list[str] = []
     processes: list[tuple[int, int]] = []
 
 
@@ -70,7 +71,7 @@ class RunDirectory:
 
     def note_pool(self, name: str) -> None:
         """The cluster has made this pool, and removes it at its end."""
-        self._record.pool = name
+        self._record.pools.append(name)
         self._write()
 
     def note_processes(self, pids: list[int]) -> None:
@@ -80,7 +81,7 @@ class RunDirectory:
         self._write()
 
     def close(self) -> None:
-        """Removes the directory, the pool that was noted, and regions that are left."""
+        """Removes the directory, the pools that were noted, and regions that are left."""
         _remove_leftovers(self.cluster, self._record)
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
@@ -180,9 +181,12 @@ def _remove_leftovers(cluster: str, record: _Record) -> None:
     for region in region_names():
         if is_region_of(cluster, region):
             remove_region(region)
-    if record.pool is not None:
+    for pool in record.pools:
         with contextlib.suppress(PoolError):
-            Pool.remove(record.pool)
+            Pool.remove(pool)
+        # One that is damaged cannot be opened to be removed.
+        for path in SHARED_MEMORY.glob(f"artesian.{os.geteuid()}.{pool}.node*"):
+            path.unlink(missing_ok=True)
 
 
 def _kill(pid: int, ticks: int) -> None:

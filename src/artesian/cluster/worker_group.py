@@ -20,6 +20,7 @@ from artesian.cluster.base import (
     SetRole,
 )
 from artesian.cluster.child import Child
+from artesian.cluster.context_pool import ContextPool
 from artesian.cluster.plan import Shares
 from artesian.cluster.run_directory import RunDirectory, region_of
 from artesian.config import EngineConfig, ServerConfig
@@ -63,9 +64,16 @@ class Plan:
 class WorkerGroup:
     """Starts, watches, replaces and ends workers. `on_change` is called when others should know."""
 
-    def __init__(self, plan: Plan, directory: RunDirectory, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        directory: RunDirectory,
+        pool: ContextPool | None,
+        on_change: Callable[[], None],
+    ) -> None:
         self._plan = plan
         self._directory = directory
+        self._pool = pool
         self._on_change = on_change
         self._workers: dict[str, _Worker] = {}
         self._num_added = 0
@@ -75,7 +83,8 @@ class WorkerGroup:
         """All workers now."""
         records = [worker.record for worker in self._workers.values() if not worker.is_leaving]
         restarts = sum(worker.child.num_restarts for worker in self._workers.values())
-        return Membership(records, self._num_past_restarts + restarts)
+        pool = None if self._pool is None else self._pool.own_address
+        return Membership(records, self._num_past_restarts + restarts, pool)
 
     def pids(self) -> list[int]:
         """Of the processes that run."""
@@ -174,11 +183,15 @@ class WorkerGroup:
     def _spawn(self, worker_id: str, generation: int) -> ChildProcess:
         worker, plan = self._workers[worker_id], self._plan
         region = region_of(self._directory.cluster, worker_id, generation)
-        shares = plan.shares
-        engine = plan.engine_config.model_copy(
+        shares, config = plan.shares, plan.engine_config
+        # What the workers take in together the front has bounded.
+        most = config.max_queue_len + config.max_num_seqs * MAX_WORKERS
+        engine = config.model_copy(
             update={
+                "context_pool": config.context_pool if self._pool is None else self._pool.address(),
+                "max_queue_len": most,
                 "num_threads": shares.num_threads,
-                "memory_limit_bytes": plan.engine_config.memory_limit_bytes or shares.memory_bytes,
+                "memory_limit_bytes": config.memory_limit_bytes or shares.memory_bytes,
                 "kv_region": region,
             }
         )
