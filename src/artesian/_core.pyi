@@ -246,8 +246,8 @@ class Exchange:
         peer: str,
         generation: int = 0,
         timeout_s: float = 1.0,
-        spin_s: float = 20e-6,
-        yield_s: float = 5e-3,
+        spin_s: float = 50e-6,
+        yield_s: float = 0.0,
     ) -> RemoteAttention:
         """Connects with the executor that serves in the region called `peer`.
 
@@ -280,8 +280,8 @@ class AttentionExecutor:
         num_slots: int,
         num_threads: int = 1,
         share: float = 1.0,
-        spin_s: float = 20e-6,
-        yield_s: float = 5e-3,
+        spin_s: float = 10e-6,
+        yield_s: float = 0.0,
         nice: int | None = None,
         slice_s: float = 0.0,
     ) -> None: ...

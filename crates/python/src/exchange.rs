@@ -89,7 +89,7 @@ impl Exchange {
     }
 
     /// Connects with the executor that serves in the region called `peer`.
-    #[pyo3(signature = (program, peer, generation=0, timeout_s=1.0, spin_s=20e-6, yield_s=5e-3))]
+    #[pyo3(signature = (program, peer, generation=0, timeout_s=1.0, spin_s=50e-6, yield_s=0.0))]
     fn connect(
         &self,
         py: Python<'_>,
@@ -324,7 +324,7 @@ impl AttentionExecutor {
     #[new]
     #[pyo3(signature = (
         exchange, runtime, program, arena, generation, num_slots, num_threads=1, share=1.0,
-        spin_s=20e-6, yield_s=5e-3, nice=None, slice_s=0.0
+        spin_s=10e-6, yield_s=0.0, nice=None, slice_s=0.0
     ))]
     fn new(
         exchange: &Exchange,
