@@ -18,7 +18,8 @@ class ExecutorSettings:
     Attributes:
         num_slots: sequences at most.
         num_threads: that attend, one of them always there.
-        share: of the time it may take while the engine works, above 0 and up to 1.
+        share: of the time it may take while the engine works, above 0 and up to 1. What clients ask
+            for beyond it waits, and their steps with it: admit no more than that.
         engine_nice: added to the nice values of the engine's threads with the first sequence. The
             executor has little to do at a time, and a whole batch of a peer waits for it: a thread
             that is less nice gets a shared processor when a message comes, not when another one
@@ -29,7 +30,7 @@ class ExecutorSettings:
 
     num_slots: int = 256
     num_threads: int = 1
-    share: float = 1.0
+    share: float = 0.5
     engine_nice: int = 10
     slice_s: float = 100e-6
 
