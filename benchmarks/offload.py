@@ -192,7 +192,7 @@ def row(cell: Cell, local: Cell, subject: str, metric: str, target: float | None
     wait_us, round_trip_us, attend_us = cell.layer_us
     values = {
         "tokens/s": cell.tokens_s,
-        "× local": cell.tokens_s / local.tokens_s,
+        "to local": cell.tokens_s / local.tokens_s,
         "step ms": cell.ms,
         "wait µs": wait_us,
         "round trip µs": round_trip_us,
@@ -216,7 +216,7 @@ def row(cell: Cell, local: Cell, subject: str, metric: str, target: float | None
 
 COLUMNS = [
     "tokens/s",
-    "× local",
+    "to local",
     "step ms",
     "wait µs",
     "round trip µs",
