@@ -117,7 +117,7 @@ def test_every_request_is_answered_and_nothing_is_left(
     for instance in cluster.instances.values():
         assert not len(instance.batch) and not instance.coming and not instance.waiting
         assert instance.local_tokens == instance.lent_tokens == instance.reserved == 0
-        assert not instance.lent
+        assert not instance.is_lending
         assert instance.busy_s <= report.duration_s + 1e-9
     if offload is not None and "prefill" in roles and capacity == 10_000:
         assert report.offload_ratio > 0

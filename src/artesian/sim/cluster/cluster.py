@@ -31,7 +31,7 @@ from artesian.sim.events import EventLoop
 _LAST_LAYER = 1 / 16
 """Of a prompt's KV: the rest is handed over while the prompt is computed."""
 _LOOK_STEPS = 16
-"""Steps between two looks at what is offloaded, if nothing ends."""
+"""Steps between two looks at what is offloaded."""
 _BALANCE_S = 1.0
 
 
@@ -137,7 +137,7 @@ class Cluster:
             prefill = self._prefill_for(job, decode)
             if prefill is not None and self._offloads(job, decode, prefill):
                 job.peer, job.was_offloaded = prefill.worker_id, True
-                prefill.lent[job] = decode
+                prefill.lend(job, decode)
             elif not decode.has_room(job):
                 return
             decode.waiting.popleft()
@@ -206,9 +206,9 @@ class Cluster:
     def _behind_step(self, decode: Instance, ended: list[Job]) -> None:
         for job in ended:
             self._num_open -= 1
-            self._give_back(job)
+            self._give_back(job, decode)
         self._finished.extend(ended)
-        if ended or decode.num_steps % _LOOK_STEPS == 0:
+        if decode.num_steps % _LOOK_STEPS == 0:
             self._call_back(decode)
         while decode.local_tokens + decode.lent_tokens > decode.machine.capacity_tokens:
             victim = next((job for job in reversed(list(decode.batch)) if not job.peer), None)
@@ -218,10 +218,10 @@ class Cluster:
         if ended:
             self._place(decode)
 
-    def _give_back(self, job: Job) -> None:
+    def _give_back(self, job: Job, decode: Instance) -> None:
         if job.peer:
             lender = self.instances[job.peer]
-            del lender.lent[job]
+            lender.take_back(decode)
             job.peer = LOCAL
             self._place(lender)  # if it decodes as well, and waited for the room
 
@@ -248,13 +248,14 @@ class Cluster:
         if num_tokens > room:
             self._preempt(decode, job)
             return
-        self.instances[job.peer].link.move(num_tokens * decode.machine.kv_bytes)
-        del self.instances[job.peer].lent[job]
+        lender = self.instances[job.peer]
+        lender.link.move(num_tokens * decode.machine.kv_bytes)
+        lender.take_back(decode)
         decode.batch.move(job, LOCAL)
 
     def _preempt(self, decode: Instance, job: Job) -> None:
         decode.batch.leave(job)
-        self._give_back(job)
+        self._give_back(job, decode)
         job.num_cached = 0
         job.num_preemptions += 1
         decode.waiting.appendleft(job)

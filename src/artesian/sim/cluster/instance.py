@@ -1,6 +1,6 @@
 """A simulated worker: continuous batching, chunks of prompts, and an executor beside them."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,7 +30,6 @@ class Instance:
     Attributes:
         waiting: jobs that it should decode and has no room for yet.
         reserved: tokens of its KV that prompts on their way will fill; num_coming: these prompts.
-        lent: KV of others that its executor holds, by sequence.
         busy_s: of its steps; num_tokens: that it has decoded.
         offloaded_s, local_s: sequences of each kind, times seconds.
     """
@@ -57,7 +56,6 @@ class Instance:
         self.reserved = 0
         self.num_coming = 0
         self.coming: dict[Job, None] = {}
-        self.lent: dict[Job, Instance] = {}
         self.peers: dict[str, Instance] = {}
         self.link = Link(loop, machine.link_bytes_per_s)
         self.busy_s = 0.0
@@ -68,6 +66,8 @@ class Instance:
         self._share = share
         self._on_end = on_end
         self._prompts: deque[_Prompt] = deque()
+        self._users: Counter[Instance] = Counter()
+        self._num_lent = self._lent_coming = 0
         self._fresh: list[Job] = []
         self._ready: list[Job] = []
         self._is_running = False
@@ -81,15 +81,34 @@ class Instance:
     @property
     def lent_tokens(self) -> int:
         """Of KV that the executor holds."""
-        users = set(self.lent.values())
         running = sum(
             group.tokens
-            for user in users
+            for user in self._users
             if (group := user.batch.groups.get(self.worker_id)) is not None
         )
-        return running + sum(
-            job.num_tokens for job, user in self.lent.items() if job in user.coming
-        )
+        return running + self._lent_coming
+
+    @property
+    def is_lending(self) -> bool:
+        """Whether the executor has anything to do."""
+        return bool(self._users)
+
+    def lend(self, job: Job, user: "Instance") -> None:
+        """The executor will attend for `job`, which `user` decodes."""
+        self._users[user] += 1
+        self._num_lent += 1
+        self._lent_coming += job.num_tokens
+
+    def arrived(self, job: Job) -> None:
+        """A sequence that the executor attends for decodes now."""
+        self._lent_coming -= job.num_tokens
+
+    def take_back(self, user: "Instance") -> None:
+        """One of `user`'s sequences has ended, or is elsewhere."""
+        self._num_lent -= 1
+        self._users[user] -= 1
+        if not self._users[user]:
+            del self._users[user]
 
     def has_room(self, job: Job) -> bool:
         """Whether it could decode one more, and all could still grow by a block."""
@@ -101,14 +120,13 @@ class Instance:
 
     def can_lend(self, job: Job) -> bool:
         """Whether the executor has room for one more."""
-        num_tokens = self.lent_tokens + job.num_tokens + (len(self.lent) + 1) * BLOCK_TOKENS
+        num_tokens = self.lent_tokens + job.num_tokens + (self._num_lent + 1) * BLOCK_TOKENS
         own = self.machine.prompt_tokens + self._queued_tokens
         return num_tokens + own + self.local_tokens <= self.machine.capacity_tokens
 
     def executor_rate(self) -> float:
         """Bytes in a second that each of those gets that attend here."""
-        num_users = max(1, len(set(self.lent.values())))
-        return self.machine.executor_bytes_per_s(self._share) / num_users
+        return self.machine.executor_bytes_per_s(self._share) / max(1, len(self._users))
 
     def load(self) -> WorkerLoad:
         """What policies see."""
@@ -172,7 +190,9 @@ class Instance:
     def _take_ready(self) -> None:
         for job in self._ready:
             del self.coming[job]
-            if not job.peer:
+            if job.peer:
+                self.peers[job.peer].arrived(job)
+            else:
                 self.reserved -= job.num_tokens
                 self.num_coming -= 1
             self.batch.join(job)
@@ -246,7 +266,7 @@ class Instance:
             seconds += self.machine.offload_s
             attention_s = max(attention_s, self._remote_s())
         seconds += attention_s
-        return seconds * self.machine.slowdown(self._share) if self.lent and parts else seconds
+        return seconds * self.machine.slowdown(self._share) if self._users and parts else seconds
 
     def _remote_s(self) -> float:
         """Attention of the slowest peer, there and back."""
