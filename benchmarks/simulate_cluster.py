@@ -1,7 +1,7 @@
 """The simulated cluster against two papers, and where offloading attention loses.
 
-    make bench-simulate_cluster
-    make bench-simulate_cluster ARGS='--quick --jobs 2'
+    make bench-simulate-cluster
+    make bench-simulate-cluster ARGS='--quick --jobs 2'
 
 Calibrated figures and predicted ones are apart: `adrenaline_paper.py` and `cloudmatrix_paper.py`
 say which are which. The policies are those of the real cluster. `--profile FILE` of `artesian

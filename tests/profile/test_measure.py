@@ -8,7 +8,14 @@ import pytest
 
 from artesian.cli import app
 from artesian.config.engine import EngineConfig
-from artesian.profile import ProfileError, measure, neighbour, read_profile
+from artesian.profile import (
+    ProfileError,
+    ProfileIdentity,
+    identify,
+    measure,
+    neighbour,
+    read_profile,
+)
 from artesian.profile.copying import copy_byte_s
 from artesian.profile.steps import StepBench
 
@@ -72,8 +79,13 @@ def test_the_command_writes_a_profile_that_holds_here(
     assert set(found.attention_bytes_per_s) == {1}
     assert [share.share for share in found.shares] == [0.0, 0.5]
     config = EngineConfig(model=str(smollm2_path), num_threads=1, max_model_len=1024)
-    here = measure.identify(config, StepBench(config, 1))
+    here = identity_of(config)
     assert read_profile(path, here) == found
     other = EngineConfig(model=str(smollm2_path), num_threads=1, kv_cache_dtype="f32")
     with pytest.raises(ProfileError, match="another kv dtype"):
-        read_profile(path, measure.identify(other, StepBench(other, 1)))
+        read_profile(path, identity_of(other))
+
+
+def identity_of(config: EngineConfig) -> ProfileIdentity:
+    bench = StepBench(config, 1)
+    return identify(config, bench.checkpoint, bench.kv_dtype, bench.isa)

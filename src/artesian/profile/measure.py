@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from artesian import __version__
 from artesian.config.engine import EngineConfig
-from artesian.machine import num_usable_cpus, read_cpu
-from artesian.profile.base import Profile, ProfileIdentity, Share
+from artesian.machine import num_usable_cpus
+from artesian.profile.base import Profile, Share
 from artesian.profile.copying import copy_byte_s
 from artesian.profile.costs import StepCosts
 from artesian.profile.fit import Measured, errors, fit
+from artesian.profile.identity import identify
 from artesian.profile.neighbour import neighbour
 from artesian.profile.steps import Part, StepBench
 
@@ -57,20 +57,6 @@ QUICK = Extent(
 )
 
 
-def identify(config: EngineConfig, bench: StepBench) -> ProfileIdentity:
-    """What a profile of this configuration here must be of."""
-    return ProfileIdentity(
-        model=bench.checkpoint.name,
-        fingerprint=bench.checkpoint.fingerprint(),
-        kv_dtype=bench.kv_dtype,
-        quantization=config.quantization or "none",
-        isa=bench.isa,
-        cpu=read_cpu().model_name,
-        num_threads=config.num_threads or num_usable_cpus(),
-        version=__version__,
-    )
-
-
 def measure(config: EngineConfig, extent: Extent, advance: Advance) -> Profile:
     """The profile of `config.model` on this machine.
 
@@ -108,7 +94,7 @@ def measure(config: EngineConfig, extent: Extent, advance: Advance) -> Profile:
         with_count = bench if count == num_threads else StepBench(config, count)
         rates[count] = _attention_rate(with_count, extent)
     return Profile(
-        identity=identify(config, bench),
+        identity=identify(config, bench.checkpoint, bench.kv_dtype, bench.isa),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         costs=costs,
         mean_error=mean_error,

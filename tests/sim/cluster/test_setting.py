@@ -57,6 +57,14 @@ def test_prefixes_of_mooncake_that_came_before_are_cached(tmp_path: Path) -> Non
     assert [c.arrival_s for c in calls] == pytest.approx([0, 1.5, 2])
 
 
+def test_our_own_lines(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    first = {"arrival_s": 3.0, "num_prompt_tokens": 10, "num_output_tokens": 5}
+    rows = [first, first | {"arrival_s": 4.5, "num_cached_tokens": 7, "key": "a"}]
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    assert read_calls(path, 10, None) == [Call(0.0, 10, 5), Call(1.5, 10, 5, 7, "a")]
+
+
 def test_lengths_without_times_need_a_rate(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     rows = "".join(f"{n},{n},0,0\n" for n in range(1, 2001))
@@ -78,6 +86,7 @@ def test_lengths_without_times_need_a_rate(tmp_path: Path) -> None:
         AZURE.replace("2023-11-16 18:15:46", "yesterday"),
         '{"timestamp": 0}',
         '{"timestamp"',
+        '{"arrival_s": 1, "num_prompt_tokens": "x", "num_output_tokens": 1}',
         AZURE.split("\n")[0],
     ],
 )

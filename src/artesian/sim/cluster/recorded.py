@@ -1,13 +1,17 @@
-"""Calls from recorded traces: Azure's, Mooncake's, and tables of lengths."""
+"""Calls from recorded traces: Azure's, Mooncake's, tables of lengths, and our own.
+
+Our own are lines of JSON: `{"arrival_s": 0.5, "num_prompt_tokens": 100, "num_output_tokens": 20}`,
+and `num_cached_tokens` and `key` if there are any.
+"""
 
 import csv
 import json
 import lzma
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -52,12 +56,14 @@ def read_calls(path: Path, num_calls: int, calls_per_s: float | None, seed: int 
 def _parse(file: IO[str], path: Path, num_calls: int) -> list[Call]:
     first = file.readline()
     if first.startswith("{"):
-        return list(_mooncake([first], file, num_calls))
+        lines = [line for _, line in zip(range(num_calls), [first, *file], strict=False)]
+        rows = [json.loads(line) for line in lines if line.strip()]
+        return _mooncake(rows) if "hash_ids" in rows[0] else [_own(row) for row in rows]
     columns = [name.strip() for name in first.split(",")]
     for names, make in _TABLES.items():
         if set(names) <= set(columns):
-            rows = csv.DictReader(file, columns)
-            return [make(row) for _, row in zip(range(num_calls), rows, strict=False)]
+            table = csv.DictReader(file, columns)
+            return [make(row) for _, row in zip(range(num_calls), table, strict=False)]
     raise TraceError(f"{path} is no known trace: its first line is {first[:80].strip()!r}")
 
 
@@ -86,18 +92,21 @@ def _call(time_s: float, num_prompt: str, num_output: str) -> Call:
     return Call(time_s, max(1, int(float(num_prompt))), max(1, int(float(num_output))))
 
 
-def _mooncake(first: list[str], file: Iterable[str], num_calls: int) -> Iterator[Call]:
+def _own(row: dict[str, Any]) -> Call:
+    num_cached, key = int(row.get("num_cached_tokens", 0)), str(row.get("key", ""))
+    call = _call(float(row["arrival_s"]), row["num_prompt_tokens"], row["num_output_tokens"])
+    return replace(call, num_cached_tokens=max(0, num_cached), key=key)
+
+
+def _mooncake(rows: Iterable[dict[str, Any]]) -> list[Call]:
     """Prefixes that came before count as cached: as if the pool kept everything."""
     seen: set[int] = set()
-    for _, line in zip(range(num_calls), [*first, *file], strict=False):
-        row = json.loads(line)
+    calls = []
+    for row in rows:
         names = [int(name) for name in row["hash_ids"]]
         num_seen = next((i for i, name in enumerate(names) if name not in seen), len(names))
         seen.update(names)
-        num_prompt = max(1, int(row["input_length"]))
-        yield Call(
-            float(row["timestamp"]) / 1e3,
-            num_prompt,
-            max(1, int(row["output_length"])),
-            min(num_seen * MOONCAKE_BLOCK_TOKENS, num_prompt - 1),
-        )
+        call = _call(float(row["timestamp"]) / 1e3, row["input_length"], row["output_length"])
+        num_cached = min(num_seen * MOONCAKE_BLOCK_TOKENS, call.num_prompt_tokens - 1)
+        calls.append(replace(call, num_cached_tokens=num_cached))
+    return calls
