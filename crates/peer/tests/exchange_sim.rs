@@ -105,8 +105,12 @@ fn serve(
     let far = RefCell::new(far);
     let far = std::sync::Mutex::new(far);
     let connect = Box::new(move |name: &str| {
-        let node: u16 = name.strip_prefix("client-").unwrap().parse().unwrap();
-        let verbs = far.lock().unwrap().borrow_mut()[node as usize - 1].pop().unwrap();
+        let nobody = || ExchangeError::Shape(format!("no region {name:?}"));
+        let node = name.strip_prefix("client-").and_then(|number| number.parse::<u16>().ok());
+        let far = far.lock().unwrap();
+        let mut far = far.borrow_mut();
+        let known = node.and_then(|node| far.get_mut(node as usize - 1).and_then(Vec::pop));
+        let (Some(node), Some(verbs)) = (node, known) else { return Err(nobody()) };
         Ok(Far { verbs, base: base(node), num_bytes: SHAPE.num_bytes() })
     });
     let here = Mailboxes { verbs, base: base(0) };
@@ -340,6 +344,54 @@ fn under_faults_no_answer_is_wrong_and_nobody_waits_for_ever() {
 #[ignore = "long"]
 fn under_many_faults_no_answer_is_wrong_and_nobody_waits_for_ever() {
     with_faults(1_000..40_000);
+}
+
+/// Writes whatever it likes to the third client's box and to the executor's other words.
+fn scribble(verbs: &SimVerbs, rng: &mut Rng, request: GlobalAddr, bytes: u64) {
+    for _ in 0..200 {
+        let numbers = [0, 1, 2, 3, u64::from(u32::MAX), u64::from(u32::MAX) - 1, rng.word() >> 40];
+        let word = (rng.below(3) << 32) | numbers[rng.below(7) as usize];
+        let word = if rng.below(4) == 0 { rng.word() } else { word };
+        // Mostly the post word and the words of greeting and step.
+        let at = if rng.below(2) == 0 { 8 } else { 8 * rng.below(bytes / 8) };
+        let _ = verbs.batch(&mut [artesian_bus::Verb::write(request.add(at), &word.to_le_bytes())]);
+        verbs.relax(rng.below(20_000));
+    }
+}
+
+#[test]
+fn nonsense_in_a_box_harms_no_other_client() {
+    for seed in seeds(0..60) {
+        let mut config = Config::new(seed, 3, BYTES);
+        config.max_steps = 400_000;
+        let mut world = World::new(&config);
+        let mut rng = Rng::new(seed ^ 0xbad);
+        let (executor, client, vandal) = (world.process(), world.process(), world.process());
+        for node in 0..3 {
+            format(&world.verbs(executor), base(node), BYTES as u64 - BASE, SHAPE).unwrap();
+        }
+        let notes = Rc::new(Notes::default());
+        notes.done[1].set(true);
+        notes.done[2].set(true);
+        let identities = [Identity { pid: client.0, started: 0 }; CLIENTS];
+        let many = |_| (0..90).map(|_| world.verbs(executor)).collect();
+        let far: Vec<Vec<SimVerbs>> = (0..2).map(many).collect();
+        let (verbs, noted) = (world.verbs(executor), Rc::clone(&notes));
+        world.spawn(executor, move || serve(verbs, far, 10, identities, Patience::NONE, &noted));
+        let pairs = (0..60).map(|_| (world.verbs(client), world.verbs(client))).collect();
+        let (noted, chance) = (Rc::clone(&notes), rng.word());
+        world.spawn(client, move || decode(1, pairs, chance, Patience::NONE, &noted));
+        let verbs = world.verbs(vandal);
+        // The last box lies behind all that fewer clients need, but for the answers.
+        let of =
+            |num_clients, num_links| ExchangeShape { num_clients, num_links, ..SHAPE }.num_bytes();
+        let box_bytes = of(3, 0) - of(2, 0);
+        let request = base(0).add(of(2, 0));
+        world.spawn(vandal, move || scribble(&verbs, &mut rng, request, box_bytes));
+        world.run();
+        assert!(notes.done[0].get(), "seed {seed}");
+        assert_eq!(notes.steps.get(), STEPS as u64);
+    }
 }
 
 #[test]

@@ -11,7 +11,9 @@ use super::push::Pushes;
 use super::remote::RemoteRun;
 use super::steps::{Dest, Domain, Slot, Step};
 use super::ProgramError;
-use crate::attention::{AttentionBuffers, AttentionPlan, AttentionShape, Rope, RopeRows};
+use crate::attention::{
+    AttentionBatch, AttentionBuffers, AttentionError, AttentionPlan, AttentionShape, Rope, RopeRows,
+};
 use crate::buffer::Buffer;
 use crate::isa::Isa;
 use crate::kv::KvLayout;
@@ -85,8 +87,10 @@ pub struct Program {
 }
 
 /// What is made anew for each batch, in memory that is kept.
+#[derive(Default)]
 struct State {
     attention: AttentionBuffers,
+    plans: Vec<AttentionPlan>,
     ropes: Vec<RopeRows>,
 }
 
@@ -97,7 +101,7 @@ pub(super) struct Run<'a> {
     pub aside: Aside<'a>,
     pub remote: RemoteRun<'a>,
     pub pushes: Pushes<'a>,
-    pub plans: Vec<AttentionPlan>,
+    pub plans: &'a [AttentionPlan],
     pub ropes: &'a [RopeRows],
     pub attention: &'a AttentionBuffers,
     pub no_rope: RopeRows,
@@ -225,7 +229,7 @@ impl Program {
             vocab_size,
             num_threads,
             isa,
-            state: Mutex::new(State { attention: AttentionBuffers::new(), ropes: Vec::new() }),
+            state: Mutex::default(),
         })
     }
 
@@ -276,8 +280,8 @@ impl Program {
         let remote = RemoteRun::new(&batch, aside.remotes)?;
         let local = remote.local(batch);
         let pushes = Pushes::new(aside.pushes, &batch, &self.layout, num_blocks)?;
-        let plans = self.plans_of(local, num_blocks)?;
-        for plan in &plans {
+        self.renew(&mut state.plans, &local, num_blocks)?;
+        for plan in &state.plans {
             state.attention.reserve(plan, self.num_threads);
         }
         fill_ropes(&mut state.ropes, &self.ropes, local.positions);
@@ -287,7 +291,7 @@ impl Program {
             aside,
             remote,
             pushes,
-            plans,
+            plans: &state.plans,
             ropes: &state.ropes,
             attention: &state.attention,
             no_rope: RopeRows::none(),
@@ -312,16 +316,29 @@ impl Program {
     }
 
     /// How attention of each shape is shared out.
-    fn plans_of(
+    fn renew(
         &self,
-        batch: BatchView<'_>,
+        plans: &mut Vec<AttentionPlan>,
+        batch: &BatchView<'_>,
         num_blocks: usize,
-    ) -> Result<Vec<AttentionPlan>, ProgramError> {
-        let (rows, threads) = (batch.attention(), self.num_threads);
-        let plan = |shape: &AttentionShape| {
-            AttentionPlan::new(&rows, &self.layout, shape, num_blocks, threads, self.isa)
-                .map_err(|error| ProgramError::Batch(error.to_string()))
-        };
-        self.plans.iter().map(plan).collect()
+    ) -> Result<(), ProgramError> {
+        let shapes = (&self.plans[..], &self.layout, self.isa);
+        renew_plans(plans, shapes, &batch.attention(), num_blocks, self.num_threads)
     }
+}
+
+/// Makes `plans` those of a batch, one for each shape, in memory that is kept.
+pub(super) fn renew_plans(
+    plans: &mut Vec<AttentionPlan>,
+    (shapes, layout, isa): (&[AttentionShape], &KvLayout, Isa),
+    batch: &AttentionBatch<'_>,
+    num_blocks: usize,
+    num_threads: usize,
+) -> Result<(), ProgramError> {
+    let fail = |error: AttentionError| ProgramError::Batch(error.to_string());
+    if plans.len() != shapes.len() {
+        let empty = |shape| AttentionPlan::empty(layout, shape, isa).map_err(fail);
+        *plans = shapes.iter().map(empty).collect::<Result<_, _>>()?;
+    }
+    plans.iter_mut().try_for_each(|plan| plan.renew(batch, num_blocks, num_threads).map_err(fail))
 }

@@ -3,7 +3,7 @@
 //! It stores and attends by the code that programs run, so that a peer's output rows are those it
 //! would have computed itself with the same keys and values, bit for bit.
 
-use super::exec::{fill_ropes, Program};
+use super::exec::{fill_ropes, renew_plans, Program};
 use super::remote::{Rows, RowsMut};
 use super::steps::{AttentionStep, Step};
 use super::ProgramError;
@@ -141,11 +141,6 @@ impl AttentionServer {
         num_blocks: usize,
         num_threads: usize,
     ) -> Result<(), ProgramError> {
-        let fail = |error: crate::attention::AttentionError| ProgramError::Batch(error.to_string());
-        if step.plans.len() != self.shapes.len() {
-            let empty = |shape| AttentionPlan::empty(&self.layout, shape, self.isa).map_err(fail);
-            step.plans = self.shapes.iter().map(empty).collect::<Result<_, _>>()?;
-        }
         let batch = AttentionBatch {
             positions,
             row_starts: &step.row_starts,
@@ -153,10 +148,9 @@ impl AttentionServer {
             block_tables,
             table_stride,
         };
-        for plan in &mut step.plans {
-            plan.renew(&batch, num_blocks, num_threads).map_err(fail)?;
-            step.buffers.reserve(plan, num_threads);
-        }
+        let shapes = (&self.shapes[..], &self.layout, self.isa);
+        renew_plans(&mut step.plans, shapes, &batch, num_blocks, num_threads)?;
+        step.plans.iter().for_each(|plan| step.buffers.reserve(plan, num_threads));
         Ok(())
     }
 

@@ -10,6 +10,9 @@ use super::layout::{
 use super::wait::Bell;
 use super::{read_shape, read_words, ExchangeError, ExchangeShape, Patience, RemoteRow, RowSet};
 
+/// Messages that a client can have written without an answer: a step's name and its first rows.
+const MOST_AHEAD: u32 = 2;
+
 /// What attends.
 pub trait Service {
     /// Attention layers of a step.
@@ -198,6 +201,9 @@ impl<V: Verbs, S: Service> Desk<V, S> {
             let Some(served) = self.clients[client].as_mut() else { return Ok(num) };
             if served.connection != connection || served.done >= number {
                 return Ok(num);
+            }
+            if number - served.done > MOST_AHEAD {
+                return Err(ExchangeError::Broken);
             }
             served.done += 1;
             served.last_ns = self.here.verbs.now_ns();
