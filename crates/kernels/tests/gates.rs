@@ -274,12 +274,21 @@ impl LayerSink for TestSink {
         self.begun.fetch_add(1, Ordering::Relaxed) < self.most
     }
 
-    unsafe fn write(&self, block: usize, offset: usize, bytes: *const u8, len: usize) {
+    unsafe fn write(
+        &self,
+        block: usize,
+        _num_tokens: usize,
+        offset: usize,
+        bytes: *const u8,
+        len: usize,
+    ) {
         assert!(offset + len <= self.block_bytes);
         let to = self.arena.as_ptr_mut().wrapping_add((block + 1) * self.block_bytes + offset);
         // SAFETY: the caller's bytes; no two calls are for the same place.
         unsafe { to.copy_from(bytes, len) };
     }
+
+    fn spoil(&self) {}
 
     fn end(&self, _layer: usize) {
         self.ended.fetch_add(1, Ordering::Relaxed);

@@ -19,4 +19,7 @@ pub enum PeerError {
         /// What differs, and what to do.
         what: String,
     },
+    /// The peer does not lend this, or not any more.
+    #[error("{0}")]
+    Refused(String),
 }

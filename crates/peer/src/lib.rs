@@ -5,6 +5,7 @@
 
 mod error;
 pub mod exchange;
+pub mod landing;
 pub mod region;
 
 pub use error::PeerError;

@@ -301,67 +301,6 @@ fn the_end_of_an_executor_is_seen_in_mid_step_and_another_is_another() {
     assert!(near.connect(&far, 4, 1).is_ok());
 }
 
-/// Engines that come and go with sequences while the executor attends: whoever has released one
-/// may write its blocks, and no row that was served has seen that.
-#[test]
-fn blocks_are_the_engine_s_once_it_has_released_them() {
-    let (near, far) = (Worker::new(), Worker::new());
-    let executor = far.executor(3);
-    let client = near.connect(&far, 3, 0).unwrap();
-    far.run(&[(0, 100, 100)], &[]);
-    let block_bytes = far.region.shape().block_bytes as usize;
-    let arena = far.arena().expose_provenance();
-    let all = move |byte: Option<u8>, kept: &mut Vec<u8>| {
-        for (place, block) in blocks(0)[..4].iter().enumerate() {
-            let at = (arena + *block as usize * block_bytes) as *mut u8;
-            let kept = &mut kept[place * block_bytes..][..block_bytes];
-            // SAFETY: blocks of the arena; nobody attends over them now.
-            unsafe {
-                match byte {
-                    Some(byte) => {
-                        kept.as_mut_ptr().copy_from(at, block_bytes);
-                        at.write_bytes(byte, block_bytes);
-                    }
-                    None => at.copy_from(kept.as_ptr(), block_bytes),
-                }
-            }
-        }
-    };
-    let name = Mutex::new(executor.residents().admit(&blocks(0)[..4], 100).unwrap());
-    let is_over = AtomicU32::new(0);
-    let (mut served, mut refused, mut right) = (0, 0, Vec::new());
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut kept = vec![0; 4 * block_bytes];
-            while is_over.load(Ordering::Relaxed) == 0 {
-                let (slot, generation) = *name.lock();
-                assert!(executor.residents().release(slot, generation));
-                all(Some(255), &mut kept);
-                std::thread::yield_now();
-                all(None, &mut kept);
-                *name.lock() = executor.residents().admit(&blocks(0)[..4], 100).unwrap();
-                std::thread::sleep(Duration::from_micros(200));
-            }
-        });
-        for _ in 0..600 {
-            let (slot, generation) = *name.lock();
-            let rows = [RemoteRow { slot, generation, position: 100 }];
-            let run = RemoteRun::begin(&client, &rows, within(&client, 20_000)).unwrap();
-            let remote = [Remote { num_sequences: 1, attention: &run }];
-            let (found, failed) = near.run(&[(0, 101, 1)], &remote);
-            if !failed.is_empty() {
-                refused += 1;
-                continue;
-            }
-            served += 1;
-            right = if right.is_empty() { found.clone() } else { right };
-            assert!(found == right && found.iter().all(|value| value.is_finite()));
-        }
-        is_over.store(1, Ordering::Relaxed);
-    });
-    assert!(served > 0 && refused > 0, "{served} served, {refused} refused");
-}
-
 #[test]
 fn several_clients_are_served_at_once() {
     let far = Worker::new();

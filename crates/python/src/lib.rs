@@ -2,6 +2,7 @@
 
 mod exchange;
 mod gguf;
+mod landing;
 mod peer;
 mod pool;
 mod program;
@@ -34,6 +35,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tier::try_codec, module)?)?;
     module.add_class::<tier::PyLayerGate>()?;
     module.add_class::<peer::KvRegion>()?;
+    module.add_class::<landing::LandingPad>()?;
+    module.add_class::<landing::LandingWriter>()?;
     module.add_class::<exchange::Exchange>()?;
     module.add_class::<exchange::PyRemoteAttention>()?;
     module.add_class::<exchange::AttentionExecutor>()?;

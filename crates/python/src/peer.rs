@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use artesian_peer::landing::SLOT_BYTES;
 use artesian_peer::region::{self, Area, Region, RegionShape};
 use artesian_peer::PeerError;
 use numpy::ndarray::ArrayView1;
@@ -50,7 +51,7 @@ impl KvRegion {
         mailbox_bytes: u64,
     ) -> PyResult<KvRegion> {
         let fingerprint = region::fingerprint(fingerprint);
-        let control_bytes = u64::from(num_landings) * 128;
+        let control_bytes = u64::from(num_landings) * SLOT_BYTES;
         let shape = RegionShape {
             control_bytes,
             mailbox_bytes,

@@ -20,6 +20,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::exchange::{as_remotes, begin_all, RemoteRows};
+use crate::landing::{as_pushes, writers, Pushed};
 use crate::runtime::Runtime;
 use crate::tier::PyLayerGate;
 
@@ -84,7 +85,7 @@ impl Weight {
 /// Shape of the KV of a model.
 #[pyclass(frozen, name = "KvLayout")]
 #[derive(Clone)]
-pub struct PyKvLayout(KvLayout);
+pub struct PyKvLayout(pub KvLayout);
 
 #[pymethods]
 impl PyKvLayout {
@@ -301,11 +302,12 @@ impl Program {
         taken.map(|time| (time.layer, time.start_s, time.ready_s, time.end_s)).collect()
     }
 
-    /// Runs a batch; see `artesian.engine.batch.Batch` for its arrays, gates and remotes. Returns
+    /// Runs a batch; see `artesian.engine.batch.Batch` for its arrays, gates, remotes and
+    /// pushes. Returns
     /// the remote sequences whose peers failed.
     #[pyo3(signature = (
         runtime, tokens, positions, row_starts, context_lens, block_tables, logit_rows, arena, out,
-        gates=Vec::new(), timeout_s=0.0, remotes=Vec::new()
+        gates=Vec::new(), timeout_s=0.0, remotes=Vec::new(), pushes=Vec::new()
     ))]
     fn run(
         &self,
@@ -322,6 +324,7 @@ impl Program {
         gates: Vec<(usize, PyRef<'_, PyLayerGate>)>,
         timeout_s: f64,
         remotes: Vec<RemoteRows<'_>>,
+        pushes: Vec<Pushed<'_>>,
     ) -> PyResult<Vec<usize>> {
         let batch = BatchView {
             tokens: tokens.as_slice()?,
@@ -338,6 +341,7 @@ impl Program {
         let until = Instant::now() + timeout;
         let gates: Vec<_> =
             gates.iter().map(|(sequence, gate)| (*sequence, Until(&gate.0, until))).collect();
+        let writers = writers(&pushes);
         // Peers prepare for the step while the program comes to its first attention.
         let steps = begin_all(&remotes)?;
         let mut times = self.times.lock().unwrap_or_else(|poison| poison.into_inner());
@@ -351,11 +355,12 @@ impl Program {
                     .map(gated)
                     .collect();
                 let remotes = as_remotes(&steps);
+                let pushes = as_pushes(&writers);
                 let aside = Aside {
                     gates: &gates,
                     remotes: &remotes,
+                    pushes: &pushes,
                     times: noted.as_ref(),
-                    ..Aside::default()
                 };
                 let arena = address as *mut u8;
                 // SAFETY: the array holds `num_blocks` whole blocks and outlives the call. Only the

@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
+from artesian.kvcache.base import LandingError as LandingError
+
 
 class LandingTicket(msgspec.Struct, frozen=True, kw_only=True):
     """Where a peer may write KV, until the owner revokes it.
@@ -161,10 +163,6 @@ class LandingPad(Protocol):
 
     def release(self, slot: int) -> None:
         """Gives a slot back that is complete or quiet."""
-
-
-class LandingError(ValueError):
-    """A landing that cannot be written to; the message says why."""
 
 
 class LandingWriter(Protocol):

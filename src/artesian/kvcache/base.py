@@ -10,6 +10,10 @@ class OutOfBlocksError(RuntimeError):
     """No KV block is free; preempt a sequence or wait."""
 
 
+class LandingError(ValueError):
+    """A landing that cannot be written to; the message says why."""
+
+
 class BlockAllocator(Protocol):
     """Lends blocks of KV memory by number. It knows nothing of their contents.
 

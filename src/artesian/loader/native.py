@@ -133,8 +133,8 @@ class NativeRunner:
     def forward(self, batch: Rows) -> F32:
         """Logits float32 (len(batch.logit_rows), vocab_size); stores the batch's KV.
 
-        Before each layer it waits for the gates of the batch, and behind it for its peers; see
-        `Batch`.
+        Before each layer it waits for the gates of the batch, and behind it for its peers; then it
+        writes to those of its pushes. See `Batch`.
 
         Raises:
             ValueError: the batch is larger than `max_rows` or contradicts itself or the arena.
@@ -153,6 +153,7 @@ class NativeRunner:
             batch.gates,
             batch.timeout_s,
             [(remote.peer.native, remote.rows, remote.timeout_s) for remote in batch.remotes],
+            [(sequence, writer.native) for sequence, writer in batch.pushes],
         )
         batch.failed.extend(failed)
         return out

@@ -57,7 +57,12 @@ class ReferenceRunner:
         self._activations = activations
 
     def forward(self, batch: Rows) -> F32:
-        """Logits float32 (len(batch.logit_rows), vocab_size); stores the batch's KV."""
+        """Logits float32 (len(batch.logit_rows), vocab_size); stores the batch's KV.
+
+        Raises `ValueError` for pushes: its KV is not in the form that others read.
+        """
+        if batch.pushes:
+            raise ValueError("the numpy model writes no KV to peers: use the kernels")
         logits: F32 = self._model.forward(ReferenceOps(batch, self._kv, self._activations))
         return logits
 

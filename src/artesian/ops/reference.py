@@ -55,6 +55,10 @@ class Rows(Protocol):
         """`RemoteRows` of the last sequences."""
 
     @property
+    def pushes(self) -> Sequence[tuple[int, Any]]:
+        """(sequence, `RegionWriter`) whose new keys and values peers get too."""
+
+    @property
     def failed(self) -> list[int]:
         """Takes the remote sequences whose peers failed."""
 

@@ -16,15 +16,26 @@ pub trait LayerSink: Sync {
     /// Called by one thread before a layer is written; false if it is not wanted any more.
     fn begin(&self, layer: usize) -> bool;
 
-    /// Takes `len` bytes at `offset` of a block, of which the sequence has others before. Called by
-    /// several threads at once, for different places.
+    /// Takes `len` bytes at `offset` of a block, of which the sequence has others before; its first
+    /// `num_tokens` tokens are there. Called by several threads at once, for different places.
     ///
     /// # Safety
     /// `bytes` are readable, and nobody writes to them meanwhile; `begin` has said yes.
-    unsafe fn write(&self, block: usize, offset: usize, bytes: *const u8, len: usize);
+    unsafe fn write(
+        &self,
+        block: usize,
+        num_tokens: usize,
+        offset: usize,
+        bytes: *const u8,
+        len: usize,
+    );
 
     /// Called by one thread when all of the layer is written.
     fn end(&self, layer: usize);
+
+    /// Something of the sequence has not come (see `gate`): what is written is arbitrary from here
+    /// on. Called by any thread.
+    fn spoil(&self);
 }
 
 /// A sequence of the batch, and where its keys and values go.
@@ -40,12 +51,15 @@ pub struct Push<'a> {
 struct Piece {
     push: usize,
     block: usize,
+    num_tokens: usize,
     place: usize,
 }
 
 /// The pushes of one run.
 pub(super) struct Pushes<'a> {
     sinks: Vec<(&'a dyn LayerSink, AtomicBool)>,
+    /// Of each sink.
+    sequences: Vec<usize>,
     pieces: Vec<Piece>,
     block_bytes: usize,
 }
@@ -76,11 +90,13 @@ impl<'a> Pushes<'a> {
                 let place = place.ok_or_else(|| {
                     ProgramError::Batch(format!("a block to push is none of {num_blocks}"))
                 })?;
-                pieces.push(Piece { push: number, block, place });
+                let num_tokens = size.min(length as usize - block * size);
+                pieces.push(Piece { push: number, block, num_tokens, place });
             }
         }
         let sinks = pushes.iter().map(|push| (push.sink, AtomicBool::new(false))).collect();
-        Ok(Pushes { sinks, pieces, block_bytes: layout.block_bytes() })
+        let sequences = pushes.iter().map(|push| push.sequence).collect();
+        Ok(Pushes { sinks, sequences, pieces, block_bytes: layout.block_bytes() })
     }
 
     /// Whether there is nothing to do.
@@ -100,6 +116,15 @@ impl<'a> Pushes<'a> {
         }
     }
 
+    /// These sequences have not had all their blocks.
+    pub(super) fn spoil(&self, missing: &[usize]) {
+        for ((sink, _), sequence) in self.sinks.iter().zip(&self.sequences) {
+            if missing.contains(sequence) {
+                sink.spoil();
+            }
+        }
+    }
+
     /// Writes bytes `range` of a block.
     ///
     /// # Safety
@@ -110,7 +135,9 @@ impl<'a> Pushes<'a> {
         if is_open.load(Ordering::Relaxed) {
             let bytes = arena.wrapping_add(piece.place * self.block_bytes + range.start);
             // SAFETY: the block lies in the arena; the rest is the caller's promise.
-            unsafe { sink.write(piece.block, range.start, bytes, range.len()) };
+            unsafe {
+                sink.write(piece.block, piece.num_tokens, range.start, bytes, range.len());
+            }
         }
     }
 

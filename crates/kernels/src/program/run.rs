@@ -470,6 +470,7 @@ impl Run<'_> {
             });
         }
         if !self.pushes.is_empty() {
+            self.pushes.spoil(&missing);
             self.push(op.layer, worker);
         }
         if worker.id() == 0 {

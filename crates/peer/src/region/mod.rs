@@ -6,6 +6,7 @@
 //! the workers calls [`Region::remove`].
 
 mod huge;
+mod known;
 mod shape;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use artesian_bus::shm::{self, ShmMemory, ShmNodes, ShmVerbs};
 use artesian_bus::{BusError, GlobalAddr, Identity, Verb, Verbs};
 
+pub use known::reach;
 pub use shape::{fingerprint, Area, RegionShape, HUGE_PAGE, NODE};
 
 use crate::PeerError;
