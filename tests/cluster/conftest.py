@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from artesian.cluster.base import MemberRecord
+from artesian.cluster.base import Change, MemberRecord
 from artesian.cluster.fleet import Fleet, Place, Policies
 from artesian.config import EngineConfig, ServerConfig
 from artesian.worker.client import Role
@@ -80,13 +80,25 @@ class Workers:
         for fleet in self.fleets:
             fleet.update(list(self.records.values()))
 
-    async def front(self, hooks: Hooks | None = None, policies: Policies | None = None) -> Fleet:
+    async def front(
+        self,
+        hooks: Hooks | None = None,
+        policies: Policies | None = None,
+        ask_change: Callable[[Change], Awaitable[str]] | None = None,
+    ) -> Fleet:
         """A front that sees all workers; those before it are forgotten."""
         self.num_fronts += 1
         directory = Path(self.directory) / f"front-{self.num_fronts}"
         directory.mkdir()
         place = Place(front_generation=self.num_fronts, directory=str(directory), cluster="toys")
-        fleet = Fleet(self.engine, self.server, place, hooks=hooks, policies=policies)
+        fleet = Fleet(
+            self.engine,
+            self.server,
+            place,
+            hooks=hooks,
+            policies=policies,
+            ask_change=ask_change,
+        )
         fleet.start()
         self.fleets.append(fleet)
         self.tell()

@@ -3,10 +3,13 @@
 import asyncio
 import os
 import random
+from collections.abc import Sequence
 
 import pytest
 
-from artesian.cluster.fleet import Fleet
+from artesian.cluster.base import Change, SetRole
+from artesian.cluster.fleet import Fleet, Policies
+from artesian.cluster.policies import RoleBalancer, RoleChange, WorkerLoad
 from artesian.engine.base import InvalidRequestError, QueueFullError, RequestOutput
 from artesian.engine.questions import Deleted, DeleteSession, ListSessions, Sessions
 from artesian.worker.base import WorkerDiedError, WorkerUnavailableError
@@ -256,6 +259,35 @@ async def test_an_aborted_request_ends_its_prefill(make_workers: StartWorkers) -
     fleet.abort(stream)
     await until(lambda: fleet.status().members[1].num_prefills == 0)
     assert [e.detail for e in recorder.events if e.kind == "prefill_ended"] == ["cancelled"]
+
+
+class Once(RoleBalancer):
+    """Wants one change."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, str]] = []
+
+    def decide(self, workers: Sequence[WorkerLoad], now: float) -> RoleChange | None:
+        self.seen.append({load.worker_id: load.role for load in workers})
+        return RoleChange("w2", "prefill") if len(self.seen) == 1 else None
+
+
+async def test_a_balancer_changes_roles(make_workers: StartWorkers) -> None:
+    workers = make_workers("decode", "decode")
+    asked: list[Change] = []
+
+    async def change(change: Change) -> str:
+        asked.append(change)
+        assert isinstance(change, SetRole)
+        workers.change(change.worker_id, role=change.role)
+        return change.worker_id
+
+    balancer = Once()
+    fleet = await workers.front(policies=Policies(balancer=balancer), ask_change=change)
+    await until(lambda: len(balancer.seen) == 2)
+    assert asked == [SetRole("w2", "prefill")]
+    assert balancer.seen == [{"w1": "decode", "w2": "decode"}, {"w1": "decode", "w2": "prefill"}]
+    assert (await run(fleet, LONG + "ab", "r", 8))[-1].num_cached_tokens == 61
 
 
 async def test_sessions_are_asked_for_everywhere(make_workers: StartWorkers) -> None:

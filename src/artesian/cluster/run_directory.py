@@ -7,7 +7,6 @@ written there are touched.
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import re
@@ -29,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 SHARED_MEMORY = Path("/dev/shm")
 KILL_TIMEOUT_S = 5.0
+LOCK_ATTEMPTS = 20
+LOCK_INTERVAL_S = 0.1
 _MAX_PATH_BYTES = 60
 """Of the parent: a socket's path has 107 bytes in all."""
 
@@ -55,8 +56,7 @@ class RunDirectory:
         _make_private(parent)
         sweep(parent)
         self.path = parent / cluster
-        self.path.mkdir(mode=0o700, exist_ok=True)
-        lock = _lock(self.path)
+        lock = self._enter()
         if lock is None:
             raise ClusterError(
                 f"a cluster named {cluster} is running already; choose another --cluster-name"
@@ -64,6 +64,16 @@ class RunDirectory:
         self._lock = lock
         self._record = _Record()
         self._write()
+
+    def _enter(self) -> int | None:
+        """The lock; somebody who sweeps may have it for a moment, or remove the directory."""
+        for _ in range(LOCK_ATTEMPTS):
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            lock = _lock(self.path)
+            if lock is not None:
+                return lock
+            time.sleep(LOCK_INTERVAL_S)
+        return None
 
     def endpoint(self, name: str) -> str:
         """The address of a socket in the directory."""
@@ -171,7 +181,7 @@ def _read(path: Path) -> _Record:
     """What a dead cluster has noted; nothing if that cannot be read."""
     try:
         return msgspec.json.decode((path / "record").read_bytes(), type=_Record)
-    except (OSError, msgspec.MsgspecError, json.JSONDecodeError):
+    except (OSError, msgspec.MsgspecError):
         return _Record()
 
 
