@@ -76,6 +76,7 @@ def test_the_description_is_complete(server: RunningServer) -> None:
     schema = server.http.get("/openapi.json").json()
     assert set(schema["paths"]) == {
         *("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{model}"),
+        *("/v1/traces", "/v1/traces/{name}"),
         *("/v1/sessions", "/v1/cache/explain", "/v1/sessions/{session_id}"),
         *(f"/v1/sessions/{{session_id}}/{verb}" for verb in ("pin", "unpin", "resume")),
         *("/v1/cluster", "/v1/cluster/workers", "/v1/cluster/workers/{worker_id}"),

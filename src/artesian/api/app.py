@@ -14,6 +14,7 @@ from artesian.api.routes import (
     operations,
     sessions,
     tokens,
+    traces,
 )
 from artesian.api.state import ServerState
 
@@ -23,7 +24,8 @@ def create_api() -> FastAPI:
     # The interactive docs would load scripts from elsewhere.
     api = FastAPI(title="Artesian", docs_url=None, redoc_url=None)
     errors.install(api)
-    for part in (chat, completions, models, sessions, tokens, cluster, operations, later):
+    parts = (chat, completions, models, sessions, tokens, cluster, traces, operations, later)
+    for part in parts:
         api.include_router(part.router)
     openapi.install(api)
     return api

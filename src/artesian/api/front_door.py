@@ -12,6 +12,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from artesian.api.auth import ApiKeys
+from artesian.api.caller import request_id_of
 from artesian.api.errors import ApiError, unavailable
 from artesian.api.state import ServerState
 
@@ -39,13 +40,16 @@ class FrontDoor:
             await send({"type": "websocket.close", "code": 1000})
             return
         started = time.monotonic()
-        scope["log"] = {}
+        request_id = request_id_of(scope)
+        scope["log"] = {"started_s": started, "request_id": request_id}
         status = 0
 
         async def send_noting_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                headers = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                message = {**message, "headers": headers}
             await send(message)
 
         self._state.num_connections += 1

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
+from artesian.api.caller import Caller
 from artesian.api.errors import ApiError
 from artesian.api.protocol.base import INT64_MAX, SamplingFields
 from artesian.api.state import ServerState
+from artesian.api.tracing import CallTrace
 from artesian.api.usage import UsageMeter
 from artesian.cluster.policies.fair_share import Waiting
 from artesian.cluster.turn import Turn
@@ -115,9 +117,10 @@ class Generation:
         body: SamplingFields,
         cache_salt: str,
         pin: Pin | None = None,
-        key: str = "",
+        *,
+        caller: Caller,
     ) -> None:
-        """`pin` takes the place of what `body` says about whole prompts; `key` names the caller."""
+        """`pin` takes the place of what `body` says about whole prompts."""
         self.meter = UsageMeter([len(prompt) for prompt in prompts], state.metrics)
         self._state = state
         self._requests = [
@@ -138,12 +141,15 @@ class Generation:
         limits = [params.max_tokens for params in sampling for _ in range(params.n)]
         self._item = Waiting(
             call_id=call_id,
-            key=key,
+            key=caller.key,
             priority=body.priority or 0,
             num_sequences=len(limits),
             prompt_tokens=self.meter.prompt_tokens,
             max_output_tokens=None if None in limits else sum(filter(None, limits)),
             arrived_s=time.monotonic(),
+        )
+        self._trace = CallTrace(
+            state.traces, caller, call_id, [request.request_id for request in self._requests]
         )
         self._turn: Turn | None = None
         self._streams: list[RequestStream] = []
@@ -155,11 +161,15 @@ class Generation:
 
         Raises what `FrontQueue.enter` and `EngineClient.submit` do.
         """
-        self._turn = await self._state.queue.enter(self._item)
+        self._trace.begin(self.meter)
         try:
+            self._turn = await self._state.queue.enter(self._item)
+            self._trace.leave_queue()
             await self._submit()
-        except BaseException:
-            self._state.queue.end(self._turn)
+        except BaseException as error:
+            if self._turn is not None:
+                self._state.queue.end(self._turn)
+            self._trace.fail(error)
             raise
         self._turn.follow(self._streams)
 
@@ -193,7 +203,9 @@ class Generation:
             self._state.engine.abort(stream)
         if self._turn is not None:
             self._state.queue.end(self._turn)
-        self.meter.finish(self._reason or "abort")
+        reason = self._reason or "abort"
+        self.meter.finish(reason)
+        self._trace.finish(reason)
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from uvicorn import Server as UvicornServer
 
     from artesian.api.state import ServerState
+    from artesian.cluster.trace_files import Sinks
     from artesian.worker.client import EngineClient
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class Server:
         self._on_ready = on_ready
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._sinks: Sinks | None = None
 
     async def run(self, engine_factory: str) -> int:
         """Serves with one worker until a signal comes or that cannot be started."""
@@ -143,11 +145,15 @@ class Server:
         await serving
         if state.encoder is not None:
             state.encoder.close()
+        if self._sinks is not None:
+            self._sinks.close()
 
     def _create_state(self, engine: "EngineClient") -> "ServerState":
         from artesian.api.auth import ApiKeys
         from artesian.api.queue import create_queue
         from artesian.api.state import ServerState, engine_counts
+        from artesian.api.tracing import create_traces
+        from artesian.cluster.traces import TraceBook
         from artesian.metrics.serving import ServingMetrics
 
         metrics = ServingMetrics(
@@ -157,7 +163,14 @@ class Server:
         )
         keys = ApiKeys(self._config.api_key)
         queue = create_queue(self._engine_config, self._config, engine, metrics)
-        return ServerState(self._config, engine, queue, keys, metrics, self._engine_config.seed)
+        try:
+            traces, self._sinks = create_traces(self._config)
+        except ValueError as error:
+            traces = TraceBook()
+            self.give_up(str(error))
+        engine.hooks.observe(traces)
+        seed = self._engine_config.seed
+        return ServerState(self._config, engine, queue, traces, keys, metrics, seed)
 
     async def _get_ready(self, state: "ServerState", url: str) -> None:
         from artesian.api import banner

@@ -10,6 +10,7 @@ from artesian.api.auth import ApiKeys
 from artesian.api.errors import model_not_found, unavailable
 from artesian.api.prompts import PromptEncoder
 from artesian.cluster.queue import FrontQueue
+from artesian.cluster.traces import TraceBook
 from artesian.config import ServerConfig
 from artesian.engine.base import EngineInfo
 from artesian.metrics.serving import ServingMetrics
@@ -23,6 +24,7 @@ class ServerState:
     config: ServerConfig
     engine: EngineClient
     queue: FrontQueue
+    traces: TraceBook
     keys: ApiKeys
     metrics: ServingMetrics
     default_seed: int | None = None

@@ -60,6 +60,16 @@ class UsageMeter:
         """Prompt tokens whose KV was found in the cache."""
         return sum(self._cached_tokens)
 
+    @property
+    def worker_queue_ms(self) -> float | None:
+        """At the worker, before the first step."""
+        return self._engine.queue_ms
+
+    @property
+    def ttft_ms(self) -> float | None:
+        """From arrival to the first token."""
+        return None if self._first is None else _rounded((self._first - self._arrived) * 1e3)
+
     def usage(self) -> Usage:
         """The response's `usage`."""
         return Usage(
@@ -90,7 +100,7 @@ class UsageMeter:
             num_preemptions=self._engine.num_preemptions,
         )
         if self._first is not None:
-            timings.ttft_ms = _rounded((self._first - self._arrived) * 1000)
+            timings.ttft_ms = self.ttft_ms
             num_tokens = self.completion_tokens - self._tokens_at_first
             seconds = max(self._last.values()) - self._first
             if num_tokens > 0 and seconds > 0:

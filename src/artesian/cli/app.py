@@ -27,6 +27,7 @@ VERBS = (
     ("cache", "Look at what is kept of prompts, fill it, and empty it."),
     ("pool", "Create, look at and look after pools of shared memory."),
     ("cluster", "Look at the workers of a running server, and change them."),
+    ("trace", "Show where the time of a request went."),
     ("doctor", "Check whether this machine is ready to serve."),
     ("version", "Print versions."),
 )

@@ -118,7 +118,7 @@ class Fleet:
         self._task: asyncio.Task[None] | None = None
         self._silent_s = server_config.worker_heartbeat_timeout_s * SILENT_SHARE
         self._view = LoadView(engine_config.max_num_seqs, engine_config.block_size)
-        hooks = hooks or Hooks()
+        self.hooks = hooks = hooks or Hooks()
         self._dispatch = Dispatch(self._choose, hooks)
         self._asking = Asking()
         self._desk = HandoverDesk(

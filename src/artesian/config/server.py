@@ -1,6 +1,7 @@
 """Settings of the HTTP front and of how it looks after its worker."""
 
 import math
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -106,6 +107,21 @@ class ServerConfig(BaseModel):
         None,
         pattern="^[A-Za-z0-9_-]{1,32}$",
         description="name of the cluster on this host; default: c and the port",
+    )
+    traces: Literal["off", "memory", "files"] = Field(
+        "files",
+        description="what is kept of each request's way through the server: nothing, the last "
+        "ones, or also files for artesian trace",
+    )
+    trace_dir: Path | None = Field(
+        None,
+        description="directory of these files; default: artesian/traces in $XDG_STATE_HOME or "
+        "~/.local/state",
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        description="OpenTelemetry collector that gets traces too, such as "
+        "http://localhost:4318/v1/traces; default: none",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least important messages that are still logged"

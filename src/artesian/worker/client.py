@@ -7,6 +7,7 @@ import msgspec
 from artesian.engine.base import EngineInfo, EngineStats, Request
 from artesian.engine.questions import Question, Reply
 from artesian.worker.base import WorkerState
+from artesian.worker.hooks import Hooks
 from artesian.worker.stream import RequestStream
 
 Role = Literal["both", "prefill", "decode"]
@@ -66,10 +67,12 @@ class EngineClient(Protocol):
         num_restarts: workers that were replaced.
         failure: why there is no worker any more, if `state` is "failed".
         max_in_flight_sequences: sequences that may run or wait at once.
+        hooks: for those who take part in requests' lives.
     """
 
     failure: str | None
     num_restarts: int
+    hooks: Hooks
 
     @property
     def info(self) -> EngineInfo | None:

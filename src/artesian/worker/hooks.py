@@ -80,6 +80,10 @@ class Hooks:
         self._gate = gate
         self._observers = list(observers)
 
+    def observe(self, observer: Observer) -> None:
+        """One more is told what happens."""
+        self._observers.append(observer)
+
     def note(
         self,
         request_id: str,

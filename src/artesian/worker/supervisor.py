@@ -99,7 +99,7 @@ class Supervisor:
         self._server_config = server_config
         self._engine_factory = engine_factory
         self._on_failure = on_failure
-        self._hooks = hooks or Hooks()
+        self.hooks = hooks or Hooks()
         self._streams: dict[str, RequestStream] = {}
         self._num_sequences = 0
         self._call_ids = count()
@@ -167,7 +167,7 @@ class Supervisor:
         self._streams[request.request_id] = stream
         self._num_sequences += stream.num_sequences
         try:
-            await self._hooks.enter(request)
+            await self.hooks.enter(request)
             stream.is_let_in = True
             if self.state == "ready":
                 self._submit(stream)
@@ -240,14 +240,14 @@ class Supervisor:
             stream.fail(error)
             self._forget(stream)
             return
-        self._hooks.note(request.request_id, "routed", self._worker)
+        self.hooks.note(request.request_id, "routed", self._worker)
         self._send(Submit(request))
 
     def _forget(self, stream: RequestStream) -> None:
         request_id = stream.request.request_id
         if self._streams.pop(request_id, None) is not None:
             self._num_sequences -= stream.num_sequences
-            self._hooks.leave(request_id, self._worker, stream.end)
+            self.hooks.leave(request_id, self._worker, stream.end)
 
     def _send(self, command: Command) -> None:
         assert self._channel is not None
@@ -358,7 +358,7 @@ class Supervisor:
                 stream = self._streams.get(request_id)
                 if stream is not None and not stream.admitted.done():
                     stream.admitted.set_result(None)
-                    self._hooks.note(request_id, "admitted", self._worker)
+                    self.hooks.note(request_id, "admitted", self._worker)
             case Answer():
                 self._on_answer(report)
             case Rejected():
@@ -372,7 +372,7 @@ class Supervisor:
         is_first = stream.num_output_tokens == 0
         stream.push(output)
         if is_first and stream.num_output_tokens:
-            self._hooks.note(output.request_id, "first_token", self._worker)
+            self.hooks.note(output.request_id, "first_token", self._worker)
         if stream.finished:
             self._finish(stream)
 
@@ -427,7 +427,7 @@ class Supervisor:
                 self._forget(stream)
                 continue
             stream.num_retries += 1
-            self._hooks.note(stream.request.request_id, "retried", self._worker, cause)
+            self.hooks.note(stream.request.request_id, "retried", self._worker, cause)
 
     def _give_up(self, cause: str) -> None:
         self.state = "failed"

@@ -11,6 +11,7 @@ from typing import Any, cast
 from fastapi import APIRouter, Request, Response
 
 from artesian.api.auth import key_of, salt_of
+from artesian.api.caller import caller_of
 from artesian.api.events import DONE, EventStream, event, unless_gone
 from artesian.api.generation import Generation, Pin, check_length, finish_reason, sampling_params
 from artesian.api.logprobs import chat_logprobs
@@ -93,7 +94,7 @@ async def _prepare(
         body,
         salt_of(request, body.cache_salt),
         await _marked_pin(body, state, prompt),
-        key_of(request),
+        caller=caller_of(request),
     )
     request.scope["log"].update(id=call_id, meter=generation.meter)
     return ChatCall(body, state, call_id, int(time.time()), model, generation)

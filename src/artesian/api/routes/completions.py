@@ -9,6 +9,7 @@ from typing import cast
 from fastapi import APIRouter, Request, Response
 
 from artesian.api.auth import key_of, salt_of
+from artesian.api.caller import caller_of
 from artesian.api.errors import ApiError
 from artesian.api.events import DONE, EventStream, event, unless_gone
 from artesian.api.generation import Generation, check_length, finish_reason, sampling_params
@@ -90,7 +91,7 @@ class CompletionCall:
             ],
             body,
             salt_of(request, body.cache_salt),
-            key=key_of(request),
+            caller=caller_of(request),
         )
         request.scope["log"].update(id=self._id, meter=generation.meter)
         return generation
