@@ -46,14 +46,15 @@ def run_server(
     engine_config: EngineConfig,
     server_config: ServerConfig,
     *,
-    engine_factory: str = ENGINE_FACTORY,
+    engine_factory: str | None = None,
     tokenizer_factory: TokenizerFactory | str | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> int:
     """Serves until SIGTERM or SIGINT.
 
     Args:
-        engine_factory: `module:function` from `EngineConfig` to `Engine`, run in the worker.
+        engine_factory: `module:function` from `EngineConfig` to `Engine`, run in each worker;
+            default: the real one, with peers if there are several.
         tokenizer_factory: makes the front's tokenizer; `module:function` if there are several
             workers; default: the checkpoint's.
         on_ready: called with the server's URL once requests can be served.
@@ -68,18 +69,19 @@ def run_server(
     )
     if server_config.is_cluster:
         from artesian.api.cluster import run_cluster
+        from artesian.cluster.worker_engine import ENGINE_FACTORY as CLUSTER_FACTORY
 
         assert tokenizer_factory is None or isinstance(tokenizer_factory, str)
         return run_cluster(
             engine_config,
             server_config,
-            engine_factory=engine_factory,
+            engine_factory=engine_factory or CLUSTER_FACTORY,
             tokenizer_factory=tokenizer_factory or "",
             on_ready=on_ready,
         )
     assert not isinstance(tokenizer_factory, str)
     server = Server(engine_config, server_config, tokenizer_factory, on_ready)
-    return asyncio.run(server.run(engine_factory))
+    return asyncio.run(server.run(engine_factory or ENGINE_FACTORY))
 
 
 class Server:

@@ -1,7 +1,17 @@
-"""Which of an engine's prompts its peers compute, by what computing has taken so far."""
+"""Which of an engine's prompts its peers compute, and which sequences stay with them: the policies
+of the cluster as an engine asks them."""
 
-from artesian.cluster.policies import ConditionalDisaggregation, Disaggregation, WorkerLoad
+from artesian.cluster.policies import (
+    ConditionalDisaggregation,
+    DecodeBatch,
+    Disaggregation,
+    OffloadAdmission,
+    OffloadedSequence,
+    OffloadLimits,
+    WorkerLoad,
+)
 from artesian.context.cost import PrefillCost
+from artesian.engine.landings import DecodeLoad
 
 _LEAST_PATIENCE_S = 20.0
 _QUEUES = 8.0
@@ -28,3 +38,23 @@ class ConditionalPlacement:
     def patience_s(self, num_cached: int, num_new: int) -> float:
         """See `PrefillPlacement`."""
         return _LEAST_PATIENCE_S + _QUEUES * self._prefill.seconds(num_cached, num_new)
+
+
+class AdmittedOffload:
+    """An `OffloadRule` of an `OffloadAdmission`, within limits that do not change."""
+
+    def __init__(self, policy: OffloadAdmission, limits: OffloadLimits) -> None:
+        self._policy = policy
+        self._limits = limits
+
+    def is_remote(self, num_tokens: int, max_tokens: int, load: DecodeLoad) -> bool:
+        """See `OffloadRule`."""
+        batch = DecodeBatch(
+            local_seqs=load.local_seqs,
+            local_tokens=load.local_tokens,
+            offloaded=[
+                OffloadedSequence(request_id="", num_tokens=now, max_tokens=most)
+                for now, most in load.remote
+            ],
+        )
+        return self._policy.admits(num_tokens, max_tokens, batch, self._limits)

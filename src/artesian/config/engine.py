@@ -51,6 +51,16 @@ class EngineConfig(BaseModel):
         description="shared memory for KV blocks, which other workers can write to; the keeper of "
         "a cluster sets it; default: memory of its own",
     )
+    offload: bool = Field(
+        False,
+        description="in a cluster: workers that prefill attend for some of the sequences of those "
+        "that decode",
+    )
+    offload_ratio: float | None = Field(
+        None,
+        ge=0,
+        description="such sequences for each other one; default: as many as are hidden behind it",
+    )
     enable_prefix_caching: bool = Field(True, description="reuse the KV of equal prompt beginnings")
     context_cache_dir: Path | None = Field(
         None,

@@ -12,13 +12,15 @@ from artesian.context.retention import Retention
 from artesian.context.sessions import SessionKeeper, SessionRecords
 from artesian.engine.base import EngineInfo
 from artesian.engine.engine import LLMEngine
+from artesian.engine.peering import PeerRules, exchange_size, join_peers
 from artesian.kvcache import Arena, KvIdentity, PrefixCache
 from artesian.kvcache.memory_plan import MemoryPlan, plan_memory
+from artesian.kvcache.region import RegionArena
 from artesian.loader import Checkpoint, open_checkpoint
 from artesian.loader.native import create_runner
 from artesian.machine import memory_limit, num_usable_cpus
 from artesian.ops.base import KvLayout
-from artesian.ops.native import default_kv_dtype, kv_block_bytes
+from artesian.ops.native import default_isa, default_kv_dtype, kv_block_bytes
 
 _logger = logging.getLogger(__name__)
 _MOST_SAVING_BYTES = 256 << 20
@@ -28,8 +30,10 @@ _MOST_SAVING_BYTES = 256 << 20
 def create_engine(
     config: EngineConfig,
     opener: Callable[[PrefixCache, EngineConfig], ContextCache | None] | None = None,
+    rules: PeerRules | None = None,
 ) -> LLMEngine:
     """Loads `config.model` and plans memory. `opener` makes the context cache; see `open_context`.
+    With `rules`, and memory that others reach, the engine has peers.
 
     Raises:
         CheckpointError: the model cannot be read.
@@ -41,7 +45,7 @@ def create_engine(
     phases.end("load")
     layout, plan = plan_kv(checkpoint, config)
     _logger.info("%s", plan)
-    arena = Arena(plan.num_blocks, plan.block_bytes, layout.num_layers)
+    arena = _open_arena(config, plan, layout, checkpoint)
     phases.end("KV arena")
     runner = create_runner(checkpoint, arena.memory, layout, config)
     phases.end("pack weights")
@@ -55,6 +59,9 @@ def create_engine(
         machine = f"{identity} {config.num_threads or num_usable_cpus()} threads"
         context.keep_costs(CostFile(config.context_cache_dir, machine))
     sessions = open_sessions(cache, context, config)
+    peers = None
+    if isinstance(arena, RegionArena) and rules is not None:
+        peers = join_peers(arena, runner, checkpoint.config, rules)
     phases.end("context cache")
     info = EngineInfo(
         model_name=checkpoint.name,
@@ -73,6 +80,22 @@ def create_engine(
         info,
         context=context,
         sessions=sessions,
+        peers=peers,
+    )
+
+
+def _open_arena(
+    config: EngineConfig, plan: MemoryPlan, layout: KvLayout, checkpoint: Checkpoint
+) -> Arena | RegionArena:
+    """Memory for KV blocks: the process's own, or a region if the settings name one."""
+    size = (plan.num_blocks, plan.block_bytes, layout.num_layers)
+    if config.kv_region is None:
+        return Arena(*size)
+    isa = config.isa or default_isa()
+    fingerprint = f"{checkpoint.fingerprint()} {layout} {isa} {config.quantization}"
+    mailbox_bytes = exchange_size(checkpoint.config).num_bytes
+    return RegionArena(
+        config.kv_region, *size, fingerprint=fingerprint, mailbox_bytes=mailbox_bytes
     )
 
 

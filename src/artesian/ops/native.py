@@ -9,10 +9,14 @@ from artesian.ops.base import F32, Activation, AttentionSpec, KvDtype, KvLayout
 Isa = Literal["portable", "avx2", "avx512", "amx"]
 
 
+def default_isa() -> str:
+    """The best instruction set of this machine."""
+    return _core.available_isas()[-1]
+
+
 def default_kv_dtype(isa: Isa | None = None) -> KvDtype:
     """The dtype that attention is fastest in: bf16 where the CPU multiplies it (AMX), else f16."""
-    best = isa or _core.available_isas()[-1]
-    return "bf16" if best == "amx" else "f16"
+    return "bf16" if (isa or default_isa()) == "amx" else "f16"
 
 
 def kv_block_bytes(layout: KvLayout) -> int:

@@ -1,0 +1,50 @@
+"""What makes an engine a peer: memory that others reach, and an executor beside it."""
+
+from dataclasses import dataclass
+
+from artesian.engine.handover import LandingTicket, LandingWriter
+from artesian.engine.landings import Offload, OffloadRule, PrefillPlacement
+from artesian.engine.offload import Exchange, ExchangeSize, OffloadExecutor
+from artesian.engine.peers import PeerMemory
+from artesian.kvcache.landing import LandingPad, open_landing
+from artesian.kvcache.region import RegionArena
+from artesian.loader.native import NativeRunner
+from artesian.models.base import ModelConfig
+
+_GENERATION = 1
+"""Of an executor: a worker's next process has another region."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRules:
+    """Policies of an engine with peers.
+
+    Attributes:
+        placement: which prompts peers compute; offload: which sequences stay with them.
+    """
+
+    placement: PrefillPlacement
+    offload: OffloadRule | None = None
+
+
+def exchange_size(model: ModelConfig) -> ExchangeSize:
+    """Mailboxes for a model's layers."""
+    return ExchangeSize.of_heads(model.num_heads, model.num_kv_heads, model.head_dim)
+
+
+def join_peers(
+    arena: RegionArena, runner: NativeRunner, model: ModelConfig, rules: PeerRules
+) -> PeerMemory:
+    """Opens what peers use of this engine.
+
+    Raises:
+        OffloadError: no executor can be started.
+    """
+    exchange = Exchange(arena.region, exchange_size(model), runner.program)
+    executor = OffloadExecutor(exchange, runner.runtime, arena.memory, _GENERATION)
+
+    def open_writer(ticket: LandingTicket) -> LandingWriter:
+        return open_landing(arena, ticket)
+
+    offload = None if rules.offload is None else Offload(rules.offload, exchange)
+    return PeerMemory(LandingPad(arena), open_writer, rules.placement, offload, executor)
