@@ -39,6 +39,7 @@ class Cluster(ApiResponse):
     object: Literal["cluster"] = "cluster"
     name: str = Field(description="empty: one worker, which is always there")
     front_generation: int = Field(description="how many fronts there have been")
+    front_pid: int = Field(description="of the process that answers")
     num_waiting: int = Field(description="requests that no worker has yet")
     workers: list[Worker]
     pool: str | None = Field(description="address of the context cache's memory pool")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import os
 import time
 from typing import Annotated
 
@@ -40,6 +41,7 @@ async def show_cluster(state: State) -> Cluster:
     return Cluster(
         name=status.name,
         front_generation=status.front_generation,
+        front_pid=os.getpid(),
         num_waiting=status.num_waiting,
         workers=[_worker(member) for member in status.members],
         pool=status.pool,
