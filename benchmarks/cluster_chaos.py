@@ -4,9 +4,9 @@
     make bench-cluster-chaos ARGS='--minutes 15'
 
 Streams of mixed lengths run all the time. Every few seconds a process is killed by SIGKILL or
-stopped by SIGSTOP: a worker of either role (the executor dies with one that prefills), the front, or
-a memory node is lost. Every answer, greedy, is compared with that of one worker. When the front dies its
-connections do: those clients, and no others, ask again.
+stopped by SIGSTOP: a worker of either role (the executor dies with one that prefills), the front,
+or a memory node is lost. Every answer, greedy, is compared with that of one worker. When the front
+dies its connections do: those clients, and no others, ask again.
 """
 
 import argparse
@@ -87,7 +87,7 @@ async def _is_whole(client: httpx.AsyncClient, num_workers: int) -> bool:
         return False
     members = status["workers"]
     assert isinstance(members, list)
-    return sum(member["state"] == "ready" for member in members) == num_workers
+    return num_workers == sum(member["state"] == "ready" for member in members)
 
 
 async def _strike(client: httpx.AsyncClient, victim: str, tally: Tally) -> None:
