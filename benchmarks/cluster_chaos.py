@@ -87,7 +87,8 @@ async def _is_whole(client: httpx.AsyncClient, num_workers: int) -> bool:
         return False
     members = status["workers"]
     assert isinstance(members, list)
-    return num_workers == sum(member["state"] == "ready" for member in members)
+    num_ready = sum(member["state"] == "ready" for member in members)
+    return num_ready == num_workers
 
 
 async def _strike(client: httpx.AsyncClient, victim: str, tally: Tally) -> None:
