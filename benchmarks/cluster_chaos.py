@@ -88,7 +88,7 @@ async def _is_whole(client: httpx.AsyncClient, num_workers: int) -> bool:
     members = status["workers"]
     assert isinstance(members, list)
     num_ready = sum(member["state"] == "ready" for member in members)
-    return num_ready == num_workers
+    return bool(num_ready == num_workers)
 
 
 async def _strike(client: httpx.AsyncClient, victim: str, tally: Tally) -> None:
