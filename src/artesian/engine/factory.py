@@ -61,7 +61,8 @@ def create_engine(
     sessions = open_sessions(cache, context, config)
     peers = None
     if isinstance(arena, RegionArena) and rules is not None:
-        peers = join_peers(arena, runner, checkpoint.config, rules)
+        fingerprint = _fingerprint(config, layout, checkpoint)
+        peers = join_peers(arena, runner, checkpoint.config, layout, fingerprint, rules)
     phases.end("context cache")
     info = EngineInfo(
         model_name=checkpoint.name,
@@ -91,12 +92,18 @@ def _open_arena(
     size = (plan.num_blocks, plan.block_bytes, layout.num_layers)
     if config.kv_region is None:
         return Arena(*size)
-    isa = config.isa or default_isa()
-    fingerprint = f"{checkpoint.fingerprint()} {layout} {isa} {config.quantization}"
-    mailbox_bytes = exchange_size(checkpoint.config).num_bytes
     return RegionArena(
-        config.kv_region, *size, fingerprint=fingerprint, mailbox_bytes=mailbox_bytes
+        config.kv_region,
+        *size,
+        fingerprint=_fingerprint(config, layout, checkpoint),
+        mailbox_bytes=exchange_size(checkpoint.config).num_bytes,
     )
+
+
+def _fingerprint(config: EngineConfig, layout: KvLayout, checkpoint: Checkpoint) -> str:
+    """Of all that the bytes of a block depend on, besides its tokens."""
+    isa = config.isa or default_isa()
+    return f"{checkpoint.fingerprint()} {layout} {isa} {config.quantization}"
 
 
 def open_context(cache: PrefixCache, config: EngineConfig, layout: KvLayout) -> ContextCache | None:

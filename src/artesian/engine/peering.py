@@ -6,10 +6,11 @@ from artesian.engine.handover import LandingTicket, LandingWriter
 from artesian.engine.landings import Offload, OffloadRule, PrefillPlacement
 from artesian.engine.offload import Exchange, ExchangeSize, OffloadExecutor
 from artesian.engine.peers import PeerMemory
-from artesian.kvcache.landing import LandingPad, open_landing
+from artesian.kvcache.landing import PeerArenas, RegionPad
 from artesian.kvcache.region import RegionArena
 from artesian.loader.native import NativeRunner
 from artesian.models.base import ModelConfig
+from artesian.ops.base import KvLayout
 
 _GENERATION = 1
 """Of an executor: a worker's next process has another region."""
@@ -33,18 +34,22 @@ def exchange_size(model: ModelConfig) -> ExchangeSize:
 
 
 def join_peers(
-    arena: RegionArena, runner: NativeRunner, model: ModelConfig, rules: PeerRules
+    arena: RegionArena,
+    runner: NativeRunner,
+    model: ModelConfig,
+    layout: KvLayout,
+    fingerprint: str,
+    rules: PeerRules,
 ) -> PeerMemory:
-    """Opens what peers use of this engine.
+    """Opens what peers use of this engine. `fingerprint`: of the arena.
 
     Raises:
         OffloadError: no executor can be started.
     """
     exchange = Exchange(arena.region, exchange_size(model), runner.program)
     executor = OffloadExecutor(exchange, runner.runtime, arena.memory, _GENERATION)
-
-    def open_writer(ticket: LandingTicket) -> LandingWriter:
-        return open_landing(arena, ticket)
-
+    arenas = PeerArenas(arena.memory, layout, fingerprint)
     offload = None if rules.offload is None else Offload(rules.offload, exchange)
-    return PeerMemory(LandingPad(arena), open_writer, rules.placement, offload, executor)
+    return PeerMemory(
+        RegionPad(arena), arenas.open_writer, rules.placement, offload, executor
+    )
