@@ -13,7 +13,7 @@ from artesian.cluster.policies import (
 from artesian.context.cost import PrefillCost
 from artesian.engine.landings import DecodeLoad
 
-_LEAST_PATIENCE_S = 20.0
+_LEAST_PATIENCE_S = 60.0
 _QUEUES = 8.0
 """A peer may take so many times what computing takes: it has a queue, and others to serve."""
 

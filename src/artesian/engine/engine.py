@@ -219,6 +219,8 @@ class LLMEngine:
         if self._context is not None:
             self._context.close(_CLOSE_S)
         self._sessions.close(_CLOSE_S)
+        if self.handover is not None:
+            self.handover.close()
 
     def stats(self) -> EngineStats:
         """Current counts."""
@@ -288,7 +290,7 @@ class LLMEngine:
             self.max_model_len,
             self._clock,
         )
-        return Peers(jobs, landings, residents, self._next_arrival)
+        return Peers(jobs, landings, residents, self._next_arrival, peers.close)
 
     def _save(self, names: list[bytes], blocks: list[int], first: int) -> None:
         if self._context is not None:

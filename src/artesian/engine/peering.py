@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from artesian.engine.handover import LandingTicket, LandingWriter
 from artesian.engine.landings import Offload, OffloadRule, PrefillPlacement
 from artesian.engine.offload import Exchange, ExchangeSize, OffloadExecutor
 from artesian.engine.peers import PeerMemory
@@ -50,6 +49,11 @@ def join_peers(
     executor = OffloadExecutor(exchange, runner.runtime, arena.memory, _GENERATION)
     arenas = PeerArenas(arena.memory, layout, fingerprint)
     offload = None if rules.offload is None else Offload(rules.offload, exchange)
+
+    def close() -> None:
+        executor.close()
+        arena.close()
+
     return PeerMemory(
-        RegionPad(arena), arenas.open_writer, rules.placement, offload, executor
+        RegionPad(arena), arenas.open_writer, rules.placement, offload, executor, close
     )

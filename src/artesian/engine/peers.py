@@ -25,6 +25,7 @@ class PeerMemory:
             peer that it cannot reach; placement: which prompts they compute.
         offload: with it sequences may leave their KV with peers; executor: with it those of peers
         may stay here.
+        close: takes this engine's memory away from peers.
     """
 
     pad: LandingPad
@@ -32,6 +33,7 @@ class PeerMemory:
     placement: PrefillPlacement
     offload: Offload | None = None
     executor: SequenceHost | None = None
+    close: Callable[[], None] = lambda: None
 
 
 class Peers:
@@ -43,12 +45,14 @@ class Peers:
         landings: Landings,
         residents: Residents | None,
         next_arrival: Callable[[], int],
+        close: Callable[[], None],
     ) -> None:
-        """`next_arrival` numbers what comes to the engine."""
+        """`next_arrival` numbers what comes to the engine; `close`: see `PeerMemory`."""
         self.jobs = jobs
         self.landings = landings
         self._residents = residents
         self._next_arrival = next_arrival
+        self.close = close
 
     @property
     def is_busy(self) -> bool:
