@@ -1,7 +1,7 @@
 """The simulated cluster against two papers, and where offloading attention loses.
 
     make bench-simulate-cluster
-    make bench-simulate-cluster ARGS='--quick --jobs 2'
+    make bench-simulate-cluster ARGS='--seeds 3 --jobs 2'
 
 Calibrated figures and predicted ones are apart: `adrenaline_paper.py` and `cloudmatrix_paper.py`
 say which are which. The policies are those of the real cluster. `--profile FILE` of `artesian
@@ -83,13 +83,14 @@ class Runs:
 def main() -> None:
     """Runs everything and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one seed and fewer ratios")
+    parser.add_argument("--quick", action="store_true", help="fewer ratios")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each kind, averaged")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     parser.add_argument("--profile", help="file of `artesian profile`, for a curve of its machine")
     arguments = parser.parse_args()
     machine = describe()
     runs = Runs(arguments.jobs)
-    seeds = (0,) if arguments.quick else (0, 1)
+    seeds = range(arguments.seeds)
     ratios = adrenaline.RATIOS[::2] if arguments.quick else adrenaline.RATIOS
     rows = paper_rows(runs, seeds, ratios)
     print_rows("Adrenaline, predicted", rows)

@@ -154,6 +154,7 @@ def test_lines_are_drawn_with_their_names() -> None:
     picture = draw("a & b", "x", "y", {"first": [(0, 1), (1, 2)], "second": [(0, 0), (1, 1)]})
     assert picture.count("<polyline") == 2
     assert "a &amp; b" in picture and "second" in picture
+    assert ">0.5<" in picture and ">1.5<" in picture
     with pytest.raises(ValueError, match="nothing"):
         draw("", "", "", {})
 

@@ -7,7 +7,7 @@ Seconds are predictions of whoever makes the observation; 0 says that nothing is
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Role = Literal["both", "prefill", "decode"]
 
@@ -128,8 +128,7 @@ class RoleBalancer(ABC):
         """One change at a time, or None. Call it at regular intervals."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OffloadedSequence:
+class OffloadedSequence(NamedTuple):
     """A running sequence whose KV is with a peer.
 
     Attributes:
@@ -148,6 +147,11 @@ class DecodeBatch:
     local_seqs: int = 0
     local_tokens: int = 0
     offloaded: Sequence[OffloadedSequence] = ()
+
+    @property
+    def offloaded_seqs(self) -> int:
+        """Sequences with attention at a peer."""
+        return len(self.offloaded)
 
     @property
     def offloaded_tokens(self) -> int:

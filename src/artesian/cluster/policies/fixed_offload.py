@@ -20,7 +20,7 @@ class FixedOffload(OffloadAdmission):
         """See `OffloadAdmission`; of a batch without local sequences the first one stays."""
         if math.isinf(self._ratio):
             return True
-        return len(batch.offloaded) + 1 <= self._ratio * batch.local_seqs
+        return batch.offloaded_seqs + 1 <= self._ratio * batch.local_seqs
 
     def call_back(self, batch: DecodeBatch, limits: OffloadLimits) -> list[str]:
         """None: what was offloaded stays."""

@@ -34,7 +34,7 @@ class LoadAwareOffload(OffloadAdmission):
         room = limits.ratio * batch.local_tokens
         tokens = batch.offloaded_tokens + num_tokens
         c1 = batch.reserved_tokens + max_tokens <= room
-        seqs_fit = len(batch.offloaded) + 1 <= limits.ratio * batch.local_seqs
+        seqs_fit = batch.offloaded_seqs + 1 <= limits.ratio * batch.local_seqs
         c2 = tokens <= room and seqs_fit
         fits = c1 or c2 if self._combinator == "any" else c1 and c2
         return fits and limits.is_hidden(batch.local_tokens, tokens)

@@ -176,7 +176,7 @@ class Cluster:
             return False
         if len(decode.batch) + len(decode.coming) >= decode.machine.max_seqs:
             return False
-        batch = decode.decode_batch(self._max_output_tokens)
+        batch = decode.totals(self._max_output_tokens)
         max_tokens = job.call.num_prompt_tokens + self._max_output_tokens
         return policy.admits(job.num_tokens, max_tokens, batch, self._limits(decode))
 
@@ -221,7 +221,7 @@ class Cluster:
     def _give_back(self, job: Job, decode: Instance) -> None:
         if job.peer:
             lender = self.instances[job.peer]
-            lender.take_back(decode)
+            decode.comes_home(job)
             job.peer = LOCAL
             self._place(lender)  # if it decodes as well, and waited for the room
 
@@ -233,8 +233,7 @@ class Cluster:
             return
         batch = decode.decode_batch(self._max_output_tokens)
         for name in policy.call_back(batch, self._limits(decode)):
-            if name in jobs:  # the others are on their way
-                self._bring(decode, jobs.pop(name))
+            self._bring(decode, jobs.pop(name))
         for peer in {job.peer for job in jobs.values()}:
             lender = self.instances[peer]
             while lender.lent_tokens + lender.local_tokens > lender.machine.capacity_tokens:
@@ -248,9 +247,8 @@ class Cluster:
         if num_tokens > room:
             self._preempt(decode, job)
             return
-        lender = self.instances[job.peer]
-        lender.link.move(num_tokens * decode.machine.kv_bytes)
-        lender.take_back(decode)
+        self.instances[job.peer].link.move(num_tokens * decode.machine.kv_bytes)
+        decode.comes_home(job)
         decode.batch.move(job, LOCAL)
 
     def _preempt(self, decode: Instance, job: Job) -> None:

@@ -14,6 +14,30 @@ from artesian.sim.events import EventLoop, Link
 BLOCK_TOKENS = 32
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals(DecodeBatch):
+    """A batch whose offloaded sequences are counted, and not listed."""
+
+    num_seqs: int
+    num_tokens: int
+    num_reserved: int
+
+    @property
+    def offloaded_seqs(self) -> int:
+        """See `DecodeBatch`."""
+        return self.num_seqs
+
+    @property
+    def offloaded_tokens(self) -> int:
+        """See `DecodeBatch`."""
+        return self.num_tokens
+
+    @property
+    def reserved_tokens(self) -> int:
+        """See `DecodeBatch`."""
+        return self.num_reserved
+
+
 @dataclass(slots=True, eq=False)
 class _Prompt:
     """A prompt that is computed here: tokens from `first` on are still to do."""
@@ -68,6 +92,7 @@ class Instance:
         self._prompts: deque[_Prompt] = deque()
         self._users: Counter[Instance] = Counter()
         self._num_lent = self._lent_coming = 0
+        self._num_away = self._coming_away = self._prompts_away = 0
         self._fresh: list[Job] = []
         self._ready: list[Job] = []
         self._is_running = False
@@ -146,39 +171,55 @@ class Instance:
             token_s=costs.prefill_s(self.machine.prompt_tokens) / self.machine.prompt_tokens,
         )
 
+    def totals(self, max_output_tokens: int) -> Totals:
+        """What admission sees: sequences on their way count, none is listed."""
+        groups = self.batch.groups.values()
+        local = self.batch.local
+        tokens = sum(group.tokens for group in groups) - local.tokens
+        return Totals(
+            local_seqs=local.num + self.num_coming,
+            local_tokens=local.tokens + self.reserved,
+            num_seqs=len(self.batch) - local.num + len(self.coming) - self.num_coming,
+            num_tokens=tokens + self._coming_away,
+            num_reserved=self._prompts_away + self._num_away * max_output_tokens,
+        )
+
     def decode_batch(self, max_output_tokens: int) -> DecodeBatch:
-        """What offload policies see: sequences on their way count."""
-        coming = [job for job in self.coming if not job.peer]
-        offloaded = [
-            OffloadedSequence(
-                request_id=str(id(job)),
-                num_tokens=num_tokens,
-                max_tokens=max(num_tokens, job.call.num_prompt_tokens + max_output_tokens),
-            )
-            for job, num_tokens in self._offloaded()
-        ]
+        """The same with its sequences, those on their way left out: nobody can call them back."""
+        local = self.batch.local
         return DecodeBatch(
-            local_seqs=self.batch.local.num + len(coming),
-            local_tokens=self.batch.local.tokens + sum(job.num_tokens for job in coming),
-            offloaded=offloaded,
+            local_seqs=local.num + self.num_coming,
+            local_tokens=local.tokens + self.reserved,
+            offloaded=[
+                OffloadedSequence(
+                    request_id=name,
+                    num_tokens=self.batch.tokens_of(job),
+                    max_tokens=job.call.num_prompt_tokens + max_output_tokens,
+                )
+                for name, job in self.offloaded_jobs().items()
+            ],
         )
 
     def offloaded_jobs(self) -> dict[str, Job]:
         """Running jobs with KV elsewhere, by the ids of `decode_batch`."""
         return {str(id(job)): job for job in self.batch if job.peer}
 
-    def _offloaded(self) -> list[tuple[Job, int]]:
-        if len(self.batch) == self.batch.local.num and not any(job.peer for job in self.coming):
-            return []
-        running = [(job, self.batch.tokens_of(job)) for job in self.batch if job.peer]
-        return running + [(job, job.num_tokens) for job in self.coming if job.peer]
-
     def expect(self, job: Job) -> None:
         """Its prompt is computed somewhere, and then it will decode here."""
         self.coming[job] = None
-        if not job.peer:
+        if job.peer:
+            self._coming_away += job.num_tokens
+            self._prompts_away += job.call.num_prompt_tokens
+            self._num_away += 1
+        else:
             self.reserved += job.num_tokens
             self.num_coming += 1
+
+    def comes_home(self, job: Job) -> None:
+        """Its attention is no longer at a peer: it has ended, was preempted, or is here now."""
+        self._prompts_away -= job.call.num_prompt_tokens
+        self._num_away -= 1
+        self.peers[job.peer].take_back(self)
 
     def join(self, job: Job) -> None:
         """Its prompt is computed: it decodes from the next step on."""
@@ -191,6 +232,7 @@ class Instance:
         for job in self._ready:
             del self.coming[job]
             if job.peer:
+                self._coming_away -= job.num_tokens
                 self.peers[job.peer].arrived(job)
             else:
                 self.reserved -= job.num_tokens

@@ -1,5 +1,6 @@
 """Lines over a ratio as SVG."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, RIGHT = 720, 420, 64, 24, 48, 190
@@ -42,15 +43,25 @@ def draw(title: str, x_name: str, y_name: str, lines: Mapping[str, Sequence[Poin
 
 def _axes(place: Callable[[float, float], Point], low: float, high: float, top: float) -> list[str]:
     parts = []
-    for number in range(6):
-        x, y = low + (high - low) * number / 5, top * number / 5
-        left, bottom = place(low, 0)
-        right, _ = place(high, 0)
-        at_x, at_y = place(x, 0)[0], place(low, y)[1]
+    for y in _ticks(0, top):
+        left, at_y = place(low, y)
+        right, _ = place(high, y)
         parts.append(f'<path d="M{left:.1f} {at_y:.1f}H{right:.1f}" stroke="#ddd"/>')
-        parts.append(_text(left - 6, at_y + 4, f"{y:.3g}", "end"))
-        parts.append(_text(at_x, bottom + 16, f"{x:.2g}", "middle"))
+        parts.append(_text(left - 6, at_y + 4, f"{y:.4g}", "end"))
+    for x in _ticks(low, high):
+        at_x, bottom = place(x, 0)
+        parts.append(_text(at_x, bottom + 16, f"{x:.4g}", "middle"))
     return parts
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of 10, at most seven."""
+    span = high - low or 1.0
+    power = 10.0 ** math.floor(math.log10(span))
+    steps = (power / 10 * factor for factor in (1, 2, 5, 10, 20, 50))
+    step = next(step for step in steps if span / step <= 6)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [number * step for number in range(first, last + 1)]
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
