@@ -1,6 +1,6 @@
 //! Executors and clients over real shared memory, with programs whose last sequences are remote.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ const WIDTH: usize = 32;
 const HEAD_DIM: usize = 32;
 const LAYERS: usize = 3;
 const BLOCK: usize = 32;
-const TABLE: usize = 8;
+const TABLE: usize = 64;
 const SEQUENCES: usize = 5;
 const NUM_BLOCKS: usize = SEQUENCES * TABLE;
 const FINGERPRINT: u64 = 99;
@@ -299,6 +299,76 @@ fn the_end_of_an_executor_is_seen_in_mid_step_and_another_is_another() {
     let again = client.lock().reconnect(&connect_options(&near.region, 3, 0), timing);
     assert_eq!(again, Err(ExchangeError::Generation { found: 4, wanted: 3 }));
     assert!(near.connect(&far, 4, 1).is_ok());
+}
+
+/// Ends another thread's loop, also when this one fails.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Tokens that take a while to attend to.
+const LONG: usize = 2000;
+
+/// Engines that come and go with sequences while the executor attends: whoever has released one
+/// may write its blocks, and no row that was served has seen that.
+#[test]
+fn blocks_are_the_engine_s_once_it_has_released_them() {
+    let (near, far) = (Worker::new(), Worker::new());
+    let executor = far.executor(3);
+    let client = near.connect(&far, 3, 0).unwrap();
+    for end in (250..=LONG).step_by(250) {
+        far.run(&[(0, end, 250)], &[]);
+    }
+    // The last layer of the sequence's blocks: what is read of it late is in no later layer's way.
+    let block_bytes = far.region.shape().block_bytes as usize;
+    let layer_bytes = block_bytes / LAYERS;
+    let arena = far.arena().expose_provenance();
+    let places: Vec<usize> = (blocks(0).iter())
+        .map(|&block| arena + (block as usize + 1) * block_bytes - layer_bytes)
+        .collect();
+    let mut kept = vec![0; TABLE * layer_bytes];
+    for (&place, kept) in places.iter().zip(kept.chunks_exact_mut(layer_bytes)) {
+        // SAFETY: inside of the arena, which nobody uses now.
+        unsafe { kept.as_mut_ptr().copy_from(place as *const u8, layer_bytes) };
+    }
+    let name = Mutex::new(executor.residents().admit(&blocks(0), LONG).unwrap());
+    let is_over = AtomicBool::new(false);
+    let (mut served, mut refused, mut right) = (0, 0, Vec::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let (slot, generation) = *name.lock();
+                assert!(executor.residents().release(slot, generation));
+                for (&place, kept) in places.iter().zip(kept.chunks_exact(layer_bytes)) {
+                    // SAFETY: blocks of the arena that are the engine's now.
+                    unsafe { (place as *mut u8).write_bytes(255, layer_bytes) };
+                    unsafe { (place as *mut u8).copy_from(kept.as_ptr(), layer_bytes) };
+                }
+                *name.lock() = executor.residents().admit(&blocks(0), LONG).unwrap();
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        });
+        let _end = SetAtEnd(&is_over);
+        for _ in 0..3000 {
+            let (slot, generation) = *name.lock();
+            let rows = [RemoteRow { slot, generation, position: LONG as u32 }];
+            let run = RemoteRun::begin(&client, &rows, within(&client, 20_000)).unwrap();
+            let remote = [Remote { num_sequences: 1, attention: &run }];
+            let (found, failed) = near.run(&[(0, LONG + 1, 1)], &remote);
+            if !failed.is_empty() {
+                refused += 1;
+                continue;
+            }
+            served += 1;
+            right = if right.is_empty() { found.clone() } else { right };
+            assert!(found == right && found.iter().all(|value| value.is_finite()));
+        }
+    });
+    assert!(served > 0 && refused > 0, "{served} served, {refused} refused");
 }
 
 #[test]
