@@ -344,9 +344,12 @@ fn blocks_are_the_engine_s_once_it_has_released_them() {
                 let (slot, generation) = *name.lock();
                 assert!(executor.residents().release(slot, generation));
                 for (&place, kept) in places.iter().zip(kept.chunks_exact(layer_bytes)) {
+                    let place = place as *mut u8;
                     // SAFETY: blocks of the arena that are the engine's now.
-                    unsafe { (place as *mut u8).write_bytes(255, layer_bytes) };
-                    unsafe { (place as *mut u8).copy_from(kept.as_ptr(), layer_bytes) };
+                    unsafe {
+                        place.write_bytes(255, layer_bytes);
+                        place.copy_from(kept.as_ptr(), layer_bytes);
+                    }
                 }
                 *name.lock() = executor.residents().admit(&blocks(0), LONG).unwrap();
                 std::thread::sleep(Duration::from_micros(100));

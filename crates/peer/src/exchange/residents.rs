@@ -14,12 +14,14 @@ struct Resident {
     num_tokens: usize,
 }
 
-/// The sequences, in numbered slots. The engine's thread admits, extends and releases them; the
-/// executor's holds the lock while it reads or writes blocks, so that the engine may use blocks for
-/// other things as soon as [`Residents::release`] has returned.
+/// The sequences, in numbered slots. The engine's thread admits, extends and releases them. The
+/// executor's looks which are there once it holds `attending`, and holds that until it has read and
+/// written their blocks: who takes a sequence out and then has that lock for a moment may use its
+/// blocks for other things.
 #[derive(Debug)]
 pub struct Residents {
     slots: Mutex<Table>,
+    attending: Mutex<()>,
     block_size_tokens: usize,
     num_blocks: usize,
 }
@@ -42,7 +44,8 @@ impl Residents {
     ) -> Residents {
         let slots = (0..num_slots).map(|_| None).collect();
         let table = Table { slots, next_generation: first_generation.max(1), block_size_tokens };
-        Residents { slots: Mutex::new(table), block_size_tokens, num_blocks }
+        let (slots, attending) = (Mutex::new(table), Mutex::new(()));
+        Residents { slots, attending, block_size_tokens, num_blocks }
     }
 
     fn check(&self, blocks: &[i32]) -> Result<(), ExchangeError> {
@@ -99,14 +102,17 @@ impl Residents {
         Ok(())
     }
 
-    /// Lets a sequence go; whether it was there. Its blocks are not touched behind that.
+    /// Lets a sequence go; whether it was there. Waits for the layer that is attended now: its
+    /// blocks are not touched behind that.
     pub fn release(&self, slot: u32, generation: u32) -> bool {
         let mut table = self.slots.lock();
-        let is_there = table.find(slot, generation).is_some();
-        if is_there {
-            table.slots[slot as usize] = None;
+        if table.find(slot, generation).is_none() {
+            return false;
         }
-        is_there
+        table.slots[slot as usize] = None;
+        drop(table);
+        drop(self.attending.lock());
+        true
     }
 
     /// Tokens whose keys and values a sequence has.
@@ -124,6 +130,12 @@ impl Residents {
         self.len() == 0
     }
 
+    /// While this is held, blocks of sequences that are there may be read and written.
+    pub(super) fn attend(&self) -> MutexGuard<'_, ()> {
+        self.attending.lock()
+    }
+
+    /// Not to be held for long: the engine waits for it.
     pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
         self.slots.lock()
     }

@@ -113,6 +113,19 @@ impl ClientStep {
         stride
     }
 
+    /// Which of the served rows' sequences are not there any more.
+    fn gone(&self, residents: &Residents, refused: &mut RowSet) -> Vec<usize> {
+        let mut table = residents.lock();
+        let mut gone = Vec::new();
+        for (number, &index) in self.members.iter().enumerate() {
+            if !table.has(self.rows[index]) {
+                refused.insert(index);
+                gone.push(number);
+            }
+        }
+        gone
+    }
+
     fn count(&mut self, counts: &Counts) {
         let bucket = self.rows.len().next_multiple_of(ROWS_INTERVAL);
         if bucket > self.bucket {
@@ -174,15 +187,9 @@ impl Service for ArenaService {
         }
         let (qkv_width, out_width) = (self.server.qkv_width(place), self.server.out_width(place));
         let (start, cpu_start) = (std::time::Instant::now(), thread_cpu_ns());
-        // The blocks stay the residents' as long as this is locked.
-        let mut table = self.residents.lock();
-        let mut skip = Vec::new();
-        for (number, &index) in step.members.iter().enumerate() {
-            if !table.has(step.rows[index]) {
-                refused.insert(index);
-                skip.push(number);
-            }
-        }
+        // The blocks stay those of the residents that are there now.
+        let attending = self.residents.attend();
+        let skip = step.gone(&self.residents, refused);
         let is_whole = step.members.len() == step.rows.len();
         if !is_whole {
             self.qkv.clear();
@@ -205,9 +212,10 @@ impl Service for ArenaService {
             );
         }
         if place + 1 == self.server.num_layers() {
+            let mut table = self.residents.lock();
             step.members.iter().for_each(|&index| table.stored(step.rows[index]));
         }
-        drop(table);
+        drop(attending);
         if !is_whole {
             for (&index, row) in step.members.iter().zip(self.out.chunks_exact(out_width)) {
                 out[index * out_width..][..out_width].copy_from_slice(row);
