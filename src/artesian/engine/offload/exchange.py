@@ -32,7 +32,7 @@ class ExchangeSize(NamedTuple):
         *,
         num_clients: int = 8,
         num_links: int = 8,
-        max_rows: int = 64,
+        max_rows: int = 256,
     ) -> "ExchangeSize":
         """For a model whose layers have so many heads."""
         qkv_width = (num_heads + 2 * num_kv_heads) * head_dim
