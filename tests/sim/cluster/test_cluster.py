@@ -51,15 +51,22 @@ def always_peer(**others: Any) -> Policies:
 
 
 def test_one_request_on_one_worker_by_hand() -> None:
-    """Two steps for the prompt, then one for each token; the last of the prompt is decoded too."""
+    """Two steps for the prompt, the second gives a token; then a step for each of the others."""
     report = Cluster(MACHINE, ["both"], Policies()).run([Call(5.0, 150, 3)])
-    prompt_s = (0.01 + 0.1) + (0.01 + 0.05)
-    first_s = prompt_s + 0.011 + 150e-6
+    first_s = (0.01 + 0.1) + (0.01 + 0.05)
     assert report.ttft_ms[0] == pytest.approx(first_s * 1e3)
     later_s = [0.011 + (150 + n) * 1e-6 for n in (1, 2)]
     assert report.tpot_ms[0] == pytest.approx(sum(later_s) / 2 * 1e3)
     assert report.duration_s == pytest.approx(5.0 + first_s + sum(later_s))
     assert report.num_finished == 1
+
+
+def test_one_request_on_two_workers_by_hand() -> None:
+    """The one that decodes runs the last token of the prompt."""
+    report = Cluster(MACHINE, ONE_EACH, always_peer()).run([Call(5.0, 150, 3)])
+    first_s = (0.01 + 0.1) + (0.01 + 0.05) + 0.002 + 0.011 + 150e-6
+    assert report.ttft_ms[0] == pytest.approx(first_s * 1e3)
+    assert report.duration_s == pytest.approx(5.0 + first_s + 0.022 + 303e-6)
 
 
 def test_a_prompt_holds_up_answers_where_they_share_a_worker() -> None:

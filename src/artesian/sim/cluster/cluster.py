@@ -143,7 +143,7 @@ class Cluster:
             decode.waiting.popleft()
             decode.expect(job)
             if prefill is None:
-                decode.prefill(job, partial(decode.join, job))
+                decode.prefill(job, partial(decode.begin, job))
             else:
                 self._prefill_at(prefill, job, decode)
 

@@ -70,7 +70,7 @@ class Instance:
         """
         Args:
             share: of the machine, for an executor while it has something to do.
-            on_end: jobs that have ended; called behind every step that decodes.
+            on_end: jobs that have ended; called behind every step that gives tokens.
         """
         self.worker_id = worker_id
         self.role = role
@@ -95,6 +95,7 @@ class Instance:
         self._num_away = self._coming_away = self._prompts_away = 0
         self._fresh: list[Job] = []
         self._ready: list[Job] = []
+        self._ended: list[Job] = []
         self._is_running = False
         self._queued_tokens = 0
 
@@ -221,8 +222,25 @@ class Instance:
         self._num_away -= 1
         self.peers[job.peer].take_back(self)
 
+    def begin(self, job: Job) -> None:
+        """Its prompt was computed here, whose last row gave a token: it decodes, or has ended."""
+        if job.first_s < 0:
+            job.first_s = self._loop.now
+        self.num_tokens += 1
+        job.num_left -= 1
+        if job.num_left == 0:
+            del self.coming[job]
+            self.reserved -= job.num_tokens
+            self.num_coming -= 1
+            job.last_s = self._loop.now
+            self._ended.append(job)
+            return
+        job.num_tokens += 1
+        self.reserved += 1
+        self.join(job)
+
     def join(self, job: Job) -> None:
-        """Its prompt is computed: it decodes from the next step on."""
+        """Its prompt was computed elsewhere, all but the last token: it decodes."""
         self._ready.append(job)
         if not self._is_running:
             self._take_ready()
@@ -272,8 +290,10 @@ class Instance:
                 job.last_s = self._loop.now
             for prompt, num in parts:
                 self._advance(prompt, num)
+            ended += self._ended
+            self._ended.clear()
             self._take_ready()
-            if rows:
+            if rows or ended:
                 self._on_end(self, ended)
             self._is_running = False
             self._go_on()
