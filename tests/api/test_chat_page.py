@@ -23,8 +23,9 @@ def text_of(path: str) -> str:
     return ASSETS[path].body.decode()
 
 
-def test_index_is_html_under_a_policy_without_inline_code(client: TestClient) -> None:
-    response = client.get("/")
+@pytest.mark.parametrize("path", ["/", "/cluster"])
+def test_pages_are_html_under_a_policy_without_inline_code(client: TestClient, path: str) -> None:
+    response = client.get(path)
     assert response.status_code == 200
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     policy = response.headers["content-security-policy"]
@@ -34,8 +35,9 @@ def test_index_is_html_under_a_policy_without_inline_code(client: TestClient) ->
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
-def test_page_has_no_inline_script_style_or_handler() -> None:
-    html = text_of("index.html")
+@pytest.mark.parametrize("page", ["index.html", "cluster.html"])
+def test_page_has_no_inline_script_style_or_handler(page: str) -> None:
+    html = text_of(page)
     assert re.findall(r"<script(?![^>]*\bsrc=)", html) == []
     assert re.findall(r"<style|\sstyle=|\son[a-z]+=", html) == []
 
@@ -71,7 +73,8 @@ def test_nothing_outside_the_table_is_served(client: TestClient, path: str) -> N
 
 
 def test_every_file_the_page_names_exists() -> None:
-    named = set(re.findall(r'(?:href|src)="static/([^"]+)"', text_of("index.html")))
+    pages = text_of("index.html") + text_of("cluster.html")
+    named = set(re.findall(r'(?:href|src)="static/([^"]+)"', pages))
     for script in SCRIPTS:
         folder = Path(script).parent
         for target in re.findall(
@@ -79,7 +82,7 @@ def test_every_file_the_page_names_exists() -> None:
         ):
             named.add(str((Path("/") / folder / target).resolve().relative_to("/")))
     assert named - set(ASSETS) == set()
-    assert set(ASSETS) - named == {"index.html"}, "files that nothing uses"
+    assert set(ASSETS) - named == {"index.html", "cluster.html"}, "files that nothing uses"
 
 
 def test_page_loads_nothing_from_elsewhere() -> None:

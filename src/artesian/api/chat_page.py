@@ -1,4 +1,4 @@
-"""The chat page at ``/``: its files, served from the package.
+"""The chat page at ``/`` and the cluster page at ``/cluster``: files from the package.
 
 All files are read once, when the module is imported, into a table from path to contents. A path
 that is not in the table does not exist, so no request can reach outside it, in whatever way the
@@ -84,6 +84,12 @@ IfNoneMatch = Annotated[str | None, Header()]
 def chat_page(if_none_match: IfNoneMatch = None) -> Response:
     """The page itself."""
     return _respond("index.html", if_none_match)
+
+
+@router.get("/cluster")
+def cluster_page(if_none_match: IfNoneMatch = None) -> Response:
+    """The page that shows the workers."""
+    return _respond("cluster.html", if_none_match)
 
 
 @router.get("/static/{path:path}")

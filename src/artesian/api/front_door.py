@@ -19,7 +19,7 @@ from artesian.api.state import ServerState
 logger = logging.getLogger("artesian.access")
 
 # Open without a key: probes, metrics, and the page, which asks its user for the key.
-OPEN_PATHS = frozenset({"/", "/health", "/ready", "/version", "/metrics"})
+OPEN_PATHS = frozenset({"/", "/cluster", "/health", "/ready", "/version", "/metrics"})
 OPEN_PREFIXES = ("/static/",)
 PROBE_PATHS = frozenset({"/health", "/ready", "/metrics"})
 

@@ -153,16 +153,19 @@ class Server:
     def _create_state(self, engine: "EngineClient") -> "ServerState":
         from artesian.api.auth import ApiKeys
         from artesian.api.queue import create_queue
-        from artesian.api.state import ServerState, engine_counts
+        from artesian.api.state import ServerState, engine_counts, worker_counts
         from artesian.api.tracing import create_traces
         from artesian.cluster.traces import TraceBook
+        from artesian.cluster.transfers import TransferWatch
         from artesian.metrics.serving import ServingMetrics
 
         metrics = ServingMetrics(
-            lambda: engine_counts(engine, queue),
+            lambda: engine_counts(engine, queue, transfers),
             self._config.vllm_metrics,
             lambda: engine.stats.context_tiers,
+            lambda: worker_counts(engine),
         )
+        transfers = TransferWatch(metrics)
         keys = ApiKeys(self._config.api_key)
         queue = create_queue(self._engine_config, self._config, engine, metrics)
         try:
@@ -171,8 +174,9 @@ class Server:
             traces = TraceBook()
             self.give_up(str(error))
         engine.hooks.observe(traces)
+        engine.hooks.observe(transfers)
         seed = self._engine_config.seed
-        return ServerState(self._config, engine, queue, traces, keys, metrics, seed)
+        return ServerState(self._config, engine, queue, traces, transfers, keys, metrics, seed)
 
     async def _get_ready(self, state: "ServerState", url: str) -> None:
         from artesian.api import banner

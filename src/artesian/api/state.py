@@ -11,9 +11,11 @@ from artesian.api.errors import model_not_found, unavailable
 from artesian.api.prompts import PromptEncoder
 from artesian.cluster.queue import FrontQueue
 from artesian.cluster.traces import TraceBook
+from artesian.cluster.transfers import TransferWatch
 from artesian.config import ServerConfig
 from artesian.engine.base import EngineInfo
 from artesian.metrics.serving import ServingMetrics
+from artesian.metrics.workers import WorkerCounts
 from artesian.worker.client import EngineClient
 
 
@@ -25,6 +27,7 @@ class ServerState:
     engine: EngineClient
     queue: FrontQueue
     traces: TraceBook
+    transfers: TransferWatch
     keys: ApiKeys
     metrics: ServingMetrics
     default_seed: int | None = None
@@ -57,12 +60,15 @@ class ServerState:
         return served
 
 
-def engine_counts(engine: EngineClient, queue: FrontQueue) -> dict[str, float]:
+def engine_counts(
+    engine: EngineClient, queue: FrontQueue, transfers: TransferWatch
+) -> dict[str, float]:
     """The workers' counts under the names of the metrics; what waits here waits too."""
     stats = engine.stats
     return {
         "num_requests_running": stats.num_requests_running,
         "num_requests_waiting": stats.num_requests_waiting + queue.num_waiting,
+        "offload_ratio": transfers.offload_ratio(),
         "kv_cache_usage_perc": stats.kv_cache_usage_ratio,
         "num_kv_blocks": stats.num_kv_blocks,
         "worker_resident_memory_bytes": stats.resident_memory_bytes,
@@ -79,6 +85,21 @@ def engine_counts(engine: EngineClient, queue: FrontQueue) -> dict[str, float]:
         "context_recomputed": stats.context_recomputed,
         "worker_restarts": engine.num_restarts,
     }
+
+
+def worker_counts(engine: EngineClient) -> list[WorkerCounts]:
+    """The same for each worker."""
+    return [
+        WorkerCounts(
+            worker=member.worker_id,
+            role=member.role,
+            generation=member.generation,
+            is_up=member.state not in ("starting", "dead"),
+            num_prefills=member.num_prefills,
+            stats=member.stats,
+        )
+        for member in engine.status().members
+    ]
 
 
 async def _server_state(request: Request) -> ServerState:

@@ -168,6 +168,7 @@ class HandoverDesk:
             "prefill_ms": done.prefill_ms,
             "num_bytes": float(done.num_bytes),
             "num_cached_tokens": float(done.num_cached_tokens),
+            "is_kept": float(done.placement is not None),
         }
         self._note_end(handover.job, handover.prefill, done.outcome, values)
 

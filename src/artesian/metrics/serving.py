@@ -7,6 +7,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from artesian.engine.base import TierCounts
+from artesian.metrics.workers import WorkerCollector, WorkerCounts
 
 PREFIX = "artesian_"
 VLLM_PREFIX = "vllm:"
@@ -21,6 +22,7 @@ GAUGES = {
     "num_requests_waiting": "requests waiting for a place in the batch",
     "kv_cache_usage_perc": "share of KV blocks in use, 0 to 1",
     "num_kv_blocks": "KV blocks in the arena",
+    "offload_ratio": "part of the decoding requests whose KV is with a peer, 0 to 1",
     "worker_resident_memory_bytes": "resident memory of the worker",
 }
 COUNTERS = {
@@ -59,6 +61,7 @@ EVICTED_TEXT = (
 )
 
 Counts = Callable[[], Mapping[str, float]]
+Workers = Callable[[], Sequence[WorkerCounts]]
 Tiers = Callable[[], Sequence[TierCounts]]
 
 
@@ -68,6 +71,7 @@ class ServingMetrics:
     Args:
         counts: the current values of `GAUGES` and `COUNTERS`.
         tiers: those of each tier of the context cache.
+        workers: those of each worker.
         vllm_names: emit everything a second time under vLLM's names.
     """
 
@@ -76,10 +80,12 @@ class ServingMetrics:
         counts: Counts,
         vllm_names: bool = False,
         tiers: Tiers = tuple,
+        workers: Workers = tuple,
     ) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(EngineCollector(counts))
         self.registry.register(TierCollector(tiers))
+        self.registry.register(WorkerCollector(PREFIX, workers))
         self.time_to_first_token = self._histogram(
             "time_to_first_token_seconds", "arrival to first token", LATENCY_BUCKETS_S
         )
@@ -109,6 +115,16 @@ class ServingMetrics:
         )
         self.slo = self._counter(
             "slo_requests", "finished API calls that met or missed a limit of time", "slo", "result"
+        )
+        self.handovers = self._counter(
+            "handovers",
+            "prompts that one worker was to compute for another, by outcome: done, cancelled, "
+            "revoked, refused, failed",
+            "outcome",
+        )
+        self.handover_bytes = self._counter("handover_bytes", "KV that workers wrote for others")
+        self.handover_time = self._histogram(
+            "handover_seconds", "from asking for a prompt to its last byte", LATENCY_BUCKETS_S
         )
         self.requests = self._counter(
             "request_success",

@@ -22,6 +22,7 @@ class Worker(ApiResponse):
     kv_usage: float = Field(description="part of its KV blocks that is in use")
     num_prefills: int = Field(description="prompts that it computes for other workers")
     num_wanted: int = Field(description="prompts that other workers compute for it")
+    generation_tokens: int = Field(description="that this process of it has generated")
     silent_s: float = Field(description="seconds since its last sign of life")
 
 
@@ -33,6 +34,15 @@ class PoolNode(ApiResponse):
     size_bytes: int
 
 
+class Handovers(ApiResponse):
+    """Prompts that one worker computes for another."""
+
+    num_open: int = Field(description="that go on now")
+    num_ended: dict[str, int] = Field(description="since the front began, by outcome")
+    num_bytes: int = Field(description="of KV, written for others")
+    mean_ms: float = Field(description="of the last ones that were done")
+
+
 class Cluster(ApiResponse):
     """All workers at one moment."""
 
@@ -41,6 +51,11 @@ class Cluster(ApiResponse):
     front_generation: int = Field(description="how many fronts there have been")
     front_pid: int = Field(description="of the process that answers")
     num_waiting: int = Field(description="requests that no worker has yet")
+    num_queued: int = Field(description="sequences that the front holds back until their turn")
+    offload_ratio: float = Field(
+        description="part of the decoding requests whose KV is with a peer, 0 to 1"
+    )
+    handovers: Handovers
     workers: list[Worker]
     pool: str | None = Field(description="address of the context cache's memory pool")
     pool_nodes: list[PoolNode]

@@ -28,6 +28,7 @@ class RequestTrace(ApiResponse):
     trace_id: str = Field(description="of the header traceparent")
     started: float = Field(description="Unix time")
     duration_ms: float | None
+    age_ms: float = Field(description="since its arrival")
     status: str = Field(description="running, how it ended, or why it was refused")
     prompt_tokens: int
     cached_tokens: int

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Path, Request
 from artesian.api.errors import ApiError
 from artesian.api.protocol.cluster import (
     Cluster,
+    Handovers,
     NewRole,
     NewWorker,
     PoolNode,
@@ -43,6 +44,14 @@ async def show_cluster(state: State) -> Cluster:
         front_generation=status.front_generation,
         front_pid=os.getpid(),
         num_waiting=status.num_waiting,
+        num_queued=state.queue.num_waiting,
+        offload_ratio=state.transfers.offload_ratio(),
+        handovers=Handovers(
+            num_open=state.transfers.num_open,
+            num_ended=state.transfers.num_ended,
+            num_bytes=state.transfers.num_bytes,
+            mean_ms=round(state.transfers.mean_ms, 3),
+        ),
         workers=[_worker(member) for member in status.members],
         pool=status.pool,
         pool_nodes=[
@@ -138,5 +147,6 @@ def _worker(member: MemberStatus) -> Worker:
         kv_usage=member.stats.kv_cache_usage_ratio,
         num_prefills=member.num_prefills,
         num_wanted=member.num_wanted,
+        generation_tokens=member.stats.generation_tokens,
         silent_s=member.silent_s,
     )

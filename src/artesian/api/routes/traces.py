@@ -1,5 +1,6 @@
 """`/v1/traces`: what happened to the last requests of an API key."""
 
+import time
 from itertools import islice
 from typing import Annotated
 
@@ -61,4 +62,5 @@ def shown(trace: Trace) -> RequestTrace:
         if name not in ("owner", "parent_id", "started_s", "spans")
     }
     spans = [TraceSpan(**msgspec.structs.asdict(span)) for span in trace.spans]
-    return RequestTrace(**fields, started=round(trace.started_s, 3), spans=spans)
+    age_ms = round(max(0.0, time.time() - trace.started_s) * 1e3, 3)
+    return RequestTrace(**fields, age_ms=age_ms, started=round(trace.started_s, 3), spans=spans)
