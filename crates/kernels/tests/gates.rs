@@ -258,14 +258,15 @@ struct TestSink {
     /// Layers that it has begun, ended, and begins at most.
     begun: AtomicUsize,
     ended: AtomicUsize,
+    spoilt: AtomicUsize,
     most: usize,
 }
 
 impl TestSink {
     fn new(layout: &KvLayout, most: usize) -> TestSink {
         let arena = Buffer::<u8>::zeroed(NUM_BLOCKS * layout.block_bytes());
-        let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        TestSink { block_bytes: layout.block_bytes(), arena, begun, ended, most }
+        let [begun, ended, spoilt] = [0; 3].map(AtomicUsize::new);
+        TestSink { block_bytes: layout.block_bytes(), arena, begun, ended, spoilt, most }
     }
 }
 
@@ -288,7 +289,9 @@ impl LayerSink for TestSink {
         unsafe { to.copy_from(bytes, len) };
     }
 
-    fn spoil(&self) {}
+    fn spoil(&self) {
+        self.spoilt.fetch_add(1, Ordering::Relaxed);
+    }
 
     fn end(&self, _layer: usize) {
         self.ended.fetch_add(1, Ordering::Relaxed);
@@ -371,4 +374,19 @@ fn a_push_of_a_sequence_that_is_not_there_is_refused() {
     // SAFETY: the arena has the blocks, and nobody else uses it.
     let ran = unsafe { bench.program.run(&bench.pool, batch, aside, arena, NUM_BLOCKS, &mut out) };
     assert!(ran.unwrap_err().to_string().contains("sequence 1 is pushed"));
+}
+
+#[test]
+fn what_is_pushed_of_a_sequence_whose_blocks_do_not_come_is_told_to_be_spoilt() {
+    let bench = Bench::new(artesian_kernels::isa::strongest(), KvDtype::F16);
+    expected(&bench);
+    for most_calls in [0, 1, NUM_THREADS * LAYERS - 1, NUM_THREADS * LAYERS] {
+        let gate = TestGate::new(bench.layout.layer_bytes(), LAYERS, most_calls);
+        let gates = [Gated { sequence: 0, gate: &gate }];
+        let sinks = [0; 2].map(|_| TestSink::new(&bench.layout, usize::MAX));
+        let pushes = [0, 1].map(|sequence| Push { sequence, sink: &sinks[sequence] });
+        bench.run_aside(&NEW, Aside { gates: &gates, pushes: &pushes, ..Aside::default() });
+        let spoilt = sinks.map(|sink| sink.spoilt.into_inner() > 0);
+        assert_eq!(spoilt, [most_calls < NUM_THREADS * LAYERS, false], "{most_calls}");
+    }
 }
