@@ -30,6 +30,7 @@ ROWS = (
     ("refused: too long", "num_refused", "{:,}"),
     ("TTFT p50 / p99, ms", "ttft_ms", "{0[0]:,.0f} / {0[1]:,.0f}"),
     ("TPOT p50 / p99, ms", "tpot_ms", "{0[0]:,.1f} / {0[1]:,.1f}"),
+    ("between tokens p50 / p99, ms", "itl_ms", "{0[0]:,.1f} / {0[1]:,.1f}"),
     ("goodput, requests/s", "goodput_per_s", "{:.3f}"),
     ("requests/s", "requests_per_s", "{:.3f}"),
     ("output tokens/s", "tokens_per_s", "{:,.1f}"),

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -109,6 +110,7 @@ def test_it_serves_as_the_engine_does(
     assert [len(t) for t in times.values()] == [c.num_output_tokens for c in calls]
     ttft_ms = [1e3 * (t[0] - c.arrival_s) for t, c in zip(times.values(), calls, strict=True)]
     tpot_ms = [1e3 * (t[-1] - t[0]) / (len(t) - 1) for t in times.values()]
+    gaps_ms = [1e3 * (b - a) for t in times.values() for a, b in pairwise(t)]
     last_s = max(t[-1] for t in times.values())
     for simulated, real in (
         (report.mean_tpot_ms, np.mean(tpot_ms)),
@@ -118,3 +120,6 @@ def test_it_serves_as_the_engine_does(
         (report.duration_s, last_s),
     ):
         assert simulated == pytest.approx(real, rel=most)
+    if most < 0.02:  # medians jump where steps are of two kinds
+        assert report.itl_ms[0] == pytest.approx(np.median(gaps_ms), rel=most)
+    assert report.itl_ms[1] == pytest.approx(np.percentile(gaps_ms, 99), rel=most)

@@ -55,6 +55,7 @@ class Instance:
         waiting: jobs that it should decode and has no room for yet.
         reserved: tokens of its KV that prompts on their way will fill; num_coming: these prompts.
         busy_s: of its steps; num_tokens: that it has decoded.
+        gaps: times between tokens: when the later one came, after how long, of how many sequences.
         offloaded_s, local_s: sequences of each kind, times seconds.
     """
 
@@ -86,6 +87,8 @@ class Instance:
         self.num_tokens = 0
         self.num_steps = 0
         self.offloaded_s = self.local_s = 0.0
+        self.gaps: list[tuple[float, float, int]] = []
+        self._last_s = 0.0
         self._loop = loop
         self._share = share
         self._on_end = on_end
@@ -280,12 +283,16 @@ class Instance:
         self.local_s += self.batch.local.num * seconds
         self.offloaded_s += (rows - self.batch.local.num) * seconds
         fresh, self._fresh = self._fresh, []
+        num_later = rows - len(fresh)
 
         def end() -> None:
             for job in fresh:
                 job.first_s = self._loop.now
             ended = self.batch.advance() if rows else []
             self.num_tokens += rows
+            if num_later:
+                self.gaps.append((self._loop.now, self._loop.now - self._last_s, num_later))
+            self._last_s = self._loop.now
             for job in ended:
                 job.last_s = self._loop.now
             for prompt, num in parts:

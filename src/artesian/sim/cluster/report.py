@@ -31,6 +31,7 @@ class Report:
         duration_s: virtual time.
         ttft_ms, tpot_ms: p50 and p99 of calls, TPOT of those with more than one token.
         mean_tpot_ms: the same, averaged.
+        itl_ms: p50 and p99 of times between two tokens of a sequence.
         goodput_per_s: calls that met their targets; requests_per_s: all that ended.
         tokens_per_s: of answers, all instances together.
         prefill_busy, decode_busy: parts of the time that instances compute; `both` counts as
@@ -44,6 +45,7 @@ class Report:
     ttft_ms: tuple[float, float]
     tpot_ms: tuple[float, float]
     mean_tpot_ms: float
+    itl_ms: tuple[float, float]
     goodput_per_s: float
     requests_per_s: float
     tokens_per_s: float
@@ -101,6 +103,7 @@ def summarize(
         duration_s=seconds,
         ttft_ms=_percentiles([job.ttft_s for job in ended]),
         tpot_ms=_percentiles([job.tpot_s for job in longer]),
+        itl_ms=_weighted([gap for i in instances for gap in i.gaps if begin.time_s < gap[0]]),
         mean_tpot_ms=1e3 * _mean([job.tpot_s for job in longer]),
         goodput_per_s=sum(targets.are_met(job) for job in ended) / seconds,
         requests_per_s=len(ended) / seconds,
@@ -118,6 +121,17 @@ def _percentiles(seconds: Sequence[float]) -> tuple[float, float]:
         return 0.0, 0.0
     p50, p99 = np.percentile(np.array(seconds), [50, 99]) * 1e3
     return float(p50), float(p99)
+
+
+def _weighted(gaps: Sequence[tuple[float, float, int]]) -> tuple[float, float]:
+    """p50 and p99, in ms, of gaps that came at some time, each so many times."""
+    if not gaps:
+        return 0.0, 0.0
+    values = np.array([seconds for _, seconds, _ in gaps])
+    order = np.argsort(values)
+    counts = np.cumsum(np.array([num for *_, num in gaps])[order])
+    p50, p99 = (values[order][np.searchsorted(counts, part * counts[-1])] for part in (0.5, 0.99))
+    return 1e3 * float(p50), 1e3 * float(p99)
 
 
 def _mean(values: Sequence[float]) -> float:
