@@ -30,7 +30,7 @@ class ExecutorSettings:
 
     num_slots: int = 256
     num_threads: int = 1
-    share: float = 0.5
+    share: float = 0.8
     engine_nice: int = 10
     slice_s: float = 100e-6
 
