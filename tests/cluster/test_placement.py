@@ -46,3 +46,12 @@ def test_offload_stays_within_the_local_tokens() -> None:
     assert rule.is_remote(100, 200, DecodeLoad(1, 200, []))
     assert not rule.is_remote(100, 200, DecodeLoad(1, 200, [(150, 250)]))
     assert not rule.is_remote(100, 200, DecodeLoad(0, 0, []))
+
+
+def test_what_nothing_hides_any_more_comes_home() -> None:
+    rule = AdmittedOffload(LoadAwareOffload(), OffloadLimits(ratio=1.0))
+    assert rule.call_back(DecodeLoad(2, 400, [(100, 200), (120, 200)])) == []
+    called = rule.call_back(DecodeLoad(1, 100, [(100, 200), (120, 200)]))
+    assert len(called) == 1
+    assert called[0] in (0, 1)
+    assert sorted(rule.call_back(DecodeLoad(0, 0, [(100, 200)]))) == [0]

@@ -177,6 +177,11 @@ class UpTo:
         assert num_tokens <= max_tokens
         return len(load.remote) + 1 <= self.ratio * max(load.local_seqs, 1)
 
+    def call_back(self, load: DecodeLoad) -> list[int]:
+        if self.ratio > 1:
+            return []
+        return list(range(load.local_seqs, len(load.remote)))
+
 
 class Cluster:
     """Engines that compute prompts for each other, with messages that take their time."""

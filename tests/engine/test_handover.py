@@ -148,7 +148,7 @@ def test_jobs_that_cannot_be_done_are_refused() -> None:
 
 
 def test_kv_that_stays_with_a_peer_takes_no_blocks_here() -> None:
-    cluster = Cluster(2, ratio=1.0)
+    cluster = Cluster(2, ratio=10.0)
     here, there = cluster.engines
     here.add_request(request(PROMPT))
     while not here._scheduler.running:
@@ -167,7 +167,7 @@ def test_kv_that_stays_with_a_peer_takes_no_blocks_here() -> None:
 
 
 def test_sequences_go_on_here_when_the_executor_is_gone() -> None:
-    cluster = Cluster(2, ratio=1.0)
+    cluster = Cluster(2, ratio=10.0)
     here, _ = cluster.engines
     here.add_request(request(PROMPT))
     while not here._scheduler.running:
@@ -181,8 +181,28 @@ def test_sequences_go_on_here_when_the_executor_is_gone() -> None:
         assert_no_leak(engine)
 
 
-def test_what_a_dead_owner_had_here_goes() -> None:
+def test_a_sequence_comes_home_when_nothing_hides_it_any_more() -> None:
     cluster = Cluster(2, ratio=1.0)
+    other = [7, *PROMPT]
+    requests = [
+        Request(request_id=name, prompt_token_ids=prompt, sampling=greedy(count))
+        for name, prompt, count in (("a", PROMPT, 40), ("b", other, 8), ("c", other[::-1], 8))
+    ]
+    answers = serve(cluster, *requests)
+    for each in requests:
+        wanted = generate(make_engine(), each.prompt_token_ids, each.sampling)
+        assert answers[each.request_id].tokens == wanted.tokens
+    here, there = prefilled_rows(cluster)
+    assert 0 < cluster.executors["engine-1"].num_rows < 40
+    # The peer has not computed again what it had, but for less than two blocks of each.
+    assert there < sum(len(each.prompt_token_ids) for each in requests) + 2 * 8
+    assert here < 40 + 8 + 8
+    for engine in cluster.engines:
+        assert_no_leak(engine)
+
+
+def test_what_a_dead_owner_had_here_goes() -> None:
+    cluster = Cluster(2, ratio=10.0)
     here, there = cluster.engines
     here.add_request(request(PROMPT))
     while not here._scheduler.running:

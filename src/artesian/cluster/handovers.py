@@ -141,6 +141,10 @@ class HandoverDesk:
                 self._fail(handover, "failed", f"{handover.prefill.name} took too long")
 
     def _choose(self, decode: Member, job: PrefillJob, members: Sequence[Member]) -> Member | None:
+        if job.near:
+            near = (m for m in members if m.record.region == job.near and m.state == "ready")
+            if (found_near := next(near, None)) is not None:
+                return found_near
         loads = [
             self._view.load(member, self.num_prefills(member), self.num_prefill_tokens(member))
             for member in members

@@ -49,12 +49,20 @@ class AdmittedOffload:
 
     def is_remote(self, num_tokens: int, max_tokens: int, load: DecodeLoad) -> bool:
         """See `OffloadRule`."""
-        batch = DecodeBatch(
-            local_seqs=load.local_seqs,
-            local_tokens=load.local_tokens,
-            offloaded=[
-                OffloadedSequence(request_id="", num_tokens=now, max_tokens=most)
-                for now, most in load.remote
-            ],
-        )
-        return self._policy.admits(num_tokens, max_tokens, batch, self._limits)
+        return self._policy.admits(num_tokens, max_tokens, _batch_of(load), self._limits)
+
+    def call_back(self, load: DecodeLoad) -> list[int]:
+        """See `OffloadRule`."""
+        return list(map(int, self._policy.call_back(_batch_of(load), self._limits)))
+
+
+def _batch_of(load: DecodeLoad) -> DecodeBatch:
+    """Remote sequences have their numbers for ids."""
+    return DecodeBatch(
+        local_seqs=load.local_seqs,
+        local_tokens=load.local_tokens,
+        offloaded=[
+            OffloadedSequence(request_id=str(number), num_tokens=now, max_tokens=most)
+            for number, (now, most) in enumerate(load.remote)
+        ],
+    )

@@ -59,6 +59,7 @@ class PrefillJob(msgspec.Struct, frozen=True, kw_only=True):
         priority, timeout_s, cache_salt: of the request.
         landing: where the KV goes; None: it stays with the peer (see `PrefillDone.placement`).
         max_tokens: prompt and output at most, if the KV stays.
+        near: memory of a peer that has most of it, as a hint.
     """
 
     job_id: str
@@ -69,6 +70,7 @@ class PrefillJob(msgspec.Struct, frozen=True, kw_only=True):
     cache_salt: str = ""
     landing: LandingTicket | None = None
     max_tokens: int = 0
+    near: str = ""
 
 
 PrefillOutcome = Literal["done", "cancelled", "revoked", "refused", "failed"]

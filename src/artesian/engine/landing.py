@@ -11,16 +11,15 @@ class RemotePlace:
     """A sequence whose KV has stayed with the peer that computed its prompt.
 
     Attributes:
-        job_id: of the peer's job.
+        job_id: of the peer's job; region: its memory.
         name: of the sequence there.
-        max_tokens: that the peer has room for.
         is_lost: the peer has failed to attend for it.
     """
 
     job_id: str
+    region: str
     peer: RemotePeer
     name: RemoteName
-    max_tokens: int
     is_lost: bool = False
 
 

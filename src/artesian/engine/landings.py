@@ -72,6 +72,9 @@ class OffloadRule(Protocol):
     def is_remote(self, num_tokens: int, max_tokens: int, load: DecodeLoad) -> bool:
         """Whether one of so many tokens, and at most `max_tokens`, does."""
 
+    def call_back(self, load: DecodeLoad) -> list[int]:
+        """Which of the remote ones should come home, by their number."""
+
 
 class Executors(Protocol):
     """How this engine reaches executors of peers; see `Exchange`."""
@@ -196,6 +199,7 @@ class Landings:
         """Nobody wants the sequence's landing any more, ended or not, nor its place."""
         if sequence.place is not None:
             self._let_go(sequence.place, sequence.tokens[: sequence.num_tokens].tolist())
+            sequence.last_region = sequence.place.region
             sequence.place = None
         landing, sequence.landing = sequence.landing, None
         if landing is None:
@@ -207,6 +211,14 @@ class Landings:
             self._cache.release(landing.hits + landing.blocks)
             if landing.place is not None:
                 self._let_go(landing.place, [])
+
+    def called_back(self, running: list[Sequence]) -> list[Sequence]:
+        """Sequences whose KV should come home, as others that it hid behind have ended."""
+        remote = [sequence for sequence in running if sequence.place is not None]
+        if self._offload is None or not remote:
+            return []
+        load = _load_of(running, list(self._open.values()))
+        return [remote[i] for i in self._offload.rule.call_back(load) if i < len(remote)]
 
     def end_peer(self, region: str) -> None:
         """A process that may have written here is dead for certain."""
@@ -266,6 +278,7 @@ class Landings:
             cache_salt=request.cache_salt,
             landing=ticket,
             max_tokens=sequence.max_tokens,
+            near=sequence.last_region,
         )
 
     def _ask(self, sequence: Sequence, landing: Landing) -> None:
@@ -281,16 +294,7 @@ class Landings:
             return False
         if len(sequence.state.sequences) > 1:
             return False
-        local = [other for other in running if other.place is None]
-        coming = list(self._open.values())
-        remote = [
-            (other.num_tokens, other.max_tokens) for other in running if other.place is not None
-        ]
-        remote += [(len(x.job.token_ids), x.job.max_tokens) for x in coming if x.ticket is None]
-        here = [len(x.job.token_ids) for x in coming if x.ticket is not None]
-        load = DecodeLoad(
-            len(local) + len(here), sum(other.num_tokens for other in local) + sum(here), remote
-        )
+        load = _load_of(running, list(self._open.values()))
         return self._offload.rule.is_remote(sequence.num_tokens, sequence.max_tokens, load)
 
     def _give_up(self, landing: Landing, outcome: PrefillOutcome, error: str) -> None:
@@ -352,7 +356,7 @@ class Landings:
         elif peer.is_broken:
             peer.reconnect(_CONNECT_S)
         name = RemoteName(placement.slot, placement.generation)
-        return RemotePlace(job.job_id, peer, name, placement.max_tokens)
+        return RemotePlace(job.job_id, placement.region, peer, name)
 
     def _free(self, landing: Landing, slot: int) -> None:
         self._pad.release(slot)
@@ -364,3 +368,16 @@ class Landings:
         if num_tokens > 0 and done.prefill_ms > 0:
             self.stats.seconds += done.prefill_ms / 1e3
             self._placement.observe(done.num_cached_tokens, num_tokens, done.prefill_ms / 1e3)
+
+
+def _load_of(running: list[Sequence], coming: list[Landing]) -> DecodeLoad:
+    """What an engine decodes, and is going to."""
+    here = [other.num_tokens for other in running if other.place is None]
+    here += [len(landing.job.token_ids) for landing in coming if landing.ticket is not None]
+    remote = [(other.num_tokens, other.max_tokens) for other in running if other.place is not None]
+    remote += [
+        (len(landing.job.token_ids), landing.job.max_tokens)
+        for landing in coming
+        if landing.ticket is None
+    ]
+    return DecodeLoad(len(here), sum(here), remote)

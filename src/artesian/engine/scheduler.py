@@ -121,6 +121,7 @@ class Scheduler:
         self._landings = landings
         self._free_slots = list(range(max_num_seqs))
         self._being_computed: dict[bytes, Sequence] = {}
+        self._num_balanced = 0
         self._now = 0.0
 
     @property
@@ -166,6 +167,7 @@ class Scheduler:
         prefilling: list[Sequence] = []
         if self._landings is not None:
             self._start_landed(now)
+            self._call_back(self._landings)
         for sequence in list(self.running):
             if sequence.status is not Status.RUNNING:  # preempted for the sake of an earlier one
                 continue
@@ -410,6 +412,15 @@ class Scheduler:
                 state.num_cached_tokens = max(state.num_cached_tokens, num_cached)
             sequence.num_computed = num_hits * self._block_size
             self.computed(sequence, sequence.num_tokens - 1 - sequence.num_computed)
+
+    def _call_back(self, landings: Landings) -> None:
+        """Brings sequences home from peers when there is not enough left that hides them."""
+        if len(self.running) == self._num_balanced:
+            return
+        for sequence in landings.called_back(self.running):
+            self._stop_running(sequence, keep_named=True)
+            self._wait_again(sequence)
+        self._num_balanced = len(self.running)
 
     def _has_slot(self) -> bool:
         """Whether one more may run, besides those that peers are preparing."""

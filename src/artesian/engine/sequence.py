@@ -101,7 +101,7 @@ class Sequence:
         computes its first step over them; num_onboardings: how often it has asked a tier.
         landing: blocks that a peer writes, while the sequence waits for them; num_landings: how
         often it has asked peers; place: the peer that has its KV and attends for it: it has no
-        blocks here then.
+        blocks here then; last_region: memory of the last such peer.
         tail: blocks that a tier is sending while the sequence computes those before them, up to the
         `reach`.
         dropped: tokens that stood before the window, behind its sinks; num_hidden: tokens of a
@@ -120,6 +120,7 @@ class Sequence:
         "index",
         "is_plain_greedy",
         "landing",
+        "last_region",
         "left",
         "max_tokens",
         "num_computed",
@@ -189,6 +190,7 @@ class Sequence:
         self.tail: Onboarding | None = None
         self.landing: Landing | None = None
         self.place: RemotePlace | None = None
+        self.last_region = ""
         self.num_landings = 0
         self.num_onboardings = 0
         bias = request.sampling.logit_bias

@@ -137,10 +137,11 @@ class WorkerLoop:
         handover = self._engine.handover
         if handover is None:
             return
-        for job in handover.take_wanted():
-            self._channel.send(PrefillWanted(job))
+        # What a peer lets go may be what the next job begins with.
         for unwanted in handover.take_unwanted():
             self._channel.send(PrefillUnwanted(unwanted.job_id, unwanted.token_ids))
+        for job in handover.take_wanted():
+            self._channel.send(PrefillWanted(job))
         for done in handover.take_done():
             self._jobs.discard(done.job_id)
             self._channel.send(Prefilled(done))
