@@ -61,6 +61,16 @@ class EngineConfig(BaseModel):
         ge=0,
         description="such sequences for each other one; default: as many as are hidden behind it",
     )
+    offload_profile: Path | None = Field(
+        None,
+        description="file of `artesian profile`: what executors may take beside prompts, and how "
+        "much is offloaded, follow from it and offload_ttft_ms; default: half, and even",
+    )
+    offload_ttft_ms: float | None = Field(
+        None,
+        gt=0,
+        description="time in which a prompt of one full step must be computed beside an executor",
+    )
     enable_prefix_caching: bool = Field(True, description="reuse the KV of equal prompt beginnings")
     context_cache_dir: Path | None = Field(
         None,
@@ -130,6 +140,14 @@ class EngineConfig(BaseModel):
     isa: Literal["portable", "avx2", "avx512", "amx"] | None = Field(
         None, description="instruction set of the kernels; default: the best this CPU has"
     )
+
+    @model_validator(mode="after")
+    def _check_offload(self) -> Self:
+        if (self.offload_profile is None) != (self.offload_ttft_ms is None):
+            raise ValueError("offload_profile and offload_ttft_ms need each other")
+        if self.offload_profile is not None and not self.offload:
+            raise ValueError("offload_profile is for offload: set that too")
+        return self
 
     @model_validator(mode="after")
     def _check_context_cache(self) -> Self:

@@ -1,9 +1,9 @@
 """What makes an engine a peer: memory that others reach, and an executor beside it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from artesian.engine.landings import Offload, OffloadRule, PrefillPlacement
-from artesian.engine.offload import Exchange, ExchangeSize, OffloadExecutor
+from artesian.engine.offload import Exchange, ExchangeSize, ExecutorSettings, OffloadExecutor
 from artesian.engine.peers import PeerMemory
 from artesian.kvcache.landing import PeerArenas, RegionPad
 from artesian.kvcache.region import RegionArena
@@ -21,10 +21,12 @@ class PeerRules:
 
     Attributes:
         placement: which prompts peers compute; offload: which sequences stay with them.
+        executor_share: of the time, for attention while the engine works; None: the usual one.
     """
 
     placement: PrefillPlacement
     offload: OffloadRule | None = None
+    executor_share: float | None = None
 
 
 def exchange_size(model: ModelConfig) -> ExchangeSize:
@@ -46,7 +48,10 @@ def join_peers(
         OffloadError: no executor can be started.
     """
     exchange = Exchange(arena.region, exchange_size(model), runner.program)
-    executor = OffloadExecutor(exchange, runner.runtime, arena.memory, _GENERATION)
+    settings = ExecutorSettings()
+    if rules.executor_share is not None:
+        settings = replace(settings, share=rules.executor_share)
+    executor = OffloadExecutor(exchange, runner.runtime, arena.memory, _GENERATION, settings)
     arenas = PeerArenas(arena.memory, layout, fingerprint)
     offload = None if rules.offload is None else Offload(rules.offload, exchange)
 
