@@ -95,7 +95,7 @@ def test_workers_counts_become_costs_and_capacity() -> None:
     status = ClusterStatus(members=[successor, other, prefill_only])
     workers.look()
     assert workers.cost == cost, "counts of another process are not compared"
-    assert workers.capacity.num_workers == 2
+    assert workers.capacity == Capacity(2, 16, 512, num_prefilling=1)
 
 
 def test_the_tpot_limit_bounds_what_runs_at_once() -> None:

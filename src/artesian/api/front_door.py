@@ -22,6 +22,8 @@ logger = logging.getLogger("artesian.access")
 OPEN_PATHS = frozenset({"/", "/cluster", "/health", "/ready", "/version", "/metrics"})
 OPEN_PREFIXES = ("/static/",)
 PROBE_PATHS = frozenset({"/health", "/ready", "/metrics"})
+# What the cluster page asks twice a second.
+WATCHED_PATHS = frozenset({"/v1/cluster", "/v1/traces"})
 
 
 class FrontDoor:
@@ -95,7 +97,8 @@ class FrontDoor:
         # Addresses that do not exist share one label: clients could invent any number of them.
         path = getattr(route, "path", "other")
         self._state.metrics.responses.labels(path=path, status=str(status)).inc()
-        level = logging.DEBUG if scope["path"] in PROBE_PATHS else logging.INFO
+        is_routine = scope["path"] in PROBE_PATHS | WATCHED_PATHS
+        level = logging.DEBUG if is_routine else logging.INFO
         if logger.isEnabledFor(level):
             logger.log(level, "%s", _log_line(scope, status, seconds))
 

@@ -168,6 +168,8 @@ def details(span: Span) -> Text:
     """The outcome and the numbers."""
     text = Text(span.outcome, style=style_of(span.outcome))
     for name, value in span.values.items():
+        if name.startswith("is_") and not value:
+            continue
         shown = milliseconds(value) if name.endswith("_ms") else f"{value:,.0f}"
         label = name.removeprefix("num_").removesuffix("_ms").replace("_", " ")
         text.append(f"{', ' if text else ''}{label} {shown}", style="dim")

@@ -20,8 +20,8 @@ from artesian.metrics.serving import ServingMetrics
 from artesian.worker.base import RequestDeadlineError, WorkerUnavailableError
 
 TICK_S = 0.1
-# Prompts that a worker has beside the one it computes: what a step takes, twice.
-PREFILL_STEPS_AHEAD = 2
+# Prompts that workers have before they get another one: what so many steps compute.
+PREFILL_STEPS_AHEAD = 4
 
 
 class FrontQueue:
@@ -199,7 +199,7 @@ class FrontQueue:
         if self.num_running >= most:
             return False
         prefilling = self._prefill_tokens()
-        room = PREFILL_STEPS_AHEAD * capacity.num_workers * capacity.max_num_batched_tokens
+        room = PREFILL_STEPS_AHEAD * capacity.num_computing * capacity.max_num_batched_tokens
         own = self.fair_share.expected(item).prefill_tokens
         return prefilling <= 0 or prefilling + own <= room
 

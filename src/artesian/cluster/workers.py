@@ -29,9 +29,11 @@ class Workers:
     def look(self) -> None:
         """Takes in what is new since the last call."""
         members = [m for m in self._status().members if m.state in ("ready", "silent", "draining")]
-        serving = [m for m in members if m.role != "prefill" and m.state != "draining"]
+        roles = [member.role for member in members if member.state != "draining"]
+        num_prefilling = roles.count("prefill")
         most, budget = self.capacity.max_num_seqs, self.capacity.max_num_batched_tokens
-        self.capacity = Capacity(max(1, len(serving)), most, budget)
+        num_serving = max(1, len(roles) - num_prefilling)
+        self.capacity = Capacity(num_serving, most, budget, num_prefilling)
         now = {f"{member.worker_id}.{member.generation}": member.stats for member in members}
         for name, stats in now.items():
             self._observe(self._last.get(name, stats), stats)

@@ -52,7 +52,7 @@ class ServerConfig(BaseModel):
     chat_template: str | None = Field(
         None, description="Jinja file that replaces the model's chat template"
     )
-    ui: bool = Field(True, description="serve the chat page at /")
+    ui: bool = Field(True, description="serve the chat page at / and the cluster page at /cluster")
     vllm_metrics: bool = Field(
         False, description="also emit the metrics under vLLM's names, for existing dashboards"
     )

@@ -33,11 +33,21 @@ class Slo:
 
 @dataclass(frozen=True)
 class Capacity:
-    """The workers that take requests now, and each one's limits."""
+    """The workers that take requests now, and each one's limits.
+
+    Attributes:
+        num_workers: that decode; num_prefilling: others, that compute prompts for these.
+    """
 
     num_workers: int
     max_num_seqs: int
     max_num_batched_tokens: int
+    num_prefilling: int = 0
+
+    @property
+    def num_computing(self) -> int:
+        """Workers that compute prompts."""
+        return max(1, self.num_workers + self.num_prefilling)
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ class SloAdmission:
         budget = load.capacity.max_num_batched_tokens
         waiting_s = self._slot_wait_s(load, num_sequences, limit, cost.tpot_s(decoding))
         if load.prefill_tokens:
-            share = load.prefill_tokens / workers
+            share = load.prefill_tokens / load.capacity.num_computing
             waiting_s = max(waiting_s, cost.prefill_time_s(share, decoding, budget))
         own_s = cost.prefill_time_s(prefill_tokens, decoding, budget)
         return self.correction * (waiting_s + own_s)
