@@ -23,6 +23,12 @@ _FILL = 0x3C
 that were never written would all be one."""
 
 
+_MOST_KV_BYTES = 1 << 30
+"""That are filled: more would only take longer."""
+_ENOUGH_S, _LEAST_REPEATS = 3.0, 2
+"""Steps that take long are not repeated as often as asked."""
+
+
 class StepBench:
     """A model with memory for KV, whose contents do not matter.
 
@@ -52,7 +58,8 @@ class StepBench:
         num_blocks = sum(-(-(first + num) // size) for first, num in parts)
         rows = sum(num for _, num in parts)
         longest = max(first + num for first, num in parts)
-        has_room = num_blocks * size <= self.capacity_tokens
+        most_tokens = min(self.capacity_tokens, _MOST_KV_BYTES / self.kv_bytes)
+        has_room = num_blocks * size <= most_tokens
         return has_room and rows <= self.max_rows and longest <= self.max_model_len
 
     def seconds(self, parts: Sequence[Part], repeats: int) -> float:
@@ -64,6 +71,8 @@ class StepBench:
             start_s = time.perf_counter()
             self._runner.forward(batch)
             times.append(time.perf_counter() - start_s)
+            if len(times) >= _LEAST_REPEATS and sum(times) > _ENOUGH_S:
+                break
         return statistics.median(times)
 
     def measure(self, parts: Sequence[Part], repeats: int) -> Measured:
