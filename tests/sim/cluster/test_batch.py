@@ -29,11 +29,11 @@ class Slow:
 def test_it_counts_as_one_that_counts_each(seed: int) -> None:
     rng = random.Random(seed)
     batch, slow = RunningBatch(), Slow()
-    for _ in range(300):
+    for number in range(300):
         event = rng.choice(("join", "leave", "move", "step", "step"))
         jobs = list(slow.tokens)
         if event == "join":
-            job = Job.of(Call(0.0, rng.randint(1, 50), rng.randint(1, 30)))
+            job = Job.of(number, Call(0.0, rng.randint(1, 50), rng.randint(1, 30)))
             job.peer = rng.choice(("", "p", "q"))
             batch.join(job)
             slow.tokens[job], slow.left[job] = job.num_tokens, job.num_left

@@ -24,6 +24,7 @@ class Job:
     """A call on its way.
 
     Attributes:
+        number: in order of arrival.
         num_tokens: of its prompt, and of its answer once that has to be computed again.
         num_cached: of these, that need no computing.
         num_left: tokens of the answer that are still to come.
@@ -31,6 +32,7 @@ class Job:
         first_s, last_s: when its first and last tokens came.
     """
 
+    number: int
     call: Call
     num_tokens: int
     num_left: int
@@ -42,10 +44,10 @@ class Job:
     num_preemptions: int = 0
 
     @classmethod
-    def of(cls, call: Call) -> "Job":
+    def of(cls, number: int, call: Call) -> "Job":
         """A call that has just come."""
         cached = min(call.num_cached_tokens, call.num_prompt_tokens - 1)
-        return cls(call, call.num_prompt_tokens, call.num_output_tokens, cached)
+        return cls(number, call, call.num_prompt_tokens, call.num_output_tokens, cached)
 
     @property
     def ttft_s(self) -> float:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 
 from artesian.cluster.policies import (
     AttentionCapacity,
@@ -83,6 +84,7 @@ class Cluster:
         for instance in self.instances.values():
             instance.peers = self.instances
         self._finished: list[Job] = []
+        self._numbers = count()
         self._num_refused = 0
         self._num_open = 0
         self._num_role_changes = 0
@@ -109,7 +111,7 @@ class Cluster:
         )
 
     def _arrive(self, call: Call) -> None:
-        job = Job.of(call)
+        job = Job.of(next(self._numbers), call)
         loads = [instance.load() for instance in self.instances.values()]
         chosen = self._policies.router.choose(self._view(job), loads)
         assert chosen is not None, "instances of a simulation neither die nor drain"
@@ -238,7 +240,7 @@ class Cluster:
             lender = self.instances[peer]
             while lender.lent_tokens + lender.local_tokens > lender.machine.capacity_tokens:
                 job = next(job for job in reversed(list(jobs.values())) if job.peer == peer)
-                self._bring(decode, jobs.pop(str(id(job))))
+                self._bring(decode, jobs.pop(str(job.number)))
 
     def _bring(self, decode: Instance, job: Job) -> None:
         """KV comes from a peer, if there is room for it; else the job is computed anew."""

@@ -206,7 +206,7 @@ class Instance:
 
     def offloaded_jobs(self) -> dict[str, Job]:
         """Running jobs with KV elsewhere, by the ids of `decode_batch`."""
-        return {str(id(job)): job for job in self.batch if job.peer}
+        return {str(job.number): job for job in self.batch if job.peer}
 
     def expect(self, job: Job) -> None:
         """Its prompt is computed somewhere, and then it will decode here."""
