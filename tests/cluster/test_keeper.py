@@ -16,6 +16,7 @@ from artesian.cli.app import run as run_command
 from artesian.cluster.run_directory import default_parent, start_time
 from artesian.config import EngineConfig, ServerConfig
 from artesian.kvcache.region import RegionArena, region_names, remove_region
+from artesian.pool import Pool, list_pools, pool_stats
 from tests.api.conftest import RunningServer, launch, until
 from tests.api.test_lifecycle import run_to_end
 from tests.worker.test_supervisor import alive
@@ -186,6 +187,16 @@ def test_two_clusters_of_one_name_exclude_each_other(stack: ExitStack) -> None:
     assert cluster.ask() == continuation("abc", 20)
     other = start(stack, both=1, cluster_name=f"{cluster.name}-2")
     assert other.ask() == continuation("abc", 20)
+
+
+def test_a_pool_of_ones_own_stays(stack: ExitStack) -> None:
+    name = f"test-own-{os.getpid()}"
+    cluster = start(stack, both=1, memory_nodes=2, context_pool=f"shm://{name}")
+    stack.callback(Pool.remove, name)
+    assert cluster.status()["pool"] is None, "it is not the cluster's"
+    assert len(pool_stats(name).nodes) == 2
+    assert cluster.server.stop() == 0
+    assert cluster.leftovers() == [] and name in list_pools()
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_cluster() -> None:

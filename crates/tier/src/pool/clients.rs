@@ -3,6 +3,8 @@
 //! Threads that move blocks have a client each: with one for all, copies would take turns. The
 //! engine asks through one of its own, which nobody holds for longer than a question.
 
+use std::panic::resume_unwind;
+use std::thread::{Builder, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use artesian_pool::client::Client;
@@ -11,6 +13,12 @@ use parking_lot::{Mutex, MutexGuard};
 
 /// How often a client looks after the others, at least; leases are longer.
 const TICK: Duration = Duration::from_millis(250);
+
+/// How long the thread that attends waits for a client that is in use.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// How often it looks after the others while one of them waits.
+const PAUSE: Duration = Duration::from_micros(500);
 
 pub struct Clients {
     asking: Mutex<Seat>,
@@ -40,6 +48,12 @@ impl Seat {
         work(client)
     }
 
+    /// Whether attending may take long: it looks after others, or is asked to hold still.
+    fn may_wait(&self) -> bool {
+        let is_asked = |client: &Client| client.fabric().asked() > client.fabric().epoch() * 2;
+        self.ticked.elapsed() >= TICK || self.client.as_ref().is_some_and(is_asked)
+    }
+
     /// Keeps the lease, looks after others, does what is asked of all; and says that this client
     /// is idle if it is, so that nobody waits for it before memory is reused.
     fn attend(&mut self) -> Result<()> {
@@ -57,6 +71,11 @@ impl Seat {
         }
         Ok(())
     }
+}
+
+/// Whoever uses a client for long may be waiting until all others have passed a gate.
+fn attend(seat: &Mutex<Seat>) -> Result<()> {
+    seat.try_lock_for(PATIENCE).map_or(Ok(()), |mut seat| seat.attend())
 }
 
 impl Clients {
@@ -90,10 +109,34 @@ impl Clients {
     }
 
     /// To be called often, by a thread that may wait: see `Seat::attend`.
+    ///
+    /// A change of the nodes waits for all clients, those of one process too. While one of them
+    /// holds still, or carries the change out, the others are attended to all the same.
     pub fn attend(&self) -> Result<()> {
-        let mut outcome = Ok(());
+        let mut outcome = std::thread::scope(|scope| {
+            let mut outcome = Ok(());
+            let mut waiting: Vec<Option<ScopedJoinHandle<'_, Result<()>>>> = Vec::new();
+            waiting.resize_with(1 + self.moving.len(), || None);
+            loop {
+                for (seat, thread) in self.seats().zip(&mut waiting) {
+                    if let Some(ended) = thread.take_if(|thread| thread.is_finished()) {
+                        outcome = outcome.and(ended.join().unwrap_or_else(|e| resume_unwind(e)));
+                    }
+                    if thread.is_none() && seat.try_lock().is_some_and(|seat| seat.may_wait()) {
+                        match Builder::new().spawn_scoped(scope, || attend(seat)) {
+                            Ok(spawned) => *thread = Some(spawned),
+                            Err(_) => outcome = outcome.and(attend(seat)),
+                        }
+                    }
+                }
+                if waiting.iter().all(Option::is_none) {
+                    return outcome;
+                }
+                std::thread::sleep(PAUSE);
+            }
+        });
         for seat in self.seats() {
-            outcome = outcome.and(seat.lock().attend());
+            outcome = outcome.and(attend(seat));
         }
         outcome
     }

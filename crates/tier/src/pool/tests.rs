@@ -329,3 +329,61 @@ fn one_client_is_too_few() {
     let error = open(vec![memory.client(1)], 1 << 30).err().unwrap().to_string();
     assert!(error.contains("2 are needed"), "{error}");
 }
+
+/// Somebody who waits for a change of the nodes holds one client; the change waits for the others.
+#[test]
+fn a_client_in_use_does_not_keep_the_others_from_being_attended_to() {
+    let memory = Memory::new(1, 1);
+    let clients = Arc::new(Clients::new((0..3).map(|pid| memory.client(pid)).collect()));
+    let (end, held) = std::sync::mpsc::channel::<()>();
+    let (told, entered) = std::sync::mpsc::channel::<()>();
+    let holder = {
+        let clients = clients.clone();
+        std::thread::spawn(move || {
+            clients
+                .asking(|_| {
+                    told.send(()).unwrap();
+                    let _ = held.recv();
+                    Ok(())
+                })
+                .unwrap();
+        })
+    };
+    entered.recv().unwrap();
+    let (told, attended) = std::sync::mpsc::channel();
+    let attending = clients.clone();
+    let attender = std::thread::spawn(move || told.send(attending.attend()).unwrap());
+    let outcome = attended.recv_timeout(Duration::from_secs(20));
+    end.send(()).unwrap();
+    holder.join().unwrap();
+    attender.join().unwrap();
+    outcome.expect("it waits for the client that is in use").unwrap();
+}
+
+/// Three clients of a process, two threads that attend, as a mover has them: none of the clients
+/// may wait for another.
+#[test]
+fn a_lost_node_is_taken_out_while_nobody_asks() {
+    let memory = Memory::new(3, 2);
+    let stores = [memory.store(1, 1 << 30), memory.store(2, 1 << 30)].map(Arc::new);
+    save(&stores[0], 1);
+    memory.nodes.kill_node(NodeId(0));
+    let (told, done) = std::sync::mpsc::channel();
+    for store in stores.iter().chain(&stores) {
+        let (store, told) = (store.clone(), told.clone());
+        std::thread::spawn(move || {
+            let until = Instant::now() + Duration::from_secs(2);
+            let mut outcome = Ok(());
+            while Instant::now() < until && outcome.is_ok() {
+                outcome = store.refresh();
+                std::thread::sleep(REFRESH);
+            }
+            told.send(outcome).unwrap();
+        });
+    }
+    for _ in 0..2 * stores.len() {
+        // Those who wait for each other lose their leases, after some seconds.
+        done.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+    }
+    assert_eq!((load(&stores[0], 1), load(&stores[1], 1)), (Loaded::Hit, Loaded::Hit));
+}
