@@ -52,7 +52,7 @@ def join_peers(
     if rules.executor_share is not None:
         settings = replace(settings, share=rules.executor_share)
     executor = OffloadExecutor(exchange, runner.runtime, arena.memory, _GENERATION, settings)
-    arenas = PeerArenas(arena.memory, layout, fingerprint)
+    arenas = PeerArenas(arena.memory, layout, fingerprint, runner.runtime.num_threads)
     offload = None if rules.offload is None else Offload(rules.offload, exchange)
 
     def close() -> None:

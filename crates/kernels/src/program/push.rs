@@ -5,7 +5,7 @@
 //! nothing; the run goes on.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::batch::BatchView;
 use super::ProgramError;
@@ -61,6 +61,9 @@ pub(super) struct Pushes<'a> {
     /// Of each sink.
     sequences: Vec<usize>,
     pieces: Vec<Piece>,
+    /// Pieces of the present layer that some thread has taken, and that are written.
+    taken: AtomicUsize,
+    written: AtomicUsize,
     block_bytes: usize,
 }
 
@@ -96,7 +99,9 @@ impl<'a> Pushes<'a> {
         }
         let sinks = pushes.iter().map(|push| (push.sink, AtomicBool::new(false))).collect();
         let sequences = pushes.iter().map(|push| push.sequence).collect();
-        Ok(Pushes { sinks, sequences, pieces, block_bytes: layout.block_bytes() })
+        let (taken, written) = Default::default();
+        let block_bytes = layout.block_bytes();
+        Ok(Pushes { sinks, sequences, pieces, taken, written, block_bytes })
     }
 
     /// Whether there is nothing to do.
@@ -104,13 +109,11 @@ impl<'a> Pushes<'a> {
         self.pieces.is_empty()
     }
 
-    /// Blocks of all sequences.
-    pub(super) fn num_items(&self) -> usize {
-        self.pieces.len()
-    }
-
-    /// Asks all sinks whether they want a layer. One thread calls this, before a barrier.
+    /// Asks all sinks whether they want a layer. One thread calls this, before a barrier, and behind
+    /// one that is behind all of the last layer's `share`.
     pub(super) fn begin(&self, layer: usize) {
+        self.taken.store(0, Ordering::Relaxed);
+        self.written.store(0, Ordering::Relaxed);
         for (sink, is_open) in &self.sinks {
             is_open.store(sink.begin(layer), Ordering::Relaxed);
         }
@@ -125,24 +128,29 @@ impl<'a> Pushes<'a> {
         }
     }
 
-    /// Writes bytes `range` of a block.
+    /// This thread's share of writing a layer, which is bytes `range` of each block. There is no
+    /// barrier in it: whoever writes the last piece tells the sinks that the layer is written.
     ///
     /// # Safety
-    /// `arena` is the run's, and nobody writes that range of the batch's blocks meanwhile.
-    pub(super) unsafe fn write(&self, item: usize, range: Range<usize>, arena: *const u8) {
-        let piece = &self.pieces[item];
-        let (sink, is_open) = &self.sinks[piece.push];
-        if is_open.load(Ordering::Relaxed) {
-            let bytes = arena.wrapping_add(piece.place * self.block_bytes + range.start);
-            // SAFETY: the block lies in the arena; the rest is the caller's promise.
-            unsafe {
-                sink.write(piece.block, piece.num_tokens, range.start, bytes, range.len());
+    /// `arena` is the run's; nobody writes that range of the batch's blocks before all threads have
+    /// returned.
+    pub(super) unsafe fn share(&self, layer: usize, range: Range<usize>, arena: *const u8) {
+        while let Some(piece) = self.pieces.get(self.taken.fetch_add(1, Ordering::Relaxed)) {
+            let (sink, is_open) = &self.sinks[piece.push];
+            if is_open.load(Ordering::Relaxed) {
+                let bytes = arena.wrapping_add(piece.place * self.block_bytes + range.start);
+                // SAFETY: the block lies in the arena; the rest is the caller's promise.
+                unsafe {
+                    sink.write(piece.block, piece.num_tokens, range.start, bytes, range.len());
+                }
+            }
+            if self.written.fetch_add(1, Ordering::AcqRel) + 1 == self.pieces.len() {
+                self.end(layer);
             }
         }
     }
 
-    /// Tells all sinks that a layer is written. One thread calls this, behind a barrier.
-    pub(super) fn end(&self, layer: usize) {
+    fn end(&self, layer: usize) {
         for (sink, is_open) in &self.sinks {
             if is_open.load(Ordering::Relaxed) {
                 sink.end(layer);

@@ -466,33 +466,18 @@ impl Run<'_> {
             worker.for_each_then(plan.num_attend_items(), local, || {
                 if worker.id() == 0 {
                     self.remote.receive(op.layer, out);
+                    self.pushes.begin(op.layer);
                 }
             });
         }
         if !self.pushes.is_empty() {
             self.pushes.spoil(&missing);
-            self.push(op.layer, worker);
+            let range = self.program.layout.layer_range(op.layer);
+            // SAFETY: the layer was stored behind an earlier barrier, and is not stored again.
+            unsafe { self.pushes.share(op.layer, range, self.arena) };
         }
         if worker.id() == 0 {
             self.aside.note(op.layer, start_s, ready_s, self.aside.now_s());
-        }
-    }
-}
-
-impl Run<'_> {
-    /// Writes a layer of what is pushed, behind its attention.
-    fn push(&self, layer: usize, worker: &Worker<'_>) {
-        if worker.id() == 0 {
-            self.pushes.begin(layer);
-        }
-        worker.barrier();
-        let range = self.program.layout.layer_range(layer);
-        worker.for_each(self.pushes.num_items(), |item| {
-            // SAFETY: the layer was stored behind an earlier barrier, and is not stored again.
-            unsafe { self.pushes.write(item, range.clone(), self.arena) };
-        });
-        if worker.id() == 0 {
-            self.pushes.end(layer);
         }
     }
 }
