@@ -20,7 +20,9 @@ export function requestLines(traces) {
 function line(trace, longest) {
   const workers = [...new Set(trace.spans.map((span) => span.worker).filter(Boolean))];
   const retries = trace.num_retries ? `, ${trace.num_retries} retries` : "";
-  const tokens = `${trace.prompt_tokens} → ${trace.output_tokens}`;
+  // How many there are is counted when the request is over.
+  const output = trace.status === "running" ? "…" : trace.output_tokens;
+  const tokens = `${trace.prompt_tokens} → ${output}`;
   return el(
     "div",
     { class: "request", data: { id: trace.id } },
