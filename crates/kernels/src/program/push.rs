@@ -109,8 +109,8 @@ impl<'a> Pushes<'a> {
         self.pieces.is_empty()
     }
 
-    /// Asks all sinks whether they want a layer. One thread calls this, before a barrier, and behind
-    /// one that is behind all of the last layer's `share`.
+    /// Asks all sinks whether they want a layer. One thread calls this, before a barrier, and
+    /// behind one that is behind all of the last layer's `share`.
     pub(super) fn begin(&self, layer: usize) {
         self.taken.store(0, Ordering::Relaxed);
         self.written.store(0, Ordering::Relaxed);
