@@ -19,13 +19,13 @@ class Outcome:
     """What a client has seen.
 
     Attributes:
-        num_attempts: 1, unless connections were lost or the server was not there.
+        troubles: why it was tried again, each time: connections were lost, or no server was there.
     """
 
     text: str
     expected: str
     num_tokens: int
-    num_attempts: int
+    troubles: list[str]
 
     @property
     def is_right(self) -> bool:
@@ -45,13 +45,15 @@ async def run_load(url: str, num_requests: int, seed: int) -> list[Outcome]:
 
 
 async def _run(client: httpx.AsyncClient, prompt: str) -> Outcome:
-    for attempt in range(1, MAX_ATTEMPTS + 1):
+    troubles: list[str] = []
+    for _ in range(MAX_ATTEMPTS):
         try:
             text, num_tokens = await _stream(client, prompt)
-        except (httpx.TransportError, ConnectionError):
+        except (httpx.TransportError, ConnectionError) as error:
+            troubles.append(repr(error))
             await asyncio.sleep(RETRY_DELAY_S)
             continue
-        return Outcome(text, continuation(prompt, NUM_TOKENS), num_tokens, attempt)
+        return Outcome(text, continuation(prompt, NUM_TOKENS), num_tokens, troubles)
     raise AssertionError(f"no answer after {MAX_ATTEMPTS} attempts")
 
 
@@ -65,7 +67,7 @@ async def _stream(client: httpx.AsyncClient, prompt: str) -> tuple[str, int]:
     text, num_tokens = "", -1
     async with client.stream("POST", "/v1/completions", json=body) as response:
         if response.status_code == 503:
-            raise ConnectionError("the front has just been started")
+            raise ConnectionError((await response.aread()).decode())
         assert response.status_code == 200, (await response.aread()).decode()
         async for line in response.aiter_lines():
             if not line.startswith("data: {"):

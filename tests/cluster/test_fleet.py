@@ -284,9 +284,10 @@ async def test_a_balancer_changes_roles(make_workers: StartWorkers) -> None:
 
     balancer = Once()
     fleet = await workers.front(policies=Policies(balancer=balancer), ask_change=change)
-    await until(lambda: len(balancer.seen) == 2)
+    await until(lambda: len(balancer.seen) >= 2)
     assert asked == [SetRole("w2", "prefill")]
-    assert balancer.seen == [{"w1": "decode", "w2": "decode"}, {"w1": "decode", "w2": "prefill"}]
+    assert balancer.seen[0] == {"w1": "decode", "w2": "decode"}
+    assert balancer.seen[1] == {"w1": "decode", "w2": "prefill"}
     assert (await run(fleet, LONG + "ab", "r", 8))[-1].num_cached_tokens == 61
 
 

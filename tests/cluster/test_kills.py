@@ -65,7 +65,7 @@ async def test_a_worker(stack: ExitStack, worker_id: str, number: signal.Signals
     pid = cluster.pids()[worker_id]
     outcomes = await run_and_kill(cluster, [pid], number)
     assert [o for o in outcomes if not o.is_right] == []
-    assert {o.num_attempts for o in outcomes} == {1}, "the front hides it from clients"
+    assert [o.troubles for o in outcomes if o.troubles] == [], "the front hides it from clients"
     until(lambda: cluster.workers()[worker_id]["generation"] == 2)
     assert not alive(pid)
     check_whole(cluster)
@@ -77,7 +77,7 @@ async def test_the_front(stack: ExitStack, number: signal.Signals) -> None:
     before = cluster.pids()
     outcomes = await run_and_kill(cluster, [cluster.front_pid()], number)
     assert [o for o in outcomes if not o.is_right] == []
-    assert max(o.num_attempts for o in outcomes) > 1, "clients try again"
+    assert any(o.troubles for o in outcomes), "clients try again"
     assert cluster.pids() == before, "workers and their caches survive"
     check_whole(cluster)
 
@@ -90,7 +90,7 @@ async def test_all_workers_at_once(stack: ExitStack) -> None:
         os.kill(pid, signal.SIGKILL)
     outcomes = await load
     assert [o for o in outcomes if not o.is_right] == []
-    assert {o.num_attempts for o in outcomes} == {1}
+    assert [o.troubles for o in outcomes if o.troubles] == []
     check_whole(cluster)
 
 
