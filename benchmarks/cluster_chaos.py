@@ -24,13 +24,13 @@ from pathlib import Path
 import httpx
 
 import report
-from cluster_identity import Case, answer_all, flags_of, make_cases, serving
+from cluster_identity import Case, answer_all, answer_one, flags_of, make_cases, serving
 from machine import describe
 from report import Row
 
 console = report.make_console()
 NUM_AT_ONCE = 6
-MOST_TRIES = 5
+MOST_TRIES = 20
 VICTIMS = ["prefill", "decode", "front", "prefill", "decode", "stopped", "node"]
 RECOVERY_S = 60.0
 
@@ -45,15 +45,17 @@ class Tally:
 
 
 async def _ask(client: httpx.AsyncClient, case: Case, tally: Tally) -> str:
-    """An answer; a connection that breaks with the front is made anew."""
+    """An answer. A connection that breaks with the front is made anew, and so is one to a front that
+    has just started: any client that tries again on 503 does so."""
     for _ in range(MOST_TRIES):
         try:
-            [text] = await answer_all(str(client.base_url), [case])
+            text = await answer_one(client, case)
         except httpx.TransportError:
-            tally.counts["asked again as the front had died"] += 1
-            await asyncio.sleep(0.2)
-            continue
-        return text
+            text = "HTTP 503"
+        if not text.startswith("HTTP 503"):
+            return text
+        tally.counts["asked again as the front had died"] += 1
+        await asyncio.sleep(0.5)
     return "no front"
 
 

@@ -84,19 +84,18 @@ async def answer_all(url: str, cases: list[Case]) -> list[str]:
     """The text of each answer."""
     limits = httpx.Limits(max_connections=NUM_AT_ONCE)
     async with httpx.AsyncClient(base_url=url, timeout=REQUEST_S, limits=limits) as client:
-        model = (await client.get("/v1/models")).json()["data"][0]["id"]
         free = asyncio.Semaphore(NUM_AT_ONCE)
 
         async def answer(case: Case) -> str:
             async with free:
-                return await _answer(client, model, case)
+                return await answer_one(client, case)
 
         return await asyncio.gather(*map(answer, cases))
 
 
-async def _answer(client: httpx.AsyncClient, model: str, case: Case) -> str:
+async def answer_one(client: httpx.AsyncClient, case: Case) -> str:
+    """The text of an answer, or what went wrong."""
     body = {
-        "model": model,
         "prompt": case.prompt,
         "max_tokens": case.num_answer,
         "temperature": 0,
@@ -125,7 +124,7 @@ def flags_of(shape: str, num_nodes: int, ratio: float, model: str) -> list[str]:
     flags = [model, "--memory-nodes", str(num_nodes), "--kv-cache-memory-bytes", "600MiB"]
     for kind, count in counts.items():
         flags += [names[kind], str(count)]
-    return flags + (["--offload-ratio", str(ratio)] if ratio else [])
+    return flags + (["--offload", "--offload-ratio", str(ratio)] if ratio else [])
 
 
 def main() -> None:
