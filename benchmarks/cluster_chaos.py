@@ -45,8 +45,8 @@ class Tally:
 
 
 async def _ask(client: httpx.AsyncClient, case: Case, tally: Tally) -> str:
-    """An answer. A connection that breaks with the front is made anew, and so is one to a front that
-    has just started: any client that tries again on 503 does so."""
+    """An answer. A connection that breaks with the front is made anew, and so is one to a front
+    that has just started: any client that tries again on 503 does so."""
     for _ in range(MOST_TRIES):
         try:
             text = await answer_one(client, case)

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import threading
 
 from artesian.cluster.base import ClusterError
 from artesian.cluster.run_directory import RunDirectory
@@ -12,8 +13,10 @@ logger = logging.getLogger(__name__)
 
 REPLICAS = 2
 """With more nodes than one, the loss of one loses nothing."""
-LEASE_MS = 60_000
-"""As servers have it that make their pool themselves."""
+LEASE_MS = 10_000
+"""Workers die here, and others wait for them: threads of their own keep their leases up."""
+_CLOSE_S = 5.0
+"""A pool whose nodes are just changing lets a client go only behind that."""
 MAX_CLIENTS = 256
 """Each worker has three; those of dead ones are taken back."""
 OVERHEAD = 16
@@ -90,10 +93,17 @@ class ContextPool:
         )
 
     def _leave(self) -> None:
-        if self._pool is not None:
-            with contextlib.suppress(PoolError):
-                self._pool.close()
-            self._pool = None
+        """For a bounded time: the keeper has others to look after."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            closing = threading.Thread(target=_close, args=(pool,), daemon=True)
+            closing.start()
+            closing.join(_CLOSE_S)
+
+
+def _close(pool: Pool) -> None:
+    with contextlib.suppress(PoolError):
+        pool.close()
 
 
 def _is_lost(address: str) -> bool:
