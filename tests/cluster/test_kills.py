@@ -23,10 +23,10 @@ SIGNALS = [signal.SIGKILL, signal.SIGSTOP]
 
 
 def start_mixed(stack: ExitStack, **settings: Any) -> Cluster:
-    """All roles; silence is noticed soon."""
+    """All roles; silence is noticed soon, but a busy machine is no silence."""
     roles = {"prefill": 1, "decode": 1, "both": 1, "memory_nodes": 1}
     return start(
-        stack, "toy:4", **{**roles, "worker_heartbeat_timeout_s": 2, "max_num_seqs": 48, **settings}
+        stack, "toy:4", **{**roles, "worker_heartbeat_timeout_s": 4, "max_num_seqs": 48, **settings}
     )
 
 
