@@ -1,10 +1,12 @@
 """Prompts that peers compute: the same tokens, whatever is cached, cancelled, late or lost."""
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from artesian.engine.base import Request, SamplingParams
 from artesian.engine.handover import LandingTicket, PrefillJob
+from artesian.engine.questions import Deleted, DeleteSession
 from tests.engine.peer_twin import AwayIfLong, Cluster
 from tests.engine.test_engine_properties import alone
 from tests.engine.toy import (
@@ -199,6 +201,21 @@ def test_a_sequence_comes_home_when_nothing_hides_it_any_more() -> None:
     assert here < 40 + 8 + 8
     for engine in cluster.engines:
         assert_no_leak(engine)
+
+
+def test_a_session_is_deleted_where_its_prompt_was_computed_too() -> None:
+    for ratio in (None, 10.0):
+        cluster = Cluster(2, ratio=ratio)
+        asked = msgspec.structs.replace(request(PROMPT), session_id="s")
+        serve(cluster, asked)
+        for engine in cluster.engines[1:] if ratio else cluster.engines:
+            assert engine.cache.num_cached_blocks > 0
+            reply = engine.answer(DeleteSession("", "s"))
+            assert isinstance(reply, Deleted)
+            assert reply.is_known
+            while engine.has_work():
+                engine.step()
+            assert engine.cache.num_cached_blocks == 0
 
 
 def test_what_a_dead_owner_had_here_goes() -> None:

@@ -29,6 +29,7 @@ from artesian.engine.base import (
 )
 from artesian.engine.batch_builder import BatchBuilder
 from artesian.engine.detokenizer import Detokenizer
+from artesian.engine.handover import PrefillJob
 from artesian.engine.landings import Landings
 from artesian.engine.peers import PeerMemory, Peers
 from artesian.engine.prefill_jobs import PrefillJobs
@@ -278,7 +279,13 @@ class LLMEngine:
         if peers.executor is not None:
             size = self._identity.block_size_tokens
             residents = Residents(
-                self.cache, peers.executor, peers.pad.name, size, self._clock, self._save
+                self.cache,
+                peers.executor,
+                peers.pad.name,
+                size,
+                self._clock,
+                self._save,
+                self._note_job,
             )
         jobs = PrefillJobs(
             self._scheduler,
@@ -289,8 +296,15 @@ class LLMEngine:
             self.vocab_size,
             self.max_model_len,
             self._clock,
+            self._note_job,
         )
         return Peers(jobs, landings, residents, self._next_arrival, peers.close)
+
+    def _note_job(self, job: PrefillJob, names: list[bytes], num_tokens: int) -> None:
+        """What a peer's job leaves in the cache belongs to the session that it was for."""
+        if job.session_id and names and self.config.enable_prefix_caching:
+            key = SessionKey.of(job.cache_salt, job.session_id)
+            self._sessions.note(key, names, num_tokens)
 
     def _save(self, names: list[bytes], blocks: list[int], first: int) -> None:
         if self._context is not None:

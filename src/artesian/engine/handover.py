@@ -56,7 +56,7 @@ class PrefillJob(msgspec.Struct, frozen=True, kw_only=True):
         job_id: unique among all workers.
         request_id: the request that it is for.
         token_ids: the whole prompt.
-        priority, timeout_s, cache_salt: of the request.
+        priority, timeout_s, cache_salt, session_id: of the request.
         landing: where the KV goes; None: it stays with the peer (see `PrefillDone.placement`).
         max_tokens: prompt and output at most, if the KV stays.
         near: memory of a peer that has most of it, as a hint.
@@ -68,6 +68,7 @@ class PrefillJob(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     timeout_s: float | None = None
     cache_salt: str = ""
+    session_id: str = ""
     landing: LandingTicket | None = None
     max_tokens: int = 0
     near: str = ""

@@ -276,6 +276,7 @@ class Landings:
             priority=request.priority,
             timeout_s=request.timeout_s,
             cache_salt=request.cache_salt,
+            session_id=request.session_id,
             landing=ticket,
             max_tokens=sequence.max_tokens,
             near=sequence.last_region,

@@ -60,9 +60,11 @@ class PrefillJobs:
         vocab_size: int,
         max_model_len: int,
         clock: Callable[[], float],
+        note: Callable[[PrefillJob, list[bytes], int], None],
     ) -> None:
         """`open_writer` raises `LandingError` or `OSError` for a landing that it cannot reach;
-        `residents` keep what shall stay here."""
+        `residents` keep what shall stay here; `note` takes notice of the names that a job leaves
+        behind with so many tokens."""
         self.num_never_started = 0
         self._scheduler = scheduler
         self._open_writer = open_writer
@@ -72,6 +74,7 @@ class PrefillJobs:
         self._vocab_size = vocab_size
         self._max_model_len = max_model_len
         self._clock = clock
+        self._note = note
         self._work: dict[str, PrefillWork] = {}
         self._done: list[PrefillDone] = []
 
@@ -195,9 +198,12 @@ class PrefillJobs:
         del self._work[work.job.job_id]
         if work.writer is not None:
             work.writer.close()
-        state = work.sequence.state
-        if work.sequence.status is not Status.FINISHED:
-            self._scheduler.remove(work.sequence)
+        sequence = work.sequence
+        state = sequence.state
+        if sequence.status is not Status.FINISHED:
+            names = sequence.hashes[: sequence.num_named]
+            self._note(work.job, names, sequence.num_computed)
+            self._scheduler.remove(sequence)
         now = self._clock()
         started_s = state.first_scheduled_s
         self.num_never_started += started_s is None

@@ -55,7 +55,8 @@ class Resident:
 @dataclass(slots=True)
 class Residents:
     """All of one engine. `region` is the memory by which owners reach the executor; `save` begins
-    to save blocks that have names, from a number on."""
+    to save blocks that have names, from a number on; `note` takes notice of names that a job has
+    left behind with so many tokens."""
 
     cache: PrefixCache
     executor: SequenceHost
@@ -63,6 +64,7 @@ class Residents:
     block_size: int
     clock: Callable[[], float]
     save: Callable[[list[bytes], list[int], int], None]
+    note: Callable[[PrefillJob, list[bytes], int], None]
     _by_job: dict[str, Resident] = field(default_factory=dict)
 
     @property
@@ -139,3 +141,4 @@ class Residents:
             resident.blocks[index] = self.cache.name(resident.blocks[index], hashes[index])
         if len(hashes) > num_named:
             self.save(hashes, resident.blocks[: len(hashes)], num_named)
+        self.note(resident.job, hashes, len(token_ids))
