@@ -78,7 +78,7 @@ test: test-rust test-python  ## set up and run the quick tests
 
 test-python: $(VENV)/.native $(VENV)/.dev $(VENV)/.model
 	$(say) "Python tests"
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 
 test-rust: $(VENV)/.native
 	$(say) "Rust tests"
