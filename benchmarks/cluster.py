@@ -6,8 +6,10 @@
 
 Two workers, one core each, share the same work in four ways: both do everything, prompts in one
 piece; both do everything, prompts in chunks; one prefills and one decodes; the same, and the
-one that prefills attends for the other when it can (Adrenaline). Streams that decode all the time
-are measured while bursts of long prompts come. The ways take turns; figures are medians of rounds.
+one that prefills attends for the other when it can (Adrenaline). Under one load streams that decode
+all the time, in answers of some tokens, are measured while bursts of long prompts come; under the
+other one long answers decode and nothing else happens. TPOT is the mean time of a token behind the
+first one of an answer. The ways take turns; figures are medians of rounds.
 """
 
 import argparse
@@ -72,11 +74,15 @@ class Load:
     """Steady streams, and bursts of prompts beside them.
 
     Attributes:
+        steady_answer: tokens of an answer of a steady stream, whose prompt is always the same.
+        measured_s: what came in so many last seconds counts.
         arrivals: (seconds, tokens of the prompt, tokens of the answer) of requests that come.
     """
 
     num_steady: int
     steady_tokens: int
+    steady_answer: int
+    measured_s: float
     arrivals: list[tuple[float, int, int]]
     seconds: float
 
@@ -89,12 +95,18 @@ class Client:
         self._model = model
         self._random = random.Random(seed)
 
-    async def stream(self, num_prompt: int, num_answer: int, until_s: float) -> Stream:
+    def prompt(self, num_tokens: int) -> list[int]:
+        """A new one."""
+        return [self._random.randrange(FIRST_ID, LAST_ID) for _ in range(num_tokens)]
+
+    async def stream(
+        self, prompt: list[int], num_answer: int, until_s: float, session: str = ""
+    ) -> Stream:
         """Asks for an answer; it is given up at `until_s`."""
-        prompt = [self._random.randrange(FIRST_ID, LAST_ID) for _ in range(num_prompt)]
         body = {
             "model": self._model,
             "prompt": prompt,
+            **({"session_id": session} if session else {}),
             "max_tokens": num_answer,
             "temperature": 0,
             "ignore_eos": True,
@@ -118,36 +130,45 @@ async def run_load(url: str, load: Load, seed: int) -> tuple[list[Stream], list[
         model = (await http.get("/v1/models")).json()["data"][0]["id"]
         client = Client(http, model, seed)
         for _ in range(4):  # every worker has been asked once, and has seen what prompts take
-            await client.stream(300, 4, float("inf"))
+            await client.stream(client.prompt(300), 4, float("inf"))
         began = time.perf_counter()
         until_s = began + load.seconds
 
-        async def steady() -> list[Stream]:
-            found = []
+        async def steady(number: int) -> list[Stream]:
+            found, prompt = [], client.prompt(load.steady_tokens)
             while time.perf_counter() < until_s:
-                found.append(await client.stream(load.steady_tokens, 4_000, until_s))
+                found.append(
+                    await client.stream(prompt, load.steady_answer, until_s, f"stream-{number}")
+                )
             return found
 
         async def arrive(at_s: float, num_prompt: int, num_answer: int) -> Stream:
             await asyncio.sleep(began + at_s - time.perf_counter())
-            return await client.stream(num_prompt, num_answer, float("inf"))
+            return await client.stream(client.prompt(num_prompt), num_answer, float("inf"))
 
-        streams = asyncio.gather(*(steady() for _ in range(load.num_steady)))
+        streams = asyncio.gather(*(steady(number) for number in range(load.num_steady)))
         others = asyncio.gather(*(arrive(*arrival) for arrival in load.arrivals))
         return list(itertools.chain.from_iterable(await streams)), await others
 
 
 def bursts(options: argparse.Namespace) -> Load:
-    """Long prompts, a few together, again and again."""
+    """Long prompts, a few together, again and again, beside short answers."""
+    times = itertools.count(options.every, options.every)
     arrivals = [
         (at_s, options.burst_tokens, 8)
-        for at_s in itertools.takewhile(
-            lambda at_s: at_s < options.seconds - options.every / 2,
-            itertools.count(options.every / 2, options.every),
-        )
+        for at_s in itertools.takewhile(lambda at_s: at_s < options.seconds - 3, times)
         for _ in range(options.burst)
     ]
-    return Load(options.steady, options.steady_tokens, arrivals, options.seconds)
+    seconds = options.seconds
+    return Load(
+        options.steady, options.steady_tokens, 32, seconds - options.every / 2, arrivals, seconds
+    )
+
+
+def decoding(options: argparse.Namespace) -> Load:
+    """Long answers, and nothing else."""
+    seconds = options.seconds + options.settle
+    return Load(options.long, options.long_tokens, 6_000, options.seconds, [], seconds)
 
 
 def recorded(options: argparse.Namespace) -> Load | None:
@@ -164,7 +185,7 @@ def recorded(options: argparse.Namespace) -> Load | None:
         for number, r in enumerate(rows)
         if number * step_s < options.seconds
     ]
-    return Load(0, 0, arrivals, options.seconds)
+    return Load(0, 0, 1, options.seconds, arrivals, options.seconds)
 
 
 def figures(
@@ -172,11 +193,16 @@ def figures(
 ) -> dict[str, float]:
     """What one run gives, by metric."""
     found: dict[str, float] = {}
-    gaps = sorted(gap for stream in steady for gap in stream.gaps)
-    gaps = gaps or sorted(gap for stream in others for gap in stream.gaps)
-    found["time between tokens, median, ms"] = statistics.median(gaps) * 1e3
-    found["time between tokens, p99, ms"] = gaps[int(len(gaps) * 0.99)] * 1e3
-    found["tokens decoded, 1/s"] = sum(len(s.times) for s in steady + others) / load.seconds
+    last_s = max(stream.times[-1] for stream in steady + others if stream.times)
+    from_s = last_s - load.measured_s
+    answers = [s for s in steady or others if len(s.times) > 8 and s.times[-1] >= from_s]
+    tpots = sorted(stream.tpot_s for stream in answers)
+    found["TPOT, median, ms"] = statistics.median(tpots) * 1e3
+    found["TPOT, p99, ms"] = tpots[int(len(tpots) * 0.99)] * 1e3
+    gaps = sorted(gap for stream in answers for gap in stream.gaps)
+    found["longest time between two tokens, ms"] = gaps[-1] * 1e3
+    num_tokens = sum(at >= from_s for stream in steady + others for at in stream.times)
+    found["tokens decoded, 1/s"] = num_tokens / load.measured_s
     if others:
         ttfts = sorted(stream.ttft_s for stream in others)
         found["time to first token, median, ms"] = statistics.median(ttfts) * 1e3
@@ -202,15 +228,18 @@ def main() -> None:
     parser.add_argument("--steady-tokens", type=int, default=1_000, help="of their prompts")
     parser.add_argument("--burst", type=int, default=2, help="prompts that come together")
     parser.add_argument("--burst-tokens", type=int, default=2_000)
-    parser.add_argument("--every", type=float, default=20.0, help="seconds between bursts")
+    parser.add_argument("--long", type=int, default=8, help="long answers of the second load")
+    parser.add_argument("--long-tokens", type=int, default=1_000, help="of their prompts")
+    parser.add_argument("--settle", type=float, default=25.0, help="seconds to compute these")
+    parser.add_argument("--every", type=float, default=12.0, help="seconds between bursts")
     parser.add_argument("--trace-rate", type=float, default=0.25, help="requests/s of the trace")
     parser.add_argument("--ttft-slo", type=float, default=15.0, help="seconds")
-    parser.add_argument("--tpot-slo", type=float, default=0.1, help="seconds")
+    parser.add_argument("--tpot-slo", type=float, default=0.08, help="seconds")
     parser.add_argument("--data", type=Path, help="folder that holds llm/")
     options = parser.parse_args()
     machine = describe()
     console.print(f"{machine.cpu}, {machine.num_cpus} CPUs, load {machine.load_average}")
-    loads = {"bursts": bursts(options)}
+    loads = {"bursts": bursts(options), "decoding": decoding(options)}
     if (trace := recorded(options)) is not None:
         loads["trace"] = trace
     rows: list[Row] = []
@@ -240,10 +269,11 @@ def _row(title: str, metric: str, rounds: dict[str, dict[str, list[float]]]) -> 
     values = {way: statistics.median(found[metric]) for way, found in rounds.items()}
     ours = OFFLOADED if OFFLOADED in values else list(values)[-1]
     baseline, target = (UNCHUNKED, None)
-    if "between tokens, p99" in metric:
+    if title == "bursts" and metric.startswith("TPOT, p99"):
         target = MOST_TPOT_SHARE
-    if metric.startswith("tokens decoded"):
-        baseline, target = APART, LEAST_SPEEDUP
+    if title == "decoding":
+        baseline = APART
+        target = LEAST_SPEEDUP if metric.startswith("tokens decoded") else None
     return Row(
         subject=title,
         metric=f"{title}: {metric.rpartition(', ')[0]}",
@@ -251,8 +281,8 @@ def _row(title: str, metric: str, rounds: dict[str, dict[str, list[float]]]) -> 
         unit=metric.rpartition(", ")[2],
         baseline=baseline if baseline in values else None,
         baseline_value=values.get(baseline),
-        better="less" if metric.startswith("time") else "more",
-        target=target if title == "bursts" else None,
+        better="less" if metric.endswith("ms") else "more",
+        target=target,
         values=values,
         spread={way: (min(found[metric]), max(found[metric])) for way, found in rounds.items()},
     )
