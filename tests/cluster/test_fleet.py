@@ -193,7 +193,7 @@ async def test_long_prompts_are_computed_by_a_peer(make_workers: StartWorkers) -
         assert text_of(each) == continuation("ab", 8)
         assert each[-1].num_cached_tokens == 61
     assert recorder.kinds("0") == [
-        *("arrived", "let_in", "routed", "admitted"),
+        *("arrived", "routed", "admitted"),
         *("prefill_wanted", "prefill_picked", "prefill_ended", "first_token", "finished"),
     ]
     picked = {event.worker for event in recorder.events if event.kind == "prefill_picked"}

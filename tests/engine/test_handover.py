@@ -109,7 +109,7 @@ def test_blocks_are_kept_while_a_revoked_writer_is_writing() -> None:
     engine.step()
     assert engine.cache.num_used_blocks == len(job.landing.blocks)
     assert engine.has_work()
-    peers.end_peer("the writer's")
+    pad.slots[job.landing.slot].is_writing = False
     engine.step()
     assert engine.cache.num_used_blocks == 0
     assert [unwanted.job_id for unwanted in peers.take_unwanted()] == [job.job_id]

@@ -49,8 +49,7 @@ class Dispatch:
         self._streams[stream.request.request_id] = stream
         self.num_sequences += stream.num_sequences
         try:
-            await self._hooks.enter(stream.request)
-            stream.is_let_in = True
+            self._hooks.note(stream.request.request_id, "arrived")
             self._route(stream)
             await stream.admitted
         except BaseException:

@@ -161,9 +161,6 @@ class LandingPad(Protocol):
     def is_complete(self, slot: int) -> bool:
         """Whether its writer has written all, and said so."""
 
-    def end_writer(self, region: str) -> None:
-        """The process whose memory had this name is dead for certain: it writes nowhere."""
-
     def release(self, slot: int) -> None:
         """Gives a slot back that is complete or quiet."""
 

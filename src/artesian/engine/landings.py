@@ -221,8 +221,8 @@ class Landings:
         return [remote[i] for i in self._offload.rule.call_back(load) if i < len(remote)]
 
     def end_peer(self, region: str) -> None:
-        """A process that may have written here is dead for certain."""
-        self._pad.end_writer(region)
+        """A process that may attend for sequences is dead for certain. Whether a writer is, its
+        landing says."""
         self._peers.pop(region, None)
 
     def poll(self) -> None:

@@ -100,9 +100,6 @@ class RegionPad:
         """How long nothing has been seen to happen; to be asked now and then."""
         return self._native.idle_s(slot)
 
-    def end_writer(self, region: str) -> None:
-        """Nothing is to be done: `is_quiet` asks the system itself whether a writer is dead."""
-
     def release(self, slot: int) -> None:
         """Gives a slot back. Raises `ValueError` while somebody may write there."""
         self._native.release(slot)

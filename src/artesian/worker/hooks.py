@@ -1,6 +1,5 @@
-"""Where others take part in a request's life: it waits at a gate, and its steps are told."""
+"""The steps of a request's life, for those who are told."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -8,14 +7,10 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from artesian.engine.base import Request
-from artesian.worker.base import RequestDeadlineError
-
 logger = logging.getLogger(__name__)
 
 EventKind = Literal[
     "arrived",
-    "let_in",
     "routed",
     "admitted",
     "prefill_wanted",
@@ -25,8 +20,8 @@ EventKind = Literal[
     "retried",
     "finished",
 ]
-"""In this order, most of them: `arrived` at the front; `let_in` by the gate; `routed` to a worker;
-`admitted` to its queue. `prefill_*`: the worker wants the prompt computed by another one, one is
+"""In this order, most of them: `arrived` at the front; `routed` to a worker; `admitted` to its
+queue. `prefill_*`: the worker wants the prompt computed by another one, one is
 picked, and it ends. `retried`: its worker is gone and it waits for another. `finished`: whatever
 the end is."""
 
@@ -56,28 +51,10 @@ class Observer(Protocol):
         """Something has happened."""
 
 
-class Gate(Protocol):
-    """Where requests wait before they are given to a worker."""
-
-    async def enter(self, request: Request) -> None:
-        """Waits for the request's turn.
-
-        Raises:
-            QueueFullError: it is refused; try again later.
-        """
-
-    def leave(self, request_id: str) -> None:
-        """The request is over, however: called once for each that was to enter.
-
-        One that still waits stops waiting: `enter` returns soon.
-        """
-
-
 class Hooks:
-    """The gate and the observers of one front; there may be none."""
+    """The observers of one front; there may be none."""
 
-    def __init__(self, gate: Gate | None = None, observers: Sequence[Observer] = ()) -> None:
-        self._gate = gate
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
         self._observers = list(observers)
 
     def observe(self, observer: Observer) -> None:
@@ -109,25 +86,6 @@ class Hooks:
             except Exception:
                 logger.exception("an observer of requests failed")
 
-    async def enter(self, request: Request) -> None:
-        """Waits at the gate.
-
-        Raises:
-            QueueFullError: the gate refuses the request.
-            RequestDeadlineError: its time was over first.
-        """
-        self.note(request.request_id, "arrived")
-        if self._gate is not None:
-            try:
-                async with asyncio.timeout(request.timeout_s):
-                    await self._gate.enter(request)
-            except TimeoutError:
-                message = f"the request had not begun after {request.timeout_s:g} s"
-                raise RequestDeadlineError(message) from None
-        self.note(request.request_id, "let_in")
-
     def leave(self, request_id: str, worker: str = "", detail: str = "") -> None:
         """The request is over."""
-        if self._gate is not None:
-            self._gate.leave(request_id)
         self.note(request_id, "finished", worker, detail)

@@ -54,7 +54,6 @@ class RequestStream:
 
     Attributes:
         num_retries: workers that were lost while they ran it.
-        is_let_in: whether it may be given to a worker.
         worker: "ID.GENERATION" of the worker that has it; empty while none does.
         num_cached_tokens: of the prompt, as the worker told last.
         on_progress: called after each change, however slowly the client reads.
@@ -65,7 +64,6 @@ class RequestStream:
         self.arrived = time.monotonic()
         self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.num_retries = 0
-        self.is_let_in = False
         self.worker = ""
         self._completions = [CompletionProgress() for _ in range(request.sampling.n)]
         self._max_buffered_tokens = max_buffered_tokens

@@ -167,8 +167,7 @@ class Supervisor:
         self._streams[request.request_id] = stream
         self._num_sequences += stream.num_sequences
         try:
-            await self.hooks.enter(request)
-            stream.is_let_in = True
+            self.hooks.note(request.request_id, "arrived")
             if self.state == "ready":
                 self._submit(stream)
             await stream.admitted
@@ -407,8 +406,7 @@ class Supervisor:
         self.state = "ready"
         self._ready.set()
         for stream in list(self._streams.values()):
-            if stream.is_let_in:
-                self._submit(stream)
+            self._submit(stream)
 
     def _fail_answers(self, reason: str) -> None:
         for answer in self._answers.values():
@@ -418,8 +416,6 @@ class Supervisor:
     def _mark_for_retry(self, cause: str) -> None:
         self._fail_answers(f"the worker {cause}")
         for stream in list(self._streams.values()):
-            if not stream.is_let_in:
-                continue
             if stream.num_retries:
                 stream.fail(
                     WorkerDiedError(f"the request was tried twice; each time the worker {cause}")
