@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from artesian.engine.base import Request, SamplingParams
-from artesian.engine.handover import LandingTicket, PrefillJob
+from artesian.engine.handover import LandingTicket, PrefillDone, PrefillJob
 from artesian.engine.questions import Deleted, DeleteSession
 from tests.engine.peer_twin import AwayIfLong, Cluster
 from tests.engine.test_engine_properties import alone
@@ -113,6 +113,40 @@ def test_blocks_are_kept_while_a_revoked_writer_is_writing() -> None:
     engine.step()
     assert engine.cache.num_used_blocks == 0
     assert [unwanted.job_id for unwanted in peers.take_unwanted()] == [job.job_id]
+
+
+def test_a_peer_that_says_done_too_early_is_not_believed() -> None:
+    cluster = Cluster(2)
+    engine = cluster.engines[0]
+    engine.add_request(request(PROMPT))
+    engine.step()
+    peers = engine.handover
+    assert peers is not None
+    [job] = peers.take_wanted()
+    peers.end_job(PrefillDone(job_id=job.job_id, outcome="done"))
+    assert peers.landings.stats.outcomes == {"failed": 1}
+    answer = serve(cluster)["a"]
+    assert answer.tokens == generate(make_engine(), PROMPT, greedy()).tokens
+    assert_no_leak(engine)
+
+
+def test_a_lease_that_nobody_renews_ends() -> None:
+    cluster = Cluster(2, ratio=10.0)
+    here, there = cluster.engines
+    here.add_request(request(PROMPT))
+    while not here._scheduler.running:
+        for engine in cluster.engines:
+            engine.step()
+        cluster.route()
+    there.step()
+    cluster.clock.now += 59.0
+    there.step()
+    assert there.cache.num_used_blocks > 0
+    cluster.clock.now += 2.0
+    there.step()
+    assert_no_leak(there)
+    answer = serve(cluster)["a"]  # it goes on here, and nothing is wrong
+    assert answer.tokens == generate(make_engine(), PROMPT, greedy()).tokens[-len(answer.tokens) :]
 
 
 def test_a_job_whose_tokens_the_model_refuses_fails_alone() -> None:
