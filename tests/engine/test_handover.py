@@ -229,7 +229,7 @@ def test_a_sequence_comes_home_when_nothing_hides_it_any_more() -> None:
         wanted = generate(make_engine(), each.prompt_token_ids, each.sampling)
         assert answers[each.request_id].tokens == wanted.tokens
     here, there = prefilled_rows(cluster)
-    assert 0 < cluster.executors["engine-1"].num_rows < 40
+    assert 0 < cluster.executors["engine-1"].num_rows < len(answers["a"].tokens)
     # The peer has not computed again what it had, but for less than two blocks of each.
     assert there < sum(len(each.prompt_token_ids) for each in requests) + 2 * 8
     assert here < 40 + 8 + 8
