@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from artesian.engine.base import Request, SamplingParams
+from artesian.engine.engine import LLMEngine
 from artesian.engine.handover import LandingTicket, PrefillDone, PrefillJob
+from artesian.engine.peers import Peers
 from artesian.engine.questions import Deleted, DeleteSession
 from tests.engine.peer_twin import AwayIfLong, Cluster
 from tests.engine.test_engine_properties import alone
@@ -42,6 +44,26 @@ def serve(cluster: Cluster, *requests: Request, most: int = 5_000) -> dict[str, 
 
 def request(prompt: list[int], name: str = "a") -> Request:
     return Request(request_id=name, prompt_token_ids=prompt, sampling=greedy())
+
+
+def begin(cluster: Cluster) -> None:
+    """Asks the first engine, and goes on until it decodes."""
+    here = cluster.engines[0]
+    here.add_request(request(PROMPT))
+    while not here._scheduler.running:
+        for engine in cluster.engines:
+            engine.step()
+        cluster.route()
+
+
+def ask(engine: LLMEngine) -> tuple[Peers, PrefillJob]:
+    """Has an engine ask for a prompt."""
+    engine.add_request(request(PROMPT))
+    engine.step()
+    peers = engine.handover
+    assert peers is not None
+    [job] = peers.take_wanted()
+    return peers, job
 
 
 def prefilled_rows(cluster: Cluster) -> list[int]:
@@ -97,11 +119,7 @@ def test_a_peer_that_takes_too_long_is_not_waited_for() -> None:
 def test_blocks_are_kept_while_a_revoked_writer_is_writing() -> None:
     cluster = Cluster(2)
     engine = cluster.engines[0]
-    engine.add_request(request(PROMPT))
-    engine.step()
-    peers = engine.handover
-    assert peers is not None
-    [job] = peers.take_wanted()
+    peers, job = ask(engine)
     assert job.landing is not None
     pad = cluster.pads[job.landing.region]
     pad.slots[job.landing.slot].is_writing = True
@@ -118,11 +136,7 @@ def test_blocks_are_kept_while_a_revoked_writer_is_writing() -> None:
 def test_a_peer_that_says_done_too_early_is_not_believed() -> None:
     cluster = Cluster(2)
     engine = cluster.engines[0]
-    engine.add_request(request(PROMPT))
-    engine.step()
-    peers = engine.handover
-    assert peers is not None
-    [job] = peers.take_wanted()
+    peers, job = ask(engine)
     peers.end_job(PrefillDone(job_id=job.job_id, outcome="done"))
     assert peers.landings.stats.outcomes == {"failed": 1}
     answer = serve(cluster)["a"]
@@ -132,12 +146,8 @@ def test_a_peer_that_says_done_too_early_is_not_believed() -> None:
 
 def test_a_lease_that_nobody_renews_ends() -> None:
     cluster = Cluster(2, ratio=10.0)
-    here, there = cluster.engines
-    here.add_request(request(PROMPT))
-    while not here._scheduler.running:
-        for engine in cluster.engines:
-            engine.step()
-        cluster.route()
+    there = cluster.engines[1]
+    begin(cluster)
     there.step()
     cluster.clock.now += 59.0
     there.step()
@@ -186,11 +196,7 @@ def test_jobs_that_cannot_be_done_are_refused() -> None:
 def test_kv_that_stays_with_a_peer_takes_no_blocks_here() -> None:
     cluster = Cluster(2, ratio=10.0)
     here, there = cluster.engines
-    here.add_request(request(PROMPT))
-    while not here._scheduler.running:
-        for engine in cluster.engines:
-            engine.step()
-        cluster.route()
+    begin(cluster)
     assert here.cache.num_used_blocks == 0
     assert there.cache.num_used_blocks == -(-(len(PROMPT) + 16) // 4)
     answer = serve(cluster)["a"]
@@ -204,12 +210,7 @@ def test_kv_that_stays_with_a_peer_takes_no_blocks_here() -> None:
 
 def test_sequences_go_on_here_when_the_executor_is_gone() -> None:
     cluster = Cluster(2, ratio=10.0)
-    here, _ = cluster.engines
-    here.add_request(request(PROMPT))
-    while not here._scheduler.running:
-        for engine in cluster.engines:
-            engine.step()
-        cluster.route()
+    begin(cluster)
     cluster.executors["engine-1"].is_alive = False
     answer = serve(cluster)["a"]
     assert answer.tokens == generate(make_engine(), PROMPT, greedy()).tokens[-len(answer.tokens) :]
@@ -254,12 +255,8 @@ def test_a_session_is_deleted_where_its_prompt_was_computed_too() -> None:
 
 def test_what_a_dead_owner_had_here_goes() -> None:
     cluster = Cluster(2, ratio=10.0)
-    here, there = cluster.engines
-    here.add_request(request(PROMPT))
-    while not here._scheduler.running:
-        for engine in cluster.engines:
-            engine.step()
-        cluster.route()
+    there = cluster.engines[1]
+    begin(cluster)
     assert there.handover is not None
     there.handover.end_peer("engine-2")
     assert there.cache.num_used_blocks > 0

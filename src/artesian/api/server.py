@@ -10,7 +10,6 @@ modules, so that both start-ups overlap.
 import asyncio
 import logging
 import resource
-import signal
 import socket
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from artesian.config import EngineConfig, ServerConfig
 from artesian.loader.base import Tokenizer
+from artesian.worker.signals import ending_signals
 from artesian.worker.supervisor import ENGINE_FACTORY, Supervisor
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Server:
 
             banner.starting(self._engine_config.model, url)
         try:
-            with self._signals():
+            with ending_signals(self._on_signal):
                 await self._serve(listener, url, engine)
         finally:
             await engine.close()
@@ -229,18 +229,6 @@ class Server:
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        handled = (signal.SIGTERM, signal.SIGINT)
-        for number in handled:
-            loop.add_signal_handler(number, self._on_signal)
-        try:
-            yield
-        finally:
-            for number in handled:
-                loop.remove_signal_handler(number)
 
 
 def allow_connections(num_connections: int) -> None:

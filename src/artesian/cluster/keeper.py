@@ -11,7 +11,7 @@ import logging
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from artesian.cluster.base import (
@@ -34,6 +34,7 @@ from artesian.config import EngineConfig, ServerConfig
 from artesian.worker.messages import LastWords, Pulse
 from artesian.worker.pipes import Inbox, Outbox, PipeFullError
 from artesian.worker.process import ChildProcess
+from artesian.worker.signals import ending_signals
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class Keeper:
         """Everything runs, and ends in order."""
         for role in roles(self._settings.server_config):
             self._workers.add(role)
-        with self._signals():
+        with ending_signals(self._on_signal):
             front = asyncio.create_task(self._front.keep(lambda: True))
             try:
                 await self._stop.wait()
@@ -222,15 +223,3 @@ class Keeper:
         if self._num_signals > 1:
             self._front.send_signal(signal.SIGTERM)
         self._stop.set()
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        handled = (signal.SIGTERM, signal.SIGINT)
-        for number in handled:
-            loop.add_signal_handler(number, self._on_signal)
-        try:
-            yield
-        finally:
-            for number in handled:
-                loop.remove_signal_handler(number)
