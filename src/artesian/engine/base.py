@@ -4,6 +4,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from artesian.attention import SparseAttention
 from artesian.config.engine import ContextOverflow
 from artesian.engine.handover import Handover
 from artesian.engine.questions import Question, Reply
@@ -61,6 +62,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         session_id: the conversation that this belongs to, of those with the same salt; "" for none.
         pin_tokens, pin_s: of the prompt so many first tokens are kept in the context cache so long.
         context_overflow: what happens to tokens that outgrow max_model_len; None: as configured.
+        attention: how generated tokens attend; None: as configured.
+        num_skipped: sublayers that are left out; None: as configured.
     """
 
     request_id: str
@@ -74,6 +77,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     pin_tokens: int = 0
     pin_s: float = 0.0
     context_overflow: ContextOverflow | None = None
+    attention: SparseAttention | None = None
+    num_skipped: int | None = None
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from artesian.attention import SparseAttention
 from artesian.context.base import Gate
 from artesian.engine.handover import LandingWriter
 from artesian.engine.offload.base import RemoteRows
+from artesian.skip import SkipSet
 
 I32 = npt.NDArray[np.int32]
 
@@ -31,6 +33,8 @@ class Batch:
         timeout_s: how long the runner waits for gates, all together.
         pushes: (sequence, writer) for prompts that are computed for a peer: the runner writes the
             blocks that this batch fills, or begins to fill, layer by layer.
+        sparse: (sequence, how) for those of one row that do not attend to everything.
+        skips: (sequence, set) for those that leave out sublayers.
     """
 
     tokens: I32
@@ -44,3 +48,5 @@ class Batch:
     remotes: Sequence[RemoteRows] = ()
     failed: list[int] = field(default_factory=list)
     pushes: Sequence[tuple[int, LandingWriter]] = ()
+    sparse: Sequence[tuple[int, SparseAttention]] = ()
+    skips: Sequence[tuple[int, SkipSet]] = ()
