@@ -7,6 +7,9 @@ Streams of mixed lengths run all the time. Every few seconds a process is killed
 stopped by SIGSTOP: a worker of either role (the executor dies with one that prefills), the front,
 or a memory node is lost. Every answer, greedy, is compared with that of one worker. When the front
 dies its connections do: those clients, and no others, ask again.
+
+With --own-pool the cluster uses a pool that outlives it, loses no memory node, and is checked at
+the end, when nobody else uses it: then no byte may be missing.
 """
 
 import argparse
@@ -24,6 +27,7 @@ from pathlib import Path
 import httpx
 
 import report
+from artesian.pool import Pool
 from cluster_identity import Case, answer_all, answer_one, flags_of, make_cases, serving
 from machine import describe
 from report import Row
@@ -31,7 +35,8 @@ from report import Row
 console = report.make_console()
 NUM_AT_ONCE = 6
 MOST_TRIES = 20
-VICTIMS = ["prefill", "decode", "front", "prefill", "decode", "stopped", "node"]
+PROCESSES = ["prefill", "decode", "front", "prefill", "decode", "stopped"]
+VICTIMS = [*PROCESSES, "node"]
 RECOVERY_S = 60.0
 
 
@@ -139,6 +144,7 @@ async def _run(
     url: str, cases: list[Case], wanted: list[str], options: argparse.Namespace
 ) -> Tally:
     tally = Tally()
+    victims = PROCESSES if options.own_pool else VICTIMS
     source = random.Random(options.seed)
     async with httpx.AsyncClient(base_url=url, timeout=600) as client:
         streams = [
@@ -150,7 +156,7 @@ async def _run(
         while time.monotonic() < until_s:
             await asyncio.sleep(options.every * (0.5 + source.random()))
             with contextlib.suppress(httpx.HTTPError):
-                await _strike(client, VICTIMS[number % len(VICTIMS)], tally)
+                await _strike(client, victims[number % len(victims)], tally)
             number += 1
         tally.is_over = True
         await asyncio.gather(*streams)
@@ -167,13 +173,19 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=5.0, help="seconds between deaths, about")
     parser.add_argument("--cases", type=int, default=60, help="different requests")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--own-pool", action="store_true", help="check the pool at the end")
     options = parser.parse_args()
     machine = describe()
     cases = make_cases(options.cases, options.seed)
     with serving([options.model]) as url:
         wanted = asyncio.run(answer_all(url, cases))
     flags = flags_of(options.shape, options.nodes, options.ratio, options.model)
-    with serving([*flags, "--worker-heartbeat-timeout-s", "5"]) as url:
+    flags += ["--worker-heartbeat-timeout-s", "5"]
+    address = f"shm://chaos-{os.getpid()}"
+    if options.own_pool:
+        with Pool(address, size="512MiB", nodes=options.nodes, max_clients=256, lease_ms=10_000):
+            flags += ["--context-pool", address, "--context-pool-bytes", "256MiB"]
+    with serving(flags) as url:
         tally = asyncio.run(_run(url, cases, wanted, options))
     rows = [_row(name, float(count), "") for name, count in tally.counts.items()]
     if tally.recoveries:
@@ -182,9 +194,29 @@ def main() -> None:
         rows.append(_row("until all are there again, longest", max(tally.recoveries), "s"))
     failed = float(tally.counts["wrong or failed"])
     rows.append(_row("requests that failed or were wrong", failed, "", target=0.0))
+    if options.own_pool:
+        rows += _check(address)
     rows += [_row("shared memory left behind", float(len(_left())), "", target=0.0)]
     report.print_table(f"{options.shape} under kills", rows, ["Artesian"], console)
     console.print(f"written to {report.write('cluster-chaos', rows, machine)}")
+
+
+def _check(address: str) -> list[Row]:
+    """What is wrong with a pool that nobody uses any more; then it is removed."""
+    try:
+        with Pool(address, create=False) as pool:
+            found = pool.check()
+        bad = [finding for finding in found.findings if finding.severity != "note"]
+        for finding in bad:
+            console.print(str(finding), markup=False)
+        assert found.is_exact, "somebody still uses the pool"
+        return [
+            _row("keys in the pool at the end", float(found.num_keys), ""),
+            _row("findings of `pool check`", float(len(bad)), "", target=0.0),
+            _row("bytes that nobody knows of", float(found.leaked_bytes), "B", target=0.0),
+        ]
+    finally:
+        Pool.remove(address)
 
 
 def _left() -> list[str]:
