@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "machine": set[str](),
     "config": {"machine"},
     "pool": LEAVES,
+    "files": LEAVES | {"pool"},
     "ops": {"machine"},
     "models": LEAVES | {"ops"},
     "quant": LEAVES | {"ops"},
@@ -35,7 +36,8 @@ MAY_IMPORT = {
     "bench": ENGINE,
     "doctor": ENGINE | {"pool"},
     "api": ENGINE | {"cluster", "metrics", "worker"},
-    "cli": ENGINE | {"api", "bench", "cluster", "doctor", "eval", "pool", "profile", "sim"},
+    "cli": ENGINE
+    | {"api", "bench", "cluster", "doctor", "eval", "files", "pool", "profile", "sim"},
 }
 # The only modules that see Rust: thin wrappers, each over one part of it.
 MAY_IMPORT_CORE = {
