@@ -19,8 +19,8 @@ from rich.table import Table
 import adrenaline_paper as adrenaline
 import cloudmatrix_paper as cloudmatrix
 import report
+from artesian.plots import Point, draw_lines
 from artesian.sim.cluster import Cluster, Machine, Policies, Report, fixed_lengths
-from artesian.sim.cluster.plot import Point, draw
 from artesian.sim.cluster.setting import machine_by_name
 from machine import ROOT, describe
 from report import Row
@@ -269,7 +269,7 @@ def ratio_plot(runs: Runs, seeds: Sequence[int], ratios: Sequence[float]) -> str
         for model, data in adrenaline.THROUGHPUT
     }
     title = "Throughput by how much is offloaded, 1 prefill and 1 decode A100 (simulated)"
-    return draw(title, "offloaded : local sequences", "times that without", lines)
+    return draw_lines(title, "offloaded : local sequences", "times that without", lines)
 
 
 def print_rows(title: str, rows: Sequence[Row]) -> None:

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "loader": LEAVES | {"models", "ops", "quant"},
     "engine": ENGINE,
     "eval": ENGINE,
+    "plots": set(),
     "metrics": {"config", "engine"},
     # Policies are below everything: engine, workers, cluster and simulator run the same ones.
     "cluster.policies": set[str](),
@@ -37,7 +38,7 @@ MAY_IMPORT = {
     "doctor": ENGINE | {"pool"},
     "api": ENGINE | {"cluster", "metrics", "worker"},
     "cli": ENGINE
-    | {"api", "bench", "cluster", "doctor", "eval", "files", "pool", "profile", "sim"},
+    | {"api", "bench", "cluster", "doctor", "eval", "files", "plots", "pool", "profile", "sim"},
 }
 # The only modules that see Rust: thin wrappers, each over one part of it.
 MAY_IMPORT_CORE = {

@@ -22,7 +22,7 @@ VERBS = (
     ("bench", "Measure latency and throughput, in this process or of a server."),
     ("profile", "Measure what a model takes on this machine."),
     ("simulate", "Replay a trace on a simulated cluster."),
-    ("eval", "Measure what number formats cost in quality."),
+    ("eval", "Measure what number formats, and attending to less, cost in quality."),
     ("models", "List, fetch and inspect models."),
     ("cache", "Look at what is kept of prompts, fill it, and empty it."),
     ("pool", "Create, look at and look after pools of shared memory."),

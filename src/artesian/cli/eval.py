@@ -1,4 +1,4 @@
-"""`artesian eval`: what the engine's number formats cost in quality."""
+"""`artesian eval`: what number formats, and attending to less, cost in quality."""
 
 import json
 from importlib.resources import files
@@ -10,6 +10,8 @@ from cyclopts.types import PositiveInt
 from rich.console import Console
 from rich.table import Table
 
+from artesian.cli.eval_long import long_context
+from artesian.cli.eval_text import read_text
 from artesian.cli.options import EPILOGUE, AsJson, with_settings
 from artesian.config import EngineConfig, Settings, SettingsError
 from artesian.eval import PathResult, compare_paths
@@ -19,10 +21,12 @@ from artesian.machine import num_usable_cpus
 app = App(
     name="eval",
     help_epilogue=f"""\
-Examples: artesian eval smollm2 | artesian eval gemma3-270m book.txt --num-tokens 4000 --json
+Examples: artesian eval smollm2 | artesian eval gemma3-270m book.txt --num-tokens 4000 --json |
+artesian eval long-context smollm2 --context-tokens 7900 --ways progressive:0.95 window:2048
 
 {EPILOGUE}""",
 )
+app.command(long_context)
 
 
 @app.default
@@ -44,7 +48,8 @@ def evaluate(
     """
     config = settings.load(EngineConfig)
     checkpoint = open_checkpoint(config.model)
-    tokens = checkpoint.tokenizer().encode(read_text(text), add_special_tokens=False)[:num_tokens]
+    words = sample_text() if text is None else read_text(text)
+    tokens = checkpoint.tokenizer().encode(words, add_special_tokens=False)[:num_tokens]
     window_tokens = min(window_tokens, checkpoint.config.max_model_len)
     if len(tokens) < 2 or window_tokens < 4:
         raise SettingsError(f"{len(tokens)} tokens in windows of {window_tokens} are too few")
@@ -69,14 +74,9 @@ def evaluate(
     return 0
 
 
-def read_text(path: Path | None) -> str:
-    """The text to measure on. Raises `SettingsError` for a file that is not UTF-8."""
-    if path is None:
-        return (files("artesian.eval") / "sample.txt").read_text("utf-8")
-    try:
-        return path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is not UTF-8 text: {error}") from error
+def sample_text() -> str:
+    """The beginning of a novel."""
+    return (files("artesian.eval") / "sample.txt").read_text("utf-8")
 
 
 def as_row(result: PathResult) -> dict[str, object]:

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from artesian.cli.errors import print_error
 from artesian.cli.options import AsJson
+from artesian.plots import draw_lines
 from artesian.sim.cluster import Report, Targets
-from artesian.sim.cluster.plot import draw
 from artesian.sim.cluster.setting import (
     RouterName,
     Setting,
@@ -195,4 +195,4 @@ def draw_sweep(title: str, reports: dict[str, Report]) -> str:
             (float(n), r.mean_tpot_ms / (base.mean_tpot_ms or 1)) for n, r in reports.items()
         ],
     }
-    return draw(title, "offloaded : local", "times that without offloading", lines)
+    return draw_lines(title, "offloaded : local", "times that without offloading", lines)

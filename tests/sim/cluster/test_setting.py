@@ -17,7 +17,6 @@ from artesian.sim.cluster.accelerators import (
     Model,
     machine_by_roofline,
 )
-from artesian.sim.cluster.plot import draw
 from artesian.sim.cluster.recorded import read_calls
 from artesian.sim.cluster.setting import Setting, SettingError, machine_by_name, offload_of
 from artesian.sim.traces import TraceError
@@ -148,15 +147,6 @@ def test_names_that_mean_nothing_are_refused() -> None:
         Setting(decode=0).roles()
     with pytest.raises(SettingError, match="share"):
         Setting(share=1.0).run(machine_by_name("a100:llama2-7b"), [Call(0, 1, 1)])
-
-
-def test_lines_are_drawn_with_their_names() -> None:
-    picture = draw("a & b", "x", "y", {"first": [(0, 1), (1, 2)], "second": [(0, 0), (1, 1)]})
-    assert picture.count("<polyline") == 2
-    assert "a &amp; b" in picture and "second" in picture
-    assert ">0.5<" in picture and ">1.5<" in picture
-    with pytest.raises(ValueError, match="nothing"):
-        draw("", "", "", {})
 
 
 ARGUMENTS = "simulate --trace sharegpt-like --num-requests 60 --rate 20 --profile a100:llama2-7b"
