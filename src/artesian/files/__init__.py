@@ -1,4 +1,7 @@
-"""A cache for files of any store behind fsspec, which finds out how they are read."""
+"""A cache for files of any store behind fsspec, which finds out how they are read.
+
+`fsspec.open("artesian::s3://bucket/key")` reads through it.
+"""
 
 from artesian.files.base import (
     BLOCK_BYTES,
@@ -12,16 +15,26 @@ from artesian.files.base import (
     Verdict,
     parts_of,
 )
+from artesian.files.errors import ChangedError, FilesUsageError, NotCachedError, OriginError
+from artesian.files.filesystem import ArtesianFileSystem, register
 
 __all__ = [
     "BLOCK_BYTES",
     "Access",
     "Advisor",
+    "ArtesianFileSystem",
     "Block",
+    "ChangedError",
     "Explanation",
     "FilesError",
+    "FilesUsageError",
+    "NotCachedError",
+    "OriginError",
     "Prefetch",
     "Unit",
     "Verdict",
     "parts_of",
+    "register",
 ]
+
+register()
