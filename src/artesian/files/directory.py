@@ -97,11 +97,11 @@ class DirectoryPlace:
 
     def _is_sound(self, fd: int, name: bytes, length: int) -> bool:
         stat = os.fstat(fd)
+        if stat.st_size != length + _TRAILER.size:
+            return False
         state = (stat.st_ino, stat.st_mtime_ns)
         if self._verified.get(name) == state:
             return True
-        if stat.st_size != length + _TRAILER.size:
-            return False
         data = os.pread(fd, length, 0)
         wanted = _TRAILER.pack(_MAGIC, name, length, blake3(data).digest())
         if os.pread(fd, _TRAILER.size, length) != wanted:
