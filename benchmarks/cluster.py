@@ -235,21 +235,26 @@ def main() -> None:
     parser.add_argument("--trace-rate", type=float, default=0.25, help="requests/s of the trace")
     parser.add_argument("--ttft-slo", type=float, default=15.0, help="seconds")
     parser.add_argument("--tpot-slo", type=float, default=0.08, help="seconds")
+    parser.add_argument("--loads", nargs="+", default=["bursts", "decoding", "trace"])
+    parser.add_argument("--add", action="store_true", help="keep the results of other loads")
     parser.add_argument("--data", type=Path, help="folder that holds llm/")
     options = parser.parse_args()
     machine = describe()
     console.print(f"{machine.cpu}, {machine.num_cpus} CPUs, load {machine.load_average}")
     loads = {"bursts": bursts(options), "decoding": decoding(options)}
-    if (trace := recorded(options)) is not None:
+    if "trace" in options.loads and (trace := recorded(options)) is not None:
         loads["trace"] = trace
     rows: list[Row] = []
     for title, load in loads.items():
+        if title not in options.loads:
+            continue
+        if title == "decoding":
+            title = f"decoding {options.long} behind {options.long_tokens}"
         found = _measure(title, load, options)
         report.print_table(title, found, list(options.ways), console)
         rows += found
-    console.print(
-        f"written to {report.write('cluster', rows, machine, {'rounds': options.rounds})}"
-    )
+    path = report.write("cluster", rows, machine, {"rounds": options.rounds}, adds=options.add)
+    console.print(f"written to {path}")
 
 
 def _measure(title: str, load: Load, options: argparse.Namespace) -> list[Row]:
@@ -271,7 +276,7 @@ def _row(title: str, metric: str, rounds: dict[str, dict[str, list[float]]]) -> 
     baseline, target = (UNCHUNKED, None)
     if title == "bursts" and metric.startswith("TPOT, p99"):
         target = MOST_TPOT_SHARE
-    if title == "decoding":
+    if title.startswith("decoding"):
         baseline = APART
         target = LEAST_SPEEDUP if metric.startswith("tokens decoded") else None
     return Row(

@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.0, 0.3, 0.7, 1.0])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--add", action="store_true", help="keep the results of other shapes")
     options = parser.parse_args()
     machine = describe()
     cases = make_cases(options.requests, options.seed)
@@ -149,7 +150,8 @@ def main() -> None:
                 console.print(f"{row.metric}: {row.value:.0f} wrong of {len(cases)}")
                 rows.append(row)
     report.print_table("token identity", rows, ["Artesian"], console)
-    console.print(f"written to {report.write('cluster-identity', rows, machine)}")
+    path = report.write("cluster-identity", rows, machine, adds=options.add)
+    console.print(f"written to {path}")
 
 
 def _compare(

@@ -106,20 +106,39 @@ def print_table(title: str, rows: list[Row], columns: list[str], console: Consol
 
 
 def write(
-    name: str, rows: list[Row], machine: Machine, extra: dict[str, object] | None = None
+    name: str,
+    rows: list[Row],
+    machine: Machine,
+    extra: dict[str, object] | None = None,
+    *,
+    adds: bool = False,
 ) -> Path:
-    """Writes benchmarks/results/NAME.json and returns its path."""
+    """Writes benchmarks/results/NAME.json and returns its path.
+
+    With `adds`, what an earlier run has measured and this one has not stays, with its date.
+    """
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
+    kept = _earlier(path, {row.metric for row in rows}) if adds else []
     content = {
         "benchmark": name,
         "date": machine.date,
         "machine": machine.as_dict(),
         **(extra or {}),
-        "rows": [row.as_dict() for row in rows],
+        "rows": kept + [row.as_dict() for row in rows],
     }
     path.write_text(json.dumps(content, indent=1) + "\n")
     return path
+
+
+def _earlier(path: Path, measured: set[str]) -> list[dict[str, object]]:
+    """Rows of a file that are about other things, each with the date of its run."""
+    if not path.is_file():
+        return []
+    content = json.loads(path.read_text())
+    return [
+        {"date": content["date"], **row} for row in content["rows"] if row["metric"] not in measured
+    ]
 
 
 def _comparison(row: Row) -> list[str]:
