@@ -26,6 +26,7 @@ VERBS = (
     ("models", "List, fetch and inspect models."),
     ("cache", "Look at what is kept of prompts, fill it, and empty it."),
     ("pool", "Create, look at and look after pools of shared memory."),
+    ("files", "Look at and look after the cache for files of other stores."),
     ("cluster", "Look at the workers of a running server, and change them."),
     ("trace", "Show where the time of a request went."),
     ("doctor", "Check whether this machine is ready to serve."),
@@ -77,6 +78,10 @@ def explain(error: Exception) -> int:
     from artesian.loader.base import CheckpointError
     from artesian.profile.base import ProfileError
 
+    files = sys.modules.get("artesian.files.base")
+    if files is not None and isinstance(error, files.FilesError):
+        print_error(str(error))
+        return 2 if isinstance(error, ValueError) else 1
     pool_errors = sys.modules.get("artesian.pool.errors")
     if pool_errors is not None and isinstance(error, pool_errors.PoolError):
         print_error(str(error))

@@ -24,6 +24,8 @@ OTHER_VARIABLES = {
     CONFIG_ENV: "YAML file with settings",
     f"{ENV_PREFIX}CACHE_DIR": "where unpacked models and the like are kept; "
     "default: artesian in $XDG_CACHE_HOME or ~/.cache",
+    f"{ENV_PREFIX}FILES_DIR": "where files of other stores are kept; "
+    "default: artesian/files in $XDG_CACHE_HOME or ~/.cache",
 }
 """Variables that are no settings, with what they are for."""
 

@@ -62,6 +62,11 @@ class News:
             if path:
                 self._counts[path.rpartition("/")[0], name] += amount  # type: ignore[assignment]
 
+    def recall(self) -> None:
+        """Tells the advisor all that is still written of what was read, before its time too."""
+        self._last = 0
+        self._read()
+
     def exchange(self) -> None:
         """Writes and reads. Raises `sqlite3.Error`."""
         self._write()
