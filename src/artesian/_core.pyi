@@ -170,6 +170,8 @@ class Program:
     def output_width(self) -> int: ...
     @property
     def max_rows(self) -> int: ...
+    @property
+    def num_sublayers(self) -> int: ...
     def run(
         self,
         runtime: Runtime,
@@ -185,6 +187,8 @@ class Program:
         timeout_s: float = 0.0,
         remotes: Sequence[tuple[RemoteAttention, npt.NDArray[np.uint32], float]] = (),
         pushes: Sequence[tuple[int, LandingWriter]] = (),
+        skips: Sequence[tuple[int, Sequence[int], Sequence[float]]] = (),
+        probe: npt.NDArray[np.float32] | None = None,
     ) -> list[int]: ...
     def turn(
         self,

@@ -8,6 +8,7 @@ mod pool;
 mod program;
 mod runtime;
 mod sampling;
+mod skip;
 mod tier;
 
 use pyo3::prelude::*;

@@ -14,7 +14,7 @@ use artesian_kernels::program::{
 };
 use numpy::{
     PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2,
-    PyUntypedArrayMethods,
+    PyReadwriteArray3, PyUntypedArrayMethods,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -22,6 +22,7 @@ use pyo3::prelude::*;
 use crate::exchange::{as_remotes, begin_all, RemoteRows};
 use crate::landing::{as_pushes, writers, Pushed};
 use crate::runtime::Runtime;
+use crate::skip::{as_skips, probe_for, Skipped};
 use crate::tier::PyLayerGate;
 
 fn value_error(error: impl std::fmt::Display) -> PyErr {
@@ -250,6 +251,19 @@ impl Gate for Until<'_> {
     }
 }
 
+/// The gates of a batch, all waited for until the same time.
+fn until_all<'a>(
+    gates: &'a [(usize, PyRef<'_, PyLayerGate>)],
+    until: Instant,
+) -> Vec<(usize, Until<'a>)> {
+    gates.iter().map(|(sequence, gate)| (*sequence, Until(&gate.0, until))).collect()
+}
+
+/// As the kernels read them.
+fn as_gated<'a>(gates: &'a [(usize, Until<'_>)]) -> Vec<Gated<'a>> {
+    gates.iter().map(|(sequence, gate)| Gated { sequence: *sequence, gate }).collect()
+}
+
 impl Program {
     /// Address and number of the blocks of an arena.
     ///
@@ -290,6 +304,12 @@ impl Program {
         self.program.max_rows()
     }
 
+    /// Numbers below which all sublayers are.
+    #[getter]
+    fn num_sublayers(&self) -> usize {
+        self.program.num_sublayers()
+    }
+
     /// Begins, or ends, to note when each layer's attention runs.
     fn set_trace(&self, is_on: bool) {
         *self.times.lock().unwrap_or_else(|poison| poison.into_inner()) = is_on.then(Vec::new);
@@ -307,7 +327,8 @@ impl Program {
     /// the remote sequences whose peers failed.
     #[pyo3(signature = (
         runtime, tokens, positions, row_starts, context_lens, block_tables, logit_rows, arena, out,
-        gates=Vec::new(), timeout_s=0.0, remotes=Vec::new(), pushes=Vec::new()
+        gates=Vec::new(), timeout_s=0.0, remotes=Vec::new(), pushes=Vec::new(), skips=Vec::new(),
+        probe=None
     ))]
     fn run(
         &self,
@@ -325,6 +346,8 @@ impl Program {
         timeout_s: f64,
         remotes: Vec<RemoteRows<'_>>,
         pushes: Vec<Pushed<'_>>,
+        skips: Vec<Skipped>,
+        mut probe: Option<PyReadwriteArray3<'_, f32>>,
     ) -> PyResult<Vec<usize>> {
         let batch = BatchView {
             tokens: tokens.as_slice()?,
@@ -337,10 +360,10 @@ impl Program {
         };
         let (address, num_blocks) = self.blocks(&arena)?;
         let out = out.as_slice_mut()?;
+        let (measured, measures) = probe_for(&mut probe)?;
         let timeout = Duration::try_from_secs_f64(timeout_s).map_err(value_error)?;
         let until = Instant::now() + timeout;
-        let gates: Vec<_> =
-            gates.iter().map(|(sequence, gate)| (*sequence, Until(&gate.0, until))).collect();
+        let gates = until_all(&gates, until);
         let writers = writers(&pushes);
         // Peers prepare for the step while the program comes to its first attention.
         let steps = begin_all(&remotes)?;
@@ -348,18 +371,16 @@ impl Program {
         let noted = times.is_some().then(|| Mutex::new(Vec::new()));
         let failed = py
             .detach(|| {
-                let gated = |(sequence, gate)| Gated { sequence, gate };
-                let gates: Vec<Gated<'_>> = gates
-                    .iter()
-                    .map(|(sequence, gate)| (*sequence, gate as &dyn Gate))
-                    .map(gated)
-                    .collect();
+                let gates = as_gated(&gates);
                 let remotes = as_remotes(&steps);
                 let pushes = as_pushes(&writers);
+                let skips = as_skips(&skips);
                 let aside = Aside {
                     gates: &gates,
                     remotes: &remotes,
                     pushes: &pushes,
+                    skips: &skips,
+                    probe: measures.as_ref(),
                     times: noted.as_ref(),
                 };
                 let arena = address as *mut u8;
@@ -369,6 +390,9 @@ impl Program {
                 unsafe { self.program.run(&runtime.pool, batch, aside, arena, num_blocks, out) }
             })
             .map_err(value_error)?;
+        if let (Some(into), Some(probe)) = (measured, measures) {
+            into.copy_from_slice(&probe.into_values());
+        }
         if let (Some(times), Some(noted)) = (times.as_mut(), noted) {
             times.extend(noted.into_inner().unwrap_or_else(|poison| poison.into_inner()));
         }

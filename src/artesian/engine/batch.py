@@ -34,7 +34,12 @@ class Batch:
         pushes: (sequence, writer) for prompts that are computed for a peer: the runner writes the
             blocks that this batch fills, or begins to fill, layer by layer.
         sparse: (sequence, how) for those of one row that do not attend to everything.
-        skips: (sequence, set) for those that leave out sublayers.
+        skips: (sequence, set) for those that leave out sublayers. Any order of sequences is right;
+            nothing is computed in vain where those that skip more come behind the others.
+        probe: float32 (2, num_sublayers, num_rows) that gets, for each sublayer and row, the cosine
+            of its input and output, and the ratio of their norms; not a number where a row left the
+            sublayer out, and from the last layer's attention on for rows that are no logit rows.
+            None: nothing is measured.
     """
 
     tokens: I32
@@ -50,3 +55,4 @@ class Batch:
     pushes: Sequence[tuple[int, LandingWriter]] = ()
     sparse: Sequence[tuple[int, SparseAttention]] = ()
     skips: Sequence[tuple[int, SkipSet]] = ()
+    probe: npt.NDArray[np.float32] | None = None

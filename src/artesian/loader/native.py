@@ -122,6 +122,11 @@ class NativeRunner:
         """The recorded model."""
         return self._program
 
+    @property
+    def num_sublayers(self) -> int:
+        """Two for each layer, its attention and its FFN; see `SkipSet`."""
+        return self._program.num_sublayers
+
     def set_trace(self, is_on: bool) -> None:
         """Begins, or ends, to note when layers run."""
         self._program.set_trace(is_on)
@@ -137,7 +142,8 @@ class NativeRunner:
         writes to those of its pushes. See `Batch`.
 
         Raises:
-            ValueError: the batch is larger than `max_rows` or contradicts itself or the arena.
+            ValueError: the batch is larger than `max_rows` or contradicts itself, the arena or the
+                model's sublayers.
         """
         out = np.empty((len(batch.logit_rows), self._program.output_width), np.float32)
         failed = self._program.run(
@@ -154,6 +160,8 @@ class NativeRunner:
             batch.timeout_s,
             [(remote.peer.native, remote.rows, remote.timeout_s) for remote in batch.remotes],
             [(sequence, writer.native) for sequence, writer in batch.pushes],
+            [(sequence, skip.sublayers, skip.scales) for sequence, skip in batch.skips],
+            batch.probe,
         )
         batch.failed.extend(failed)
         return out

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from artesian.loader.base import Checkpoint
 from artesian.loader.dequantize import to_float32
 from artesian.models import create_model
@@ -63,6 +65,8 @@ class ReferenceRunner:
         """
         if batch.pushes:
             raise ValueError("the numpy model writes no KV to peers: use the kernels")
+        if batch.probe is not None:
+            batch.probe[:] = np.nan
         logits: F32 = self._model.forward(ReferenceOps(batch, self._kv, self._activations))
         return logits
 

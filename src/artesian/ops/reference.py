@@ -59,6 +59,14 @@ class Rows(Protocol):
         """(sequence, `RegionWriter`) whose new keys and values peers get too."""
 
     @property
+    def skips(self) -> Sequence[tuple[int, Any]]:
+        """(sequence, `SkipSet`) of those that leave out sublayers."""
+
+    @property
+    def probe(self) -> F32 | None:
+        """float32 (2, num_sublayers, num_rows): takes how little sublayers change their input."""
+
+    @property
     def failed(self) -> list[int]:
         """Takes the remote sequences whose peers failed."""
 
@@ -116,7 +124,8 @@ class ReferenceOps:
     """`Ops` over one batch, computed at once; a packed weight is a float32 matrix (out, in).
 
     Args:
-        rows: the batch.
+        rows: the batch. A sublayer ends where a residual is added; attention is what comes first
+            in a layer. What a row leaves out is computed all the same, and thrown away.
         kv: where K and V are kept between batches.
         activations: "int8_groups" rounds the inputs of every linear as the integer kernels do:
             32 at a time to int8 with scale max|x| / 127, ties to even.
@@ -126,6 +135,9 @@ class ReferenceOps:
         self._rows = rows
         self._kv = kv
         self._activations = activations
+        self._sublayer = 0
+        self._row_numbers: _I32 = np.arange(len(rows.tokens), dtype=np.int32)
+        self._sequences = np.repeat(np.arange(len(rows.context_lens)), np.diff(rows.row_starts))
 
     def embed(self, table: F32, scale: float = 1.0) -> F32:
         """See `Ops.embed`."""
@@ -134,7 +146,7 @@ class ReferenceOps:
     def rms_norm(self, x: F32, weight: F32, eps: float, residual: F32 | None = None) -> F32:
         """See `Ops.rms_norm`."""
         normed = rms_norm(x, weight, eps)
-        return normed if residual is None else normed + residual
+        return normed if residual is None else self._end_sublayer(residual, normed + residual)
 
     def linear(
         self,
@@ -149,10 +161,30 @@ class ReferenceOps:
         y: F32 = np.concatenate([x @ weight.T for weight in weights], axis=1)
         if bias is not None:
             y = y + bias
-        return y if residual is None else y + residual
+        return y if residual is None else self._end_sublayer(residual, y + residual)
+
+    def _end_sublayer(self, x: F32, y: F32) -> F32:
+        """`y`, but the input `x` times a factor where the sublayer is left out (AdaSkip, eq. 3)."""
+        rows, sublayer = self._rows, self._sublayer
+        self._sublayer += 1
+        sequences = self._sequences[self._row_numbers]
+        is_computed = np.ones(len(y), bool)
+        for sequence, skip in rows.skips:
+            if sublayer in skip.sublayers:
+                scale = skip.scales[skip.sublayers.index(sublayer)]
+                is_computed &= sequences != sequence
+                y = np.where((sequences == sequence)[:, None], np.float32(scale) * x, y)
+        if rows.probe is not None:
+            lengths = np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1)
+            cosines = np.sum(x * y, axis=1) / (lengths[0] * lengths[1])
+            seen = self._row_numbers[is_computed]
+            rows.probe[0, sublayer, seen] = cosines[is_computed]
+            rows.probe[1, sublayer, seen] = (lengths[1] / lengths[0])[is_computed]
+        return y
 
     def attention(self, qkv: F32, spec: AttentionSpec) -> F32:
         """See `Ops.attention`."""
+        self._sublayer = 2 * spec.layer
         rows, heads, kv_heads = self._rows, spec.num_heads, spec.num_kv_heads
         split = qkv.reshape(len(qkv), heads + 2 * kv_heads, spec.head_dim)
         queries, keys = split[:, :heads], split[:, heads : heads + kv_heads]
@@ -186,6 +218,7 @@ class ReferenceOps:
 
     def logit_rows(self, x: F32) -> F32:
         """See `Ops.logit_rows`."""
+        self._row_numbers = self._rows.logit_rows
         return x[self._rows.logit_rows]
 
     def softcap(self, x: F32, cap: float) -> F32:

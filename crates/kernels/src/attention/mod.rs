@@ -140,8 +140,8 @@ impl AttentionLayer<'_> {
             "rope rotates more dimensions than a head has"
         );
         assert!(
-            self.rope.num_rows().is_none_or(|n| n == plan.num_rows),
-            "rope rows must be those of the batch"
+            self.rope.num_rows().is_none_or(|n| n >= plan.num_rows),
+            "rope rows must be those of the batch, or of one that begins with it"
         );
     }
 }

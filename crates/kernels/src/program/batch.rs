@@ -28,6 +28,17 @@ impl BatchView<'_> {
         self.tokens.len()
     }
 
+    /// The first sequences alone, as attention reads them.
+    pub(super) fn first(self, num_sequences: usize) -> Self {
+        Self {
+            positions: &self.positions[..self.row_starts[num_sequences] as usize],
+            row_starts: &self.row_starts[..=num_sequences],
+            context_lens: &self.context_lens[..num_sequences],
+            block_tables: &self.block_tables[..num_sequences * self.table_stride],
+            ..self
+        }
+    }
+
     /// The part that attention reads.
     pub(super) fn attention(&self) -> AttentionBatch<'_> {
         AttentionBatch {

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use super::exec::Program;
+use super::node::Node;
+use super::skip::{Place, Sublayer};
 use super::steps::{AttentionStep, Dest, Domain, Slot, Source, Step};
+use super::sublayers::{self, Found};
 use super::{Activation, ProgramError, SharedWeight, ValueId, Weight};
 use crate::attention::{AttentionShape, Rope};
 use crate::buffer::Buffer;
@@ -37,60 +40,6 @@ pub struct AttentionOp {
     pub q_norm: Option<Vec<f32>>,
     /// f32 (head_dim,) RMS norm of each key head.
     pub k_norm: Option<Vec<f32>>,
-}
-
-enum Node {
-    Embed {
-        table: SharedWeight,
-        factor: f32,
-    },
-    Norm {
-        x: ValueId,
-        weight: Vec<f32>,
-        eps: f32,
-        residual: Option<ValueId>,
-    },
-    Linear {
-        x: ValueId,
-        parts: Vec<SharedWeight>,
-        bias: Option<Vec<f32>>,
-        residual: Option<ValueId>,
-    },
-    Attention {
-        qkv: ValueId,
-        op: Box<AttentionOp>,
-    },
-    Gated {
-        x: ValueId,
-        activation: Activation,
-    },
-    Add {
-        x: ValueId,
-        y: ValueId,
-    },
-    LogitRows {
-        x: ValueId,
-    },
-    Softcap {
-        x: ValueId,
-        cap: f32,
-    },
-}
-
-impl Node {
-    /// Values read as floats, and the one read by linears.
-    fn inputs(&self) -> (Vec<ValueId>, Option<ValueId>) {
-        match self {
-            Node::Embed { .. } => (vec![], None),
-            Node::Norm { x, residual, .. } => ([*x].into_iter().chain(*residual).collect(), None),
-            Node::Linear { x, residual, .. } => (residual.iter().copied().collect(), Some(*x)),
-            Node::Attention { qkv, .. } => (vec![*qkv], None),
-            Node::Gated { x, .. } | Node::LogitRows { x } | Node::Softcap { x, .. } => {
-                (vec![*x], None)
-            }
-            Node::Add { x, y } => (vec![*x, *y], None),
-        }
-    }
 }
 
 /// Records a model's operations.
@@ -255,6 +204,7 @@ impl ProgramBuilder {
         let mut plans: Vec<AttentionShape> = Vec::new();
         let mut ropes: Vec<RopeOp> = Vec::new();
         let mut steps = Vec::new();
+        let mut places = Places::new(sublayers::find(&self.nodes), self.nodes.len());
         for (index, node) in self.nodes.into_iter().enumerate() {
             if fused.contains_key(&ValueId(index)) {
                 continue;
@@ -262,8 +212,10 @@ impl ProgramBuilder {
             let id = ValueId(index);
             let to = memory.dest(id);
             let (step, quantizes) = step_of(node, to, &mut memory, &mut plans, &mut ropes);
+            places.push(index, &step, &memory);
             steps.push(step);
             if let (false, Some(_), Some(from)) = (quantizes, to.quant, to.slot) {
+                places.push_quantize(index);
                 steps.push(Step::Quantize { from, to });
             }
             memory.release(id);
@@ -272,7 +224,7 @@ impl ProgramBuilder {
             ropes.iter().map(|r| Rope::new(&r.inv_freq, r.interleaved, r.magnitude)).collect();
         let (buffers, quants) = memory.allocate(isa);
         Program::new(
-            steps,
+            (steps, places.places, places.sublayers),
             buffers,
             quants,
             plans,
@@ -305,6 +257,45 @@ impl ProgramBuilder {
             }
         }
         fused
+    }
+}
+
+/// Which steps belong to which sublayer.
+struct Places {
+    /// By operation: its sublayer, and whether it is the last one.
+    of_node: Vec<Option<Place>>,
+    found: Vec<Found>,
+    /// By step.
+    places: Vec<Option<Place>>,
+    sublayers: Vec<Sublayer>,
+}
+
+impl Places {
+    fn new(found: Vec<Found>, num_nodes: usize) -> Places {
+        let mut of_node = vec![None; num_nodes];
+        for (sublayer, found) in found.iter().enumerate() {
+            let end = found.members.len() - 1;
+            for (place, &member) in found.members.iter().enumerate() {
+                of_node[member] = Some(Place { sublayer, is_end: place == end });
+            }
+        }
+        Places { of_node, found, places: Vec::new(), sublayers: Vec::new() }
+    }
+
+    /// The step of operation `node`. Sublayers end one after the other, in the order found.
+    fn push(&mut self, node: usize, step: &Step, memory: &Memory) {
+        let place = self.of_node[node];
+        self.places.push(place);
+        if let Some(Place { sublayer, is_end: true }) = place {
+            let found = &self.found[sublayer];
+            let input = memory.slot(found.residual);
+            self.sublayers.push(Sublayer { number: found.number, input, to: *step.to() });
+        }
+    }
+
+    /// The step behind it that quantises its rows: the last one's are everybody's.
+    fn push_quantize(&mut self, node: usize) {
+        self.places.push(self.of_node[node].filter(|place| !place.is_end));
     }
 }
 

@@ -9,6 +9,7 @@ use super::batch::BatchView;
 use super::gate::Aside;
 use super::push::Pushes;
 use super::remote::RemoteRun;
+use super::skip::{num_sublayers, Place, Skipping, Sublayer};
 use super::steps::{Dest, Domain, Slot, Step};
 use super::ProgramError;
 use crate::attention::{
@@ -70,6 +71,9 @@ pub(super) fn fill_ropes(rows: &mut Vec<RopeRows>, ropes: &[Rope], positions: &[
 /// A built forward pass with its memory.
 pub struct Program {
     pub(super) steps: Vec<Step>,
+    /// The sublayer of each step.
+    pub(super) places: Vec<Option<Place>>,
+    pub(super) sublayers: Vec<Sublayer>,
     /// Runs of steps in which every row minds its own business, and the steps between them.
     segments: Vec<Range<usize>>,
     pub(super) buffers: Vec<Buffer<f32>>,
@@ -90,7 +94,8 @@ pub struct Program {
 #[derive(Default)]
 struct State {
     attention: AttentionBuffers,
-    plans: Vec<AttentionPlan>,
+    /// Of each shape, for each of the prefixes that attend together.
+    plans: Vec<Vec<AttentionPlan>>,
     ropes: Vec<RopeRows>,
 }
 
@@ -101,7 +106,8 @@ pub(super) struct Run<'a> {
     pub aside: Aside<'a>,
     pub remote: RemoteRun<'a>,
     pub pushes: Pushes<'a>,
-    pub plans: &'a [AttentionPlan],
+    pub skipping: Skipping<'a>,
+    pub plans: &'a [Vec<AttentionPlan>],
     pub ropes: &'a [RopeRows],
     pub attention: &'a AttentionBuffers,
     pub no_rope: RopeRows,
@@ -194,7 +200,7 @@ impl Run<'_> {
 impl Program {
     #[allow(clippy::new_ret_no_self)]
     pub(super) fn new(
-        steps: Vec<Step>,
+        (steps, places, sublayers): (Vec<Step>, Vec<Option<Place>>, Vec<Sublayer>),
         buffers: Vec<Buffer<f32>>,
         quants: Vec<QuantInput>,
         plans: Vec<AttentionShape>,
@@ -218,6 +224,8 @@ impl Program {
         Ok(Program {
             segments: segments(&steps),
             steps,
+            places,
+            sublayers,
             buffers,
             quants,
             threads: PerThread((0..num_threads).map(scratch).collect()),
@@ -246,6 +254,11 @@ impl Program {
     /// Most rows of a batch.
     pub fn max_rows(&self) -> usize {
         self.max_rows
+    }
+
+    /// Numbers below which all sublayers are: 2 * layer for attention, 2 * layer + 1 for FFNs.
+    pub fn num_sublayers(&self) -> usize {
+        num_sublayers(&self.sublayers)
     }
 
     /// Runs a batch: stores its KV in the arena and writes its logits to `out`, f32 (num_logits,
@@ -280,8 +293,10 @@ impl Program {
         let remote = RemoteRun::new(&batch, aside.remotes)?;
         let local = remote.local(batch);
         let pushes = Pushes::new(aside.pushes, &batch, &self.layout, num_blocks)?;
-        self.renew(&mut state.plans, &local, num_blocks)?;
-        for plan in &state.plans {
+        let here = (local.context_lens.len(), !pushes.is_empty());
+        let skipping = Skipping::new(&batch, aside.skips, aside.probe, &self.sublayers, here)?;
+        self.renew(&mut state.plans, &local, skipping.prefixes(), num_blocks)?;
+        for plan in state.plans.iter().take(skipping.prefixes().len()).flatten() {
             state.attention.reserve(plan, self.num_threads);
         }
         fill_ropes(&mut state.ropes, &self.ropes, local.positions);
@@ -291,6 +306,7 @@ impl Program {
             aside,
             remote,
             pushes,
+            skipping,
             plans: &state.plans,
             ropes: &state.ropes,
             attention: &state.attention,
@@ -303,7 +319,7 @@ impl Program {
         pool.run(&|worker| {
             // SAFETY: all threads run the same segments in order, each behind a barrier.
             self.segments.iter().for_each(|segment| unsafe {
-                run.segment(&self.steps[segment.clone()], block_rows, worker);
+                run.segment(segment.clone(), block_rows, worker);
             });
             #[cfg(target_arch = "x86_64")]
             if self.isa == Isa::Amx {
@@ -315,15 +331,23 @@ impl Program {
         Ok(run.remote.failed())
     }
 
-    /// How attention of each shape is shared out.
+    /// How attention of each shape is shared out, for each number of sequences of `prefixes`.
     fn renew(
         &self,
-        plans: &mut Vec<AttentionPlan>,
+        plans: &mut Vec<Vec<AttentionPlan>>,
         batch: &BatchView<'_>,
+        prefixes: &[usize],
         num_blocks: usize,
     ) -> Result<(), ProgramError> {
+        if plans.len() < prefixes.len() {
+            plans.resize_with(prefixes.len(), Vec::new);
+        }
         let shapes = (&self.plans[..], &self.layout, self.isa);
-        renew_plans(plans, shapes, &batch.attention(), num_blocks, self.num_threads)
+        for (plans, &prefix) in plans.iter_mut().zip(prefixes) {
+            let batch = batch.first(prefix);
+            renew_plans(plans, shapes, &batch.attention(), num_blocks, self.num_threads)?;
+        }
+        Ok(())
     }
 }
 

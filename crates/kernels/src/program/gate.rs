@@ -10,6 +10,7 @@ use std::sync::Mutex;
 
 use super::push::Push;
 use super::remote::Remote;
+use super::skip::{Probe, Skip};
 
 /// How far the blocks of a sequence have come.
 pub trait Gate: Sync {
@@ -49,6 +50,10 @@ pub struct Aside<'a> {
     pub remotes: &'a [Remote<'a>],
     /// Where keys and values go besides the arena.
     pub pushes: &'a [Push<'a>],
+    /// Which sequences leave out sublayers.
+    pub skips: &'a [Skip<'a>],
+    /// Where to measure how much sublayers change their input.
+    pub probe: Option<&'a Probe>,
     /// Where to note when each layer ran.
     pub times: Option<&'a Mutex<Vec<LayerTime>>>,
 }

@@ -9,11 +9,14 @@ mod batch;
 mod build;
 mod exec;
 mod gate;
+mod node;
 mod push;
 mod remote;
 mod run;
 mod serve;
+mod skip;
 mod steps;
+mod sublayers;
 mod turn;
 
 use std::sync::Arc;
@@ -28,6 +31,7 @@ pub use gate::{Aside, Gate, Gated, LayerTime};
 pub use push::{LayerSink, Push};
 pub use remote::{Remote, RemoteAttention, Rows, RowsMut};
 pub use serve::{AttentionServer, ServedStep};
+pub use skip::{Probe, Skip};
 
 use crate::float::FloatLinear;
 use crate::linear::QuantLinear;

@@ -186,13 +186,7 @@ impl<'a> RemoteRun<'a> {
 
     /// The part of the batch that is attended here.
     pub fn local<'b>(&self, batch: BatchView<'b>) -> BatchView<'b> {
-        BatchView {
-            positions: &batch.positions[..self.first_row],
-            row_starts: &batch.row_starts[..=self.num_local],
-            context_lens: &batch.context_lens[..self.num_local],
-            block_tables: &batch.block_tables[..self.num_local * batch.table_stride],
-            ..batch
-        }
+        batch.first(self.num_local)
     }
 
     /// Each remote that has not failed, with its mark and first row.

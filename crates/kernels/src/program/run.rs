@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::exec::{Matrix, Run, ThreadScratch};
+use super::skip::{Cut, Place};
 use super::steps::{AttentionStep, Dest, Domain, Slot, Source, Step};
 use super::{Activation, SharedWeight, Weight};
 use crate::activation::{add_row, gated_row, softcap_row};
@@ -24,60 +25,23 @@ const ITEMS_PER_THREAD: usize = 6;
 const MIN_ROWS_PER_THREAD: usize = 24;
 /// Most rows of such a block: their values fit the second-level cache.
 const MAX_BLOCK_ROWS: usize = 256;
-
-impl Step {
-    /// The widest matrix that the step reads or writes.
-    pub(super) fn widest(&self) -> usize {
-        match self {
-            Step::Linear { from, to, .. } | Step::GatedLinear { from, to, .. } => {
-                from.width.max(to.width)
-            }
-            Step::Embed { to, .. }
-            | Step::Norm { to, .. }
-            | Step::Quantize { to, .. }
-            | Step::Add { to, .. }
-            | Step::LogitRows { to, .. }
-            | Step::Softcap { to, .. }
-            | Step::Attention { to, .. } => to.width,
-            Step::Gated { to, .. } => 2 * to.width,
-        }
-    }
-}
+/// The same where some rows have less to do than others.
+const MIXED_BLOCK_ROWS: usize = 64;
 
 /// Who does a step: all threads together on all rows, or this thread alone on a block of rows.
 struct Scope<'a, 'w> {
     worker: &'a Worker<'w>,
     block: Option<Range<usize>>,
+    /// The rows that need the step, if not all do.
+    cut: Option<&'a Cut>,
 }
 
 impl Scope<'_, '_> {
-    /// The rows to do, of `num_rows` in all.
-    fn rows(&self, num_rows: usize) -> Range<usize> {
-        self.block.clone().unwrap_or(0..num_rows)
-    }
-
     /// Calls `body` for each item, or for this thread's share of them; then they are all done.
     fn for_each(&self, num_items: usize, body: impl FnMut(usize)) {
         match self.block {
             Some(_) => (0..num_items).for_each(body),
             None => self.worker.for_each(num_items, body),
-        }
-    }
-}
-
-impl Step {
-    /// Whether each token's row depends on nothing but the same row of earlier values.
-    pub(super) fn is_row_wise(&self) -> bool {
-        match self {
-            Step::Attention { .. } | Step::LogitRows { .. } => false,
-            Step::Embed { to, .. }
-            | Step::Norm { to, .. }
-            | Step::Quantize { to, .. }
-            | Step::Linear { to, .. }
-            | Step::GatedLinear { to, .. }
-            | Step::Gated { to, .. }
-            | Step::Add { to, .. }
-            | Step::Softcap { to, .. } => to.domain == Domain::Tokens,
         }
     }
 }
@@ -90,18 +54,19 @@ impl Run<'_> {
         if rows < MIN_ROWS_PER_THREAD * threads {
             return None;
         }
-        let rounds = rows.div_ceil(threads * MAX_BLOCK_ROWS);
+        let most = if self.skipping.is_mixed() { MIXED_BLOCK_ROWS } else { MAX_BLOCK_ROWS };
+        let rounds = rows.div_ceil(threads * most);
         Some(rows.div_ceil(threads * rounds).next_multiple_of(TILE_ROWS))
     }
 
-    /// Runs this thread's share of a segment.
+    /// Runs this thread's share of a segment, which is the steps `steps` of the program.
     ///
     /// # Safety
     /// All threads of the pool call this for the same segments in the same order, with the same
     /// `block_rows`.
     pub(super) unsafe fn segment(
         &self,
-        steps: &[Step],
+        steps: Range<usize>,
         block_rows: Option<usize>,
         worker: &Worker<'_>,
     ) {
@@ -109,20 +74,75 @@ impl Run<'_> {
         match block_rows {
             // A block's values stay in its thread's cache from step to step, and nobody waits
             // between them.
-            Some(size) if steps[0].is_row_wise() => {
+            Some(size) if self.program.steps[steps.start].is_row_wise() => {
                 worker.for_each(num_rows.div_ceil(size), |block| {
-                    let block = Some(block * size..num_rows.min((block + 1) * size));
-                    let scope = Scope { worker, block };
+                    let block = block * size..num_rows.min((block + 1) * size);
                     // SAFETY: blocks have disjoint rows, of whole tiles.
-                    steps.iter().for_each(|step| unsafe { self.step(step, &scope) });
+                    steps.clone().for_each(|step| unsafe {
+                        self.placed_step(step, Some(block.clone()), worker);
+                    });
                 });
             }
-            _ => {
-                let scope = Scope { worker, block: None };
-                // SAFETY: every step ends with all its items done.
-                steps.iter().for_each(|step| unsafe { self.step(step, &scope) });
-            }
+            // SAFETY: every step ends with all its items done.
+            _ => steps.for_each(|step| unsafe { self.placed_step(step, None, worker) }),
         }
+    }
+
+    /// Runs step number `index` over the rows of `block`, or with all threads over all, as far as
+    /// they need its sublayer, and does what is to be done behind that.
+    ///
+    /// # Safety
+    /// As for [`Run::step`].
+    unsafe fn placed_step(&self, index: usize, block: Option<Range<usize>>, worker: &Worker<'_>) {
+        let (step, place) = (&self.program.steps[index], self.program.places[index]);
+        let cut = place.and_then(|place| self.skipping.of(place.sublayer));
+        let scope = Scope { worker, block, cut };
+        let is_idle = cut.is_some() && self.rows_in(step.to().domain, &scope).is_empty();
+        if !is_idle {
+            // SAFETY: the caller's promise.
+            unsafe { self.step(step, &scope) };
+        } else if let Step::Attention { op, .. } = step {
+            // What others write must not outlast the run.
+            self.aside.missing(self.program.layout.layer_range(op.layer).end);
+        }
+        let Some(Place { sublayer, is_end: true }) = place else { return };
+        if self.skipping.has_epilogue(sublayer) {
+            // SAFETY: the step above ended with all its items done.
+            unsafe { self.finish_sublayer(sublayer, &Scope { cut: None, ..scope }) };
+        }
+    }
+
+    /// Writes the output of a sublayer for the rows that leave it out, and measures the others.
+    ///
+    /// # Safety
+    /// As for [`Run::step`].
+    unsafe fn finish_sublayer(&self, index: usize, scope: &Scope<'_, '_>) {
+        let sublayer = &self.program.sublayers[index];
+        let (input, out) =
+            (self.matrix(sublayer.input, sublayer.to.width), self.floats(&sublayer.to));
+        let rows = self.rows_in(sublayer.to.domain, scope);
+        scope.for_each(rows.len(), |item| {
+            let row = rows.start + item;
+            // SAFETY: each row is one item.
+            unsafe {
+                let is_written =
+                    self.skipping.finish((index, sublayer), &self.batch, row, input, out);
+                if let (true, Some(quant)) = (is_written, self.quant(&sublayer.to)) {
+                    quant.quantize_row(self.program.isa, row, out.row(row));
+                }
+            }
+        });
+    }
+
+    /// The rows of `scope` that a step does, whose result has rows of that kind.
+    fn rows_in(&self, domain: Domain, scope: &Scope<'_, '_>) -> Range<usize> {
+        let num_rows = match (domain, scope.cut) {
+            (Domain::Tokens, Some(cut)) => cut.num_rows,
+            (Domain::Logits, Some(cut)) => cut.num_logits,
+            (_, None) => self.num_rows(domain),
+        };
+        let block = scope.block.clone().unwrap_or(0..num_rows);
+        block.start.min(num_rows)..block.end.min(num_rows)
     }
 
     /// Runs `step` in `scope`.
@@ -174,7 +194,7 @@ impl Run<'_> {
                         softcap_row(self.program.isa, out, *cap);
                     });
                 }
-                Step::Attention { from, op, to } => self.attend(*from, op, to, scope.worker),
+                Step::Attention { from, op, to } => self.attend(*from, op, to, scope),
             }
         }
     }
@@ -187,7 +207,7 @@ impl Run<'_> {
         mut body: impl FnMut(usize, &mut [f32]),
     ) {
         let out = self.floats(to);
-        let rows = scope.rows(self.num_rows(to.domain));
+        let rows = self.rows_in(to.domain, scope);
         scope.for_each(rows.len(), |item| {
             let row = rows.start + item;
             // SAFETY: each row is one item.
@@ -217,7 +237,7 @@ impl Run<'_> {
         let (from, out) = (self.matrix(from, to.width), self.floats(to));
         let residual = residual.map(|slot| self.matrix(slot, to.width));
         let isa = self.program.isa;
-        let rows = scope.rows(self.num_rows(to.domain));
+        let rows = self.rows_in(to.domain, scope);
         scope.for_each(rows.len(), |item| {
             let row = rows.start + item;
             // SAFETY: each row is one item; its input was finished behind an earlier barrier.
@@ -241,7 +261,7 @@ impl Run<'_> {
     unsafe fn quantize(&self, from: Slot, to: &Dest, scope: &Scope<'_, '_>) {
         let from = self.matrix(from, to.width);
         let quant = self.quant(to).expect("a quantise step has quantised rows to write");
-        let rows = scope.rows(self.num_rows(to.domain));
+        let rows = self.rows_in(to.domain, scope);
         scope.for_each(rows.len(), |item| {
             let row = rows.start + item;
             // SAFETY: each row is one item.
@@ -258,7 +278,7 @@ impl Run<'_> {
         scope: &Scope<'_, '_>,
         scratch: &mut ThreadScratch,
     ) {
-        let rows = scope.rows(self.num_rows(to.domain));
+        let rows = self.rows_in(to.domain, scope);
         let row_blocks = rows.len().div_ceil(ROW_BLOCK);
         let chunk = self.panels_per_item(to.width.div_ceil(PANEL), row_blocks);
         let items_of = |part: &SharedWeight| match &**part {
@@ -384,7 +404,7 @@ impl Run<'_> {
         let (Weight::Quant(gate), Weight::Quant(up)) = (&**gate, &**up) else {
             unreachable!("only group weights are fused");
         };
-        let rows = scope.rows(self.num_rows(to.domain));
+        let rows = self.rows_in(to.domain, scope);
         let num_rows = rows.len();
         let quant = &self.program.quants[from.quant.expect("group weights read quantised rows")];
         let groups = to.width.div_ceil(GROUP);
@@ -426,8 +446,9 @@ impl Run<'_> {
         });
     }
 
-    unsafe fn attend(&self, from: Slot, op: &AttentionStep, to: &Dest, worker: &Worker<'_>) {
-        let plan = &self.plans[op.plan];
+    unsafe fn attend(&self, from: Slot, op: &AttentionStep, to: &Dest, scope: &Scope<'_, '_>) {
+        let worker = scope.worker;
+        let plan = &self.plans[scope.cut.map_or(0, |cut| cut.prefix)][op.plan];
         let shape = &self.program.plans[op.plan];
         let width = (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim;
         let (qkv, out) = (self.matrix(from, width), self.floats(to));

@@ -95,6 +95,43 @@ pub(super) enum Step {
     },
 }
 
+impl Step {
+    /// What it writes.
+    pub fn to(&self) -> &Dest {
+        match self {
+            Step::Embed { to, .. }
+            | Step::Norm { to, .. }
+            | Step::Quantize { to, .. }
+            | Step::Linear { to, .. }
+            | Step::GatedLinear { to, .. }
+            | Step::Gated { to, .. }
+            | Step::Add { to, .. }
+            | Step::LogitRows { to, .. }
+            | Step::Softcap { to, .. }
+            | Step::Attention { to, .. } => to,
+        }
+    }
+
+    /// The widest matrix that it reads or writes.
+    pub fn widest(&self) -> usize {
+        match self {
+            Step::Linear { from, to, .. } | Step::GatedLinear { from, to, .. } => {
+                from.width.max(to.width)
+            }
+            Step::Gated { to, .. } => 2 * to.width,
+            _ => self.to().width,
+        }
+    }
+
+    /// Whether each token's row depends on nothing but the same row of earlier values.
+    pub fn is_row_wise(&self) -> bool {
+        match self {
+            Step::Attention { .. } | Step::LogitRows { .. } => false,
+            _ => self.to().domain == Domain::Tokens,
+        }
+    }
+}
+
 /// One attention sublayer with what was worked out at build time.
 #[derive(Clone)]
 pub(super) struct AttentionStep {
