@@ -2,10 +2,12 @@
 is.
 
 The stored "KV" of a token depends on the token, its position and all KV before it, read through the
-block table; so do its logits. No batch mate has any influence.
+block table; so do its logits; and on how it attends and what sublayers its sequence leaves out. No
+batch mate has any influence.
 """
 
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,13 @@ from artesian.context import (
 )
 from artesian.context.retention import Retention
 from artesian.context.sessions import SessionKeeper, SessionRecords
+from artesian.engine.approximation import SkipChoice
 from artesian.engine.base import EngineInfo, Request, RequestOutput, SamplingParams
 from artesian.engine.batch import Batch
 from artesian.engine.engine import LLMEngine
 from artesian.engine.peers import PeerMemory
 from artesian.kvcache import Arena, KvIdentity, PrefixCache
+from artesian.skip import SkipSet
 
 VOCAB_SIZE = 101
 EOS = 100
@@ -72,6 +76,7 @@ class ToyRunner:
         self.max_sequences = max(self.max_sequences, len(batch.context_lens))
         states = np.zeros(len(batch.tokens), np.uint64)
         poisoned = np.zeros(len(batch.tokens), bool)
+        changes = _changes(batch)
         missing, remotes = self._missing(batch), self._remotes(batch)
         with np.errstate(over="ignore"):
             for index, table in enumerate(batch.block_tables):
@@ -85,7 +90,11 @@ class ToyRunner:
                     continue
                 for row in range(start, end):
                     states[row], poisoned[row] = self._run_row(
-                        int(batch.tokens[row]), int(batch.positions[row]), table, self.words
+                        int(batch.tokens[row]),
+                        int(batch.positions[row]),
+                        table,
+                        self.words,
+                        changes.get(index, 0),
                     )
             for index, writer in batch.pushes:
                 start, end = batch.row_starts[index : index + 2]
@@ -134,12 +143,13 @@ class ToyRunner:
         position: int,
         table: npt.NDArray[np.int32],
         words: npt.NDArray[np.uint64],
+        change: int = 0,
     ) -> tuple[np.uint64, bool]:
         blocks = table[: position // self.block_size + 1]
         before = words[blocks].reshape(-1)[:position]
         prefix = int(np.dot(before, self.weights[:position]))
         poisoned = token == NAN_TOKEN or bool((before & _POISON).any())
-        seed = (prefix + position * 1000003 + token) * int(_PRIME) % 2**64
+        seed = (prefix + position * 1000003 + token + change) * int(_PRIME) % 2**64
         state = np.uint64(_mix_one(seed) & ~1 | poisoned)
         words[table[position // self.block_size], position % self.block_size] = state
         return state, poisoned
@@ -151,6 +161,30 @@ class ToyRunner:
             moved = _mix(words + np.uint64(delta % 2**64) * _PRIME)
         self.words[list(to_blocks)] = (moved & ~_POISON) | (words & _POISON)
         self.num_turned += len(to_blocks)
+
+
+def _changes(batch: Batch) -> dict[int, int]:
+    """What is added to the rows of sequences that leave something out. The batch's order is
+    checked: those that skip more stand further behind."""
+    changes: dict[int, int] = {}
+    for index, attention in batch.sparse:
+        assert batch.row_starts[index + 1] - batch.row_starts[index] == 1
+        assert batch.positions[batch.row_starts[index]] >= attention.min_context_tokens
+        changes[index] = zlib.crc32(attention.identity.encode()) << 8
+    if batch.skips:
+        first = batch.skips[0][0]
+        end = len(batch.context_lens) - sum(len(remote.rows) for remote in batch.remotes)
+        assert [index for index, _ in batch.skips] == list(range(first, end))
+        sizes = [len(skip.sublayers) for _, skip in batch.skips]
+        assert sizes == sorted(sizes)
+    for index, skip in batch.skips:
+        changes[index] = changes.get(index, 0) + (zlib.crc32(skip.identity.encode()) << 16)
+    return changes
+
+
+def toy_skips(most: int = 8) -> SkipChoice:
+    """Sublayers 0, 1, ... of a model that has none."""
+    return SkipChoice(most, 0, lambda num: SkipSet(tuple(range(num)), (0.5,) * num))
 
 
 class ToyTokenizer:
@@ -246,6 +280,7 @@ def make_engine(
         context,
         SessionKeeper(cache, context, records, ttl_s, sessions_clock),
         None if peers is None else peers(arena),
+        toy_skips(),
     )
 
 

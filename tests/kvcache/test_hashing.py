@@ -4,6 +4,7 @@ import re
 import struct
 import subprocess
 import sys
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,22 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artesian.kvcache.hashing import BlockHasher, KvIdentity, encode_field, window_name
+from artesian.attention import SparseAttention
+from artesian.kvcache.hashing import (
+    BlockHasher,
+    KvIdentity,
+    approximate_name,
+    encode_field,
+    window_name,
+)
+from artesian.kvcache.kind import EXACT, KvKind
+from artesian.skip import SkipSet
 
 TOKENS = np.arange(8, dtype=np.int32)
 PLAIN = KvIdentity("model", "f16", 4)
 SECOND = bytes.fromhex("ef3191888436c2090e93e117822042343342360a59da14229da6e4ca0f5a242d")
+SKIPPED = SkipSet((12, 51), (1.0, 1.0625)).identity
+PROGRESSIVE = SparseAttention(selector="progressive").identity
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "KV_BLOCKS.md"
 
 
@@ -40,6 +52,10 @@ def test_published_vectors() -> None:
         *(
             window_name(SECOND, window=8, sinks=1, step=4, start=start, cut=cut).hex()
             for start, cut in [(0, 1), (0, 2), (2, 2)]
+        ),
+        *(
+            approximate_name(SECOND, skip=skip, attention=attention).hex()
+            for skip, attention in [("", PROGRESSIVE), (SKIPPED, ""), (SKIPPED, PROGRESSIVE)]
         ),
     ]
     assert computed == re.findall(r"`([0-9a-f]{64})`", DOCS.read_text())
@@ -72,6 +88,39 @@ def test_the_documented_encoding_of_a_window_gives_its_vectors() -> None:
         assert name == blake3(message).digest()
         found.add(name)
     assert len(found) == len(places)
+
+
+def test_the_documented_encoding_of_an_approximation_gives_its_vectors() -> None:
+    skipped = blake2b(b"12:1 51:1.0625", digest_size=12).hexdigest()
+    progressive = "progressive 0.95 0 0 1024"
+    for skip, attention in [("", progressive), (skipped, ""), (skipped, progressive)]:
+        fields = (
+            b"artesian.kv.approximate",
+            struct.pack("<I", 1),
+            SECOND,
+            skip.encode(),
+            attention.encode(),
+        )
+        message = b"".join(struct.pack("<I", len(value)) + value for value in fields)
+        name = approximate_name(SECOND, skip=skip, attention=attention)
+        assert name == blake3(message).digest()
+
+
+def test_kinds_of_kv_have_names_of_their_own() -> None:
+    assert EXACT.dense_name(SECOND) == EXACT.sparse_name(SECOND) == SECOND
+    sparse = KvKind(attention=PROGRESSIVE)
+    assert sparse.dense_name(SECOND) == SECOND
+    budget = SparseAttention(selector="progressive", budget_tokens=512).identity
+    kinds = [sparse, KvKind(attention=budget), KvKind(skip=SKIPPED)]
+    kinds += [KvKind(skip=SKIPPED, attention=PROGRESSIVE)]
+    assert len({SECOND, *(kind.sparse_name(SECOND) for kind in kinds)}) == 5
+    assert kinds[2].dense_name(SECOND) == kinds[3].dense_name(SECOND) != SECOND
+
+
+def test_what_has_no_influence_is_in_no_identity() -> None:
+    assert SparseAttention().identity == SkipSet().identity == ""
+    some = [SparseAttention(selector="top-k", budget_tokens=64, epsilon=e) for e in (0.5, 0.9)]
+    assert some[0].identity == some[1].identity
 
 
 @pytest.mark.parametrize(

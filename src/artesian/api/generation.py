@@ -133,6 +133,8 @@ class Generation:
                 cache_salt=cache_salt,
                 session_id=body.session_id or "",
                 context_overflow=body.context_overflow,
+                attention=body.sparse_attention(state.info().attention),
+                num_skipped=body.num_skipped,
                 pin_tokens=len(prompt) if pin is None else pin.num_tokens,
                 pin_s=body.pin_s() if pin is None else pin.seconds,
             )

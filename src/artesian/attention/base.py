@@ -31,3 +31,12 @@ class SparseAttention(msgspec.Struct, frozen=True, kw_only=True):
     def is_exact(self) -> bool:
         """Whether nothing is left out, whatever the context."""
         return self.selector == "dense"
+
+    @property
+    def identity(self) -> str:
+        """Names the choice where it changes numbers, as in the names of KV blocks; "" for none."""
+        if self.is_exact:
+            return ""
+        epsilon = f"{self.epsilon:.9g}" if self.selector in ("progressive", "top-p") else "-"
+        numbers = (self.budget_tokens, self.dense_layers, self.min_context_tokens)
+        return " ".join([self.selector, epsilon, *map(str, numbers)])

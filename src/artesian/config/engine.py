@@ -133,6 +133,45 @@ class EngineConfig(BaseModel):
         description="first tokens that truncation keeps, rounded up to blocks: a few as attention "
         "sinks, or a system prompt",
     )
+    attention: Literal["dense", "progressive", "top-k", "top-p", "window"] = Field(
+        "dense",
+        description="what generated tokens attend to, unless a request says otherwise: everything; "
+        "blocks of tokens in order of importance until enough of the weight is there; the most "
+        "important ones, a fixed number or by estimated weight; the first and the latest",
+    )
+    attention_epsilon: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="progressive, top-p: part of the attention weight that is enough",
+    )
+    attention_budget_tokens: Size = Field(
+        0,
+        ge=0,
+        description="most tokens that one attends to; top-k, window: how many; 0: no limit",
+    )
+    attention_dense_layers: Size = Field(
+        0, ge=0, description="so many first layers attend to everything"
+    )
+    attention_min_context_tokens: Size = Field(
+        1024, ge=0, description="behind fewer tokens than that one attends to everything"
+    )
+    attention_fallback: Literal["length", "adaptive"] = Field(
+        "adaptive",
+        description="when else to attend to everything: adaptive: where a sequence's tokens have "
+        "been seen to read nearly all anyhow",
+    )
+    attention_summaries: bool | None = Field(
+        None,
+        description="keep summaries of keys beside the KV, so that requests may ask for sparse "
+        "attention; default: if attention is not dense",
+    )
+    attention_audit_steps: Size = Field(
+        0,
+        ge=0,
+        description="every so many steps the attention weight that was really kept is measured, "
+        "which costs a dense look at all keys; 0: never",
+    )
     quantization: Literal["int8"] | None = Field(
         None, description="int8: round weights to INT8 with one scale for each output channel"
     )
@@ -147,6 +186,21 @@ class EngineConfig(BaseModel):
             raise ValueError("offload_profile and offload_ttft_ms need each other")
         if self.offload_profile is not None and not self.offload:
             raise ValueError("offload_profile is for offload: set that too")
+        return self
+
+    @property
+    def has_summaries(self) -> bool:
+        """Whether KV blocks carry summaries of their keys."""
+        if self.attention_summaries is None:
+            return self.attention != "dense"
+        return self.attention_summaries
+
+    @model_validator(mode="after")
+    def _check_attention(self) -> Self:
+        if self.attention in ("top-k", "window") and not self.attention_budget_tokens:
+            raise ValueError(f"attention {self.attention} needs attention_budget_tokens")
+        if self.attention != "dense" and not self.has_summaries:
+            raise ValueError(f"attention {self.attention} needs attention_summaries")
         return self
 
     @model_validator(mode="after")

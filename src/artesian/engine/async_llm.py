@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
+from artesian.attention import SparseAttention
 from artesian.config.engine import EngineConfig
 from artesian.engine.base import Request, RequestOutput, SamplingParams
 from artesian.engine.engine import LLMEngine
@@ -63,6 +64,8 @@ class AsyncLLM:
         *,
         priority: int = 0,
         timeout_s: float | None = None,
+        attention: SparseAttention | None = None,
+        num_skipped: int | None = None,
     ) -> AsyncIterator[RequestOutput]:
         """Outputs of one prompt as they come; leaving the loop early cancels the request.
 
@@ -76,6 +79,8 @@ class AsyncLLM:
             sampling=sampling_params or SamplingParams(),
             priority=priority,
             timeout_s=timeout_s,
+            attention=attention,
+            num_skipped=num_skipped,
         )
         mailbox: _Mailbox = asyncio.Queue()
         loop = asyncio.get_running_loop()

@@ -200,6 +200,9 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
         context_overflow: what happens by default to tokens that outgrow max_model_len.
         longest_stream: tokens of prompt and output together, dropped ones included, of requests
             that may be truncated; 0 where none may.
+        attention: how requests attend that ask for nothing; where one names only a selector, the
+            numbers are those of here.
+        most_skipped: sublayers that a request may leave out.
     """
 
     model_name: str
@@ -210,6 +213,8 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     memory_plan_bytes: dict[str, int] = {}
     context_overflow: ContextOverflow = "error"
     longest_stream: int = 0
+    attention: SparseAttention = SparseAttention()
+    most_skipped: int = 0
 
 
 class QueueFullError(RuntimeError):

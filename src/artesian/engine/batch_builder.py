@@ -72,6 +72,16 @@ class BatchBuilder:
                 if sequence.state.writer is not None
             ],
             remotes=_remotes(schedule),
+            sparse=[
+                (index, sequence.attends)
+                for index, sequence in enumerate(schedule.sequences)
+                if sequence.attends is not None
+            ],
+            skips=[
+                (index, sequence.skip)
+                for index, sequence in enumerate(schedule.sequences)
+                if sequence.skip is not None
+            ],
         )
 
 

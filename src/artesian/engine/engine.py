@@ -10,12 +10,14 @@ from collections.abc import Sequence as Seq
 import msgspec
 import numpy as np
 
+from artesian.attention import configured_attention
 from artesian.config.engine import EngineConfig
 from artesian.context import ContextCache
 from artesian.context.policies import Truncation
 from artesian.context.sessions import SessionKeeper, SessionKey
 from artesian.context.shelf import Shelf
 from artesian.engine.answers import Answers
+from artesian.engine.approximation import Approximations, SkipChoice
 from artesian.engine.base import (
     EngineInfo,
     EngineStats,
@@ -39,6 +41,7 @@ from artesian.engine.residents import Residents
 from artesian.engine.sampler import F32, Sampler, add_prompt_logprobs
 from artesian.engine.scheduler import Schedule, Scheduler
 from artesian.engine.sequence import RequestState, Sequence, Status, has_answer
+from artesian.engine.sparse_steps import SparseSteps
 from artesian.engine.truncation import Truncator, open_truncator
 from artesian.engine.validation import check_request
 from artesian.kvcache.hashing import BlockHasher, KvIdentity
@@ -73,17 +76,21 @@ class LLMEngine:
         context: ContextCache | None = None,
         sessions: SessionKeeper | None = None,
         peers: PeerMemory | None = None,
+        skips: SkipChoice | None = None,
     ) -> None:
         """`identity.block_size_tokens` is the size of the cache's blocks; `clock` gives seconds;
         `context` keeps blocks of `cache` elsewhere; `sessions` of both are kept while the engine
-        lives if nothing else is given; with `peers` prompts are computed by and for others."""
+        lives if nothing else is given; with `peers` prompts are computed by and for others;
+        `skips` are the sublayers that requests may leave out."""
         block_size = identity.block_size_tokens
         self.tokenizer = tokenizer
         self.config = config
         self.vocab_size = info.vocab_size
         self.max_model_len = info.max_model_len
         self._truncator = open_truncator(config, info.max_model_len, cache, runner, context)
-        self._info = _with_truncation(info, config, self._truncator)
+        self._approximations = Approximations(config, skips)
+        self._sparse_steps = SparseSteps(config.attention_fallback)
+        self._info = _with_settings(info, config, self._truncator, skips)
         self.cache = cache
         self._runner = runner
         self._identity = identity
@@ -170,6 +177,7 @@ class LLMEngine:
     def check_request(self, request: Request) -> None:
         """Raises `InvalidRequestError` when `request` can never run here."""
         check_request(request, self.vocab_size, self.max_model_len, self._cuts(request))
+        self._approximations.of(request)
 
     def abort(self, request_id: str) -> None:
         """Ends a request, freeing its blocks; unknown ids are ignored (it may just have finished).
@@ -202,6 +210,7 @@ class LLMEngine:
         outputs, self._unreported = self._unreported, []
         if schedule.sequences:
             self._stats.num_steps += 1
+            self._sparse_steps.plan(schedule)
             first = 0 if self._context is None else _mean_first(schedule)
             self._run(schedule, outputs)
             seconds = self._clock() - now
@@ -314,7 +323,14 @@ class LLMEngine:
         arrival = self._next_arrival()
         cuts = self._cuts(request)
         hasher = self._hasher(request.cache_salt)
-        state = RequestState(request, arrival, self._clock(), hasher, truncates=cuts is not None)
+        state = RequestState(
+            request,
+            arrival,
+            self._clock(),
+            hasher,
+            truncates=cuts is not None,
+            approximation=self._approximations.of(request),
+        )
         sampling = request.sampling
         seed = sampling.seed if sampling.seed is not None else self._random.getrandbits(64)
         max_tokens = self.max_model_len
@@ -535,9 +551,16 @@ def _count_tier(shelf: Shelf) -> TierCounts:
     )
 
 
-def _with_truncation(
-    info: EngineInfo, config: EngineConfig, truncator: Truncator | None
+def _with_settings(
+    info: EngineInfo,
+    config: EngineConfig,
+    truncator: Truncator | None,
+    skips: SkipChoice | None,
 ) -> EngineInfo:
-    longest = 0 if truncator is None else truncator.cuts.longest_stream
-    overflow = config.context_overflow
-    return msgspec.structs.replace(info, context_overflow=overflow, longest_stream=longest)
+    return msgspec.structs.replace(
+        info,
+        context_overflow=config.context_overflow,
+        longest_stream=0 if truncator is None else truncator.cuts.longest_stream,
+        attention=configured_attention(config),
+        most_skipped=0 if skips is None else skips.most,
+    )

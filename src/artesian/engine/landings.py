@@ -157,6 +157,8 @@ class Landings:
             return "here"
         if sequence.window is not None or sequence.needs_prompt_logprobs:
             return "here"
+        if sequence.skip is not None:  # a peer would compute all sublayers
+            return "here"
         if sequence.num_hidden or sequence.tail is not None:
             return "here"
         num_cached = len(hits) * self._block_size
@@ -293,7 +295,7 @@ class Landings:
         lost a peer, and comes home."""
         if self._offload is None or sequence.num_landings or sequence.state.truncates:
             return False
-        if len(sequence.state.sequences) > 1:
+        if len(sequence.state.sequences) > 1 or sequence.state.kind.attention:
             return False
         load = _load_of(running, list(self._open.values()))
         return self._offload.rule.is_remote(sequence.num_tokens, sequence.max_tokens, load)

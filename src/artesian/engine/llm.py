@@ -9,6 +9,7 @@ from operator import index
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from artesian.attention import SparseAttention
 from artesian.config.engine import EngineConfig
 from artesian.engine.base import InvalidRequestError, Request, RequestOutput, SamplingParams
 from artesian.engine.engine import LLMEngine
@@ -67,13 +68,17 @@ class LLM:
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         show_progress: bool = False,
+        attention: SparseAttention | None = None,
+        num_skipped: int | None = None,
     ) -> list[RequestResult]:
         """Completes each prompt, text or token ids; results are in the order of the prompts.
 
         `sampling_params` is one for all or one for each. A request that fails while running has
-        finish_reason "error" in its result. Raises `InvalidRequestError` before anything runs.
+        finish_reason "error" in its result. `attention`, `num_skipped`: see `Request`. Raises
+        `InvalidRequestError` before anything runs.
         """
-        return self._run(self._requests(_as_list(prompts), sampling_params), show_progress)
+        requests = self._requests(_as_list(prompts), sampling_params, attention, num_skipped)
+        return self._run(requests, show_progress)
 
     def chat(
         self,
@@ -81,12 +86,14 @@ class LLM:
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         show_progress: bool = False,
+        attention: SparseAttention | None = None,
+        num_skipped: int | None = None,
         **template_kwargs: Any,
     ) -> list[RequestResult]:
         """Answers one conversation, or each of several, through the model's chat template.
 
-        A message is {"role": ..., "content": ...}. Raises `ValueError` when the model has no chat
-        template or it rejects the messages.
+        A message is {"role": ..., "content": ...}. All else is as in `generate`. Raises
+        `ValueError` when the model has no chat template or it rejects the messages.
         """
         is_one = bool(messages) and isinstance(messages[0], dict)
         conversations: Any = [messages] if is_one else messages
@@ -97,13 +104,19 @@ class LLM:
             )
             for conversation in conversations
         ]
-        return self._run(self._requests(prompts, sampling_params), show_progress)
+        requests = self._requests(prompts, sampling_params, attention, num_skipped)
+        return self._run(requests, show_progress)
 
     def stream(
-        self, prompt: Prompt, sampling_params: SamplingParams | None = None
+        self,
+        prompt: Prompt,
+        sampling_params: SamplingParams | None = None,
+        *,
+        attention: SparseAttention | None = None,
+        num_skipped: int | None = None,
     ) -> Iterator[RequestOutput]:
         """Completes one prompt, output by output; leaving the loop early cancels it."""
-        [(request, _)] = self._requests([prompt], sampling_params)
+        [(request, _)] = self._requests([prompt], sampling_params, attention, num_skipped)
         engine = self.engine
         engine.add_request(request)
         num_open = request.sampling.n
@@ -138,6 +151,8 @@ class LLM:
         self,
         prompts: Sequence[Prompt],
         sampling_params: SamplingParams | Sequence[SamplingParams] | None,
+        attention: SparseAttention | None,
+        num_skipped: int | None,
     ) -> list[tuple[Request, str | None]]:
         """Checked requests, each with its prompt if that is text."""
         params = _per_prompt(sampling_params, len(prompts))
@@ -150,6 +165,8 @@ class LLM:
                 request_id=f"llm-{self._num_requests}",
                 prompt_token_ids=token_ids,
                 sampling=sampling,
+                attention=attention,
+                num_skipped=num_skipped,
             )
             try:
                 self.engine.check_request(request)

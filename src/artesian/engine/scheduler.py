@@ -21,6 +21,8 @@ A policy: no I/O, no clock. It owns the waiting and running sequences and lends 
   its last token.
 - A sequence whose context window is full and whose tokens go on drops the oldest ones first, if it
   may be truncated.
+- A sequence whose generated tokens do not attend to everything begins with blocks that are exact,
+  and then with those that its like have left, if there are any (`kvcache.kind`).
 """
 
 from bisect import insort
@@ -32,7 +34,7 @@ import numpy.typing as npt
 from artesian.context import ContextCache, Onboarding
 from artesian.engine.early import EarlyStart, find_early_start
 from artesian.engine.landings import Landings
-from artesian.engine.sequence import Sequence, Status
+from artesian.engine.sequence import ALL_DENSE, Sequence, Status
 from artesian.engine.truncation import Truncator
 from artesian.kvcache.prefix_cache import PrefixCache
 
@@ -60,18 +62,24 @@ class Schedule:
     num_tokens: list[int] = field(default_factory=list)
     timeout_s: float = 0.0
 
-    def put_remote_last(self) -> None:
-        """Sequences that peers attend for go to the end, those of one peer together."""
+    def put_in_order(self) -> None:
+        """Sequences that leave out sublayers go behind the others, those that leave out more behind
+        those that leave out less; ones that peers attend for to the very end, those of one peer
+        together."""
         peers = list({id(s.place.peer): None for s in self.sequences if s.place is not None})
-        if peers:
-            pairs = sorted(
-                zip(self.sequences, self.num_tokens, strict=True),
-                key=lambda pair: (
-                    -1 if pair[0].place is None else peers.index(id(pair[0].place.peer))
-                ),
-            )
-            self.sequences = [sequence for sequence, _ in pairs]
-            self.num_tokens = [num_tokens for _, num_tokens in pairs]
+        if not peers and all(sequence.skip is None for sequence in self.sequences):
+            return
+
+        def order(pair: tuple[Sequence, int]) -> tuple[int, int, tuple[int, ...]]:
+            place, skip = pair[0].place, pair[0].skip
+            if place is not None:
+                return peers.index(id(place.peer)), 0, ()
+            left_out = () if skip is None else skip.sublayers
+            return -1, len(left_out), left_out
+
+        pairs = sorted(zip(self.sequences, self.num_tokens, strict=True), key=order)
+        self.sequences = [sequence for sequence, _ in pairs]
+        self.num_tokens = [num_tokens for _, num_tokens in pairs]
 
 
 class Scheduler:
@@ -193,8 +201,7 @@ class Scheduler:
             self._admit(schedule, budget, now)
             if self._context is not None:
                 self._look_ahead()
-        if self._landings is not None:
-            schedule.put_remote_last()
+        schedule.put_in_order()
         return schedule
 
     def settle(self, sequence: Sequence) -> bool:
@@ -223,6 +230,10 @@ class Scheduler:
     def computed(self, sequence: Sequence, num_tokens: int) -> None:
         """Notes that the KV of the next `num_tokens` tokens is stored; names the blocks that are
         full now."""
+        num_before = sequence.num_computed // self._block_size
+        if sequence.attends is not None and num_before < sequence.num_dense_blocks:
+            self._leave_names(sequence)
+            sequence.set_dense_blocks(num_before)
         sequence.num_computed += num_tokens
         if sequence.place is not None:
             return
@@ -375,6 +386,7 @@ class Scheduler:
         hits = self._lookup(sequence)
         if sequence.waits_for is not None or self._begin_onboarding(sequence, hits):
             return None
+        self._forget_unused_names(sequence, hits)
         if self._is_elsewhere(sequence, hits):
             return None
         if self._truncator is None or self._truncator.can_start(sequence, len(hits)):
@@ -435,13 +447,16 @@ class Scheduler:
         what a tier has counts when a place in a truncated stream is chosen.
         """
         sequence.waits_for = None
+        may_load = may_load and sequence.num_onboardings < _MOST_ONBOARDINGS
         if self._truncator is not None:
-            may_load = may_load and sequence.num_onboardings < _MOST_ONBOARDINGS
             self._truncator.enter(sequence, may_load)
+        sequence.set_dense_blocks(ALL_DENSE)
         if sequence.needs_prompt_logprobs:  # all rows must be computed
             return []
         num_usable = (sequence.num_tokens - 1) // self._block_size
         sequence.extend_hashes(sequence.num_tokens)
+        if sequence.state.kind.attention:
+            self._choose_names(sequence, num_usable, may_load)
         hits = self.cache.lookup(sequence.hashes[:num_usable])
         for name in sequence.hashes[len(hits) : num_usable]:
             producer = self._being_computed.get(name)
@@ -449,6 +464,27 @@ class Scheduler:
                 break  # never wait behind worse priority
             sequence.waits_for = name
         return hits
+
+    def _choose_names(self, sequence: Sequence, num_usable: int, may_load: bool) -> None:
+        """Behind the blocks that are cached as computed with attention to everything, a sequence
+        may go on with those that its like have computed otherwise."""
+
+        def num_cached(names: list[bytes]) -> int:
+            num_found = len(self.cache.lookup(names))
+            if may_load and self._context is not None:
+                num_found += sum(self._context.find(names[num_found:]).values())
+            return num_found
+
+        num_found = num_cached(sequence.hashes[:num_usable])
+        if num_found < num_usable:
+            exact = sequence.exact_hashes[num_found]
+            if num_cached([sequence.state.kind.sparse_name(exact)]):
+                sequence.set_dense_blocks(num_found)
+
+    def _forget_unused_names(self, sequence: Sequence, hits: list[int]) -> None:
+        """Behind these blocks all is going to be computed: if they are dense, so is that."""
+        if len(hits) <= sequence.num_dense_blocks and sequence.tail is None:
+            sequence.set_dense_blocks(ALL_DENSE)
 
     def _is_onboarding(self, sequence: Sequence) -> bool:
         onboarding = sequence.onboarding
@@ -519,6 +555,7 @@ class Scheduler:
     ) -> None:
         """`hits`: blocks to start with, those that are on their way included."""
         num_named = len(hits) if early is None else len(early.hits)
+        self._forget_unused_names(sequence, hits)
         self.cache.acquire(hits)
         self._enter(sequence, list(hits), num_named)
         if early is not None:
@@ -594,6 +631,7 @@ class Scheduler:
         self._leave_names(sequence)
         if self._landings is not None:
             self._landings.leave(sequence)
+        sequence.left += sequence.hashes[sequence.num_dense_blocks : sequence.num_named]
         if keep_named:
             self._save(sequence)
         self.cache.release(sequence.blocks, keep_named)

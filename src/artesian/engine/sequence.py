@@ -1,12 +1,16 @@
 """The state of requests and of their sequences while the engine runs them."""
 
+import sys
 from enum import Enum, auto
 
 import numpy as np
 import numpy.typing as npt
 
+from artesian.attention import SparseAttention
+from artesian.attention.policies import DenseFallback
 from artesian.context.loader import Onboarding
 from artesian.context.sessions.record import tenant_of
+from artesian.engine.approximation import NOTHING_LEFT_OUT, Approximation
 from artesian.engine.base import (
     OutputLogprobs,
     Request,
@@ -24,6 +28,8 @@ Rank = tuple[int, int, int]
 """(priority, arrival, index): lower runs first."""
 
 _SPARE_TOKENS = 64
+ALL_DENSE = sys.maxsize
+"""No token has attended to less than everything so far."""
 
 
 class Status(Enum):
@@ -40,15 +46,18 @@ class RequestState:
     Attributes:
         is_job: it is a prompt that is computed for a peer, and has no answer; writer: where its KV
         goes, unless it stays.
+        approximation: what its sequences leave out; kind: of the KV that comes from that.
     """
 
     __slots__ = (
+        "approximation",
         "arrival",
         "arrival_s",
         "deadline_s",
         "first_scheduled_s",
         "hasher",
         "is_job",
+        "kind",
         "metrics",
         "num_cached_tokens",
         "num_prompt_tokens",
@@ -66,6 +75,7 @@ class RequestState:
         now: float,
         hasher: BlockHasher,
         truncates: bool = False,
+        approximation: Approximation = NOTHING_LEFT_OUT,
     ) -> None:
         self.request = request
         self.arrival = arrival
@@ -79,6 +89,8 @@ class RequestState:
         self.tenant = tenant_of(request.cache_salt)
         self.sequences: list[Sequence] = []
         self.truncates = truncates
+        self.approximation = approximation
+        self.kind = approximation.kind
         self.is_job = False
         self.writer: LandingWriter | None = None
 
@@ -92,7 +104,11 @@ class Sequence:
         num_tokens: prompt and output, with a window what stands in it; num_computed: of these, the
         ones whose KV is stored.
         blocks: arena blocks of the sequence, the first `num_named` of them findable by others.
-        hashes: names of full blocks, worked out no further than needed.
+        hashes: names of full blocks, worked out no further than needed; exact_hashes: what they
+        would be if nothing was left out: the same list if that is so.
+        num_dense_blocks: the first blocks, up to whose end every token attended to everything.
+        attends: how its row of this step attends; None: to everything. fallback: when it attends
+        to everything although it need not. skip: sublayers that it leaves out.
         max_tokens: prompt plus output at which it ends.
         is_plain_greedy: the next token is simply the most likely one; has_penalties: earlier tokens
         or biases change the logits.
@@ -110,11 +126,14 @@ class Sequence:
     """
 
     __slots__ = (
+        "attends",
         "bias_ids",
         "bias_values",
         "blocks",
         "detokenizer",
         "dropped",
+        "exact_hashes",
+        "fallback",
         "has_penalties",
         "hashes",
         "index",
@@ -124,6 +143,7 @@ class Sequence:
         "left",
         "max_tokens",
         "num_computed",
+        "num_dense_blocks",
         "num_hidden",
         "num_landings",
         "num_named",
@@ -137,6 +157,7 @@ class Sequence:
         "rank",
         "sampling",
         "seed",
+        "skip",
         "slot",
         "state",
         "status",
@@ -182,7 +203,12 @@ class Sequence:
         self.num_named = 0
         self.num_saved = 0
         self.blocks: list[int] = []
-        self.hashes: list[bytes] = []
+        self.exact_hashes: list[bytes] = []
+        self.hashes: list[bytes] = self.exact_hashes if state.kind.is_exact else []
+        self.num_dense_blocks = ALL_DENSE
+        self.attends: SparseAttention | None = None
+        self.fallback: DenseFallback | None = None
+        self.skip = state.approximation.skip
         self.slot = -1
         self.status = Status.WAITING
         self.waits_for: bytes | None = None
@@ -260,7 +286,8 @@ class Sequence:
         num_shown = len(stream) - end + sinks
         self.window = window
         self.left += self.hashes
-        self.hashes = []
+        self.exact_hashes = []
+        self.hashes = self.exact_hashes if self.state.kind.is_exact else []
         self.dropped = stream[sinks:end].copy()
         self.num_tokens = min(num_shown, most)
         self.num_hidden = num_shown - self.num_tokens
@@ -271,9 +298,28 @@ class Sequence:
     def extend_hashes(self, num_tokens: int) -> None:
         """Works out the names of the full blocks among the first `num_tokens` tokens."""
         if self.window is None:
-            self.state.hasher.extend(self.hashes, self.tokens[:num_tokens])
+            self.state.hasher.extend(self.exact_hashes, self.tokens[:num_tokens])
         else:
-            self.window.extend(self.hashes, self.tokens[:num_tokens])
+            self.window.extend(self.exact_hashes, self.tokens[:num_tokens])
+        if self.hashes is not self.exact_hashes:
+            for index in range(len(self.hashes), len(self.exact_hashes)):
+                self.hashes.append(self.name_of(index, self.exact_hashes[index]))
+
+    def name_of(self, index: int, exact: bytes) -> bytes:
+        """Name of block `index`, which would be `exact` if nothing was left out."""
+        kind = self.state.kind
+        is_dense = index < self.num_dense_blocks
+        return kind.dense_name(exact) if is_dense else kind.sparse_name(exact)
+
+    def set_dense_blocks(self, num_blocks: int) -> None:
+        """So many first blocks have been computed with attention to everything, or will be."""
+        first = min(num_blocks, self.num_dense_blocks)
+        if num_blocks != self.num_dense_blocks:
+            self.num_dense_blocks = num_blocks
+            if self.hashes is not self.exact_hashes and first < len(self.hashes):
+                del self.hashes[first:]
+                for index in range(first, len(self.exact_hashes)):
+                    self.hashes.append(self.name_of(index, self.exact_hashes[index]))
 
 
 def has_answer(sequence: Sequence, end: int) -> bool:

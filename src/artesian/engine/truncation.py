@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from artesian.config.engine import EngineConfig
 from artesian.context import ContextCache
 from artesian.context.policies import Truncation
-from artesian.engine.sequence import Sequence
+from artesian.engine.sequence import ALL_DENSE, Sequence
 from artesian.engine.window import Window
 from artesian.kvcache.hashing import BlockHasher
 from artesian.kvcache.prefix_cache import PrefixCache
@@ -63,7 +63,7 @@ class Truncator:
         if num_tokens <= self.cuts.window_tokens or not sequence.state.truncates:
             return
         window, hasher = sequence.window, sequence.state.hasher
-        names = list(sequence.hashes) if window is None else window.untruncated
+        names = list(sequence.exact_hashes) if window is None else window.untruncated
         hasher.extend(names, sequence.stream())
         best = self.choose(hasher, names, num_tokens, may_load)
         overflows = sequence.num_tokens > self.cuts.window_tokens
@@ -117,7 +117,7 @@ class Truncator:
     def has_room(self, sequence: Sequence) -> bool:
         """Whether there are blocks to `move_on`, and then for what the window is to hold."""
         cuts, cache = self.cuts, self._cache
-        known = cache.lookup(self._moved_names(_window_of(sequence, cuts).next()))
+        known = cache.lookup(self._moved_names(sequence, _window_of(sequence, cuts).next()))
         num_free = cache.num_available_blocks - cache.num_idle(known)
         behind = sequence.blocks[cuts.sink_blocks :]
         num_free += cache.num_sole(behind[: cuts.step_blocks])
@@ -135,7 +135,7 @@ class Truncator:
         """
         cuts, cache = self.cuts, self._cache
         window = _window_of(sequence, cuts).next()
-        names = self._moved_names(window)
+        names = self._moved_names(sequence, window)
         sinks, behind = sequence.blocks[: cuts.sink_blocks], sequence.blocks[cuts.sink_blocks :]
         dropped, sources = behind[: cuts.step_blocks], behind[cuts.step_blocks :]
         known = cache.lookup(names)
@@ -148,6 +148,7 @@ class Truncator:
         named = [cache.name(*pair) for pair in zip(fresh, names[len(known) :], strict=True)]
         cache.release(sources, self._keep_left)
         sequence.look_through(window)
+        sequence.num_dense_blocks = self._num_dense_moved(sequence)
         sequence.blocks = [*sinks, *known, *named]
         sequence.num_named = len(sequence.blocks)
         sequence.num_computed = sequence.num_named * cuts.block_size_tokens
@@ -185,17 +186,28 @@ class Truncator:
         moved = self.cuts.sink_blocks + self.cuts.turned_blocks
         return not window.has_moved or num_blocks >= moved
 
-    def _moved_names(self, window: Window) -> list[bytes]:
-        """Names of the blocks that an overflow has put into a window."""
-        first = self.cuts.sink_blocks
-        return [window.name(index) for index in range(first, first + self.cuts.turned_blocks)]
+    def _moved_names(self, sequence: Sequence, window: Window) -> list[bytes]:
+        """Names of the blocks that the sequence's next overflow puts into a window."""
+        first, num_dense = self.cuts.sink_blocks, self._num_dense_moved(sequence)
+        kind = sequence.state.kind
+        return [
+            (kind.dense_name if index < num_dense else kind.sparse_name)(window.name(index))
+            for index in range(first, first + self.cuts.turned_blocks)
+        ]
+
+    def _num_dense_moved(self, sequence: Sequence) -> int:
+        """What the sequence's `num_dense_blocks` is when its window moves on."""
+        num_dense, sinks = sequence.num_dense_blocks, self.cuts.sink_blocks
+        if num_dense == ALL_DENSE or num_dense <= sinks:
+            return num_dense
+        return max(num_dense - self.cuts.step_blocks, sinks)
 
 
 def _window_of(sequence: Sequence, cuts: Truncation) -> Window:
     """The sequence's window, also if it is the first one still: all of its blocks have names."""
     if sequence.window is not None:
         return sequence.window
-    return Window(cuts, sequence.state.hasher, 0, 0, list(sequence.hashes))
+    return Window(cuts, sequence.state.hasher, 0, 0, list(sequence.exact_hashes))
 
 
 def open_truncator(

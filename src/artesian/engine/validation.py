@@ -3,7 +3,9 @@
 import math
 from collections.abc import Sequence
 from numbers import Real
+from typing import get_args
 
+from artesian.attention import Selector, SparseAttention
 from artesian.context.policies import Truncation
 from artesian.engine.base import InvalidRequestError, Request, SamplingParams
 
@@ -80,6 +82,10 @@ def check_request(
     _check_integer("priority", request.priority, -(2**31), _INT32_MAX)
     if request.timeout_s is not None and _number("timeout_s", request.timeout_s) < 0:
         raise _wrong("timeout_s", request.timeout_s, "at least 0")
+    if request.attention is not None:
+        check_attention(request.attention)
+    if request.num_skipped is not None:
+        _check_integer("num_skipped", request.num_skipped, 0, _INT32_MAX)
     if request.output_token_ids:
         _check_token_ids("output_token_ids", request.output_token_ids, vocab_size)
         if request.sampling.n != 1:
@@ -91,6 +97,19 @@ def check_request(
                 f"prompt and earlier output have {num_tokens + len(request.output_token_ids)} "
                 f"tokens, but max_model_len is {max_model_len}"
             )
+
+
+def check_attention(attention: SparseAttention) -> None:
+    """Raises `InvalidRequestError` at the first field that is wrong."""
+    if attention.selector not in get_args(Selector):
+        allowed = "one of " + ", ".join(get_args(Selector))
+        raise _wrong("attention: selector", attention.selector, allowed)
+    if not 0 < _number("attention: epsilon", attention.epsilon) <= 1:
+        raise _wrong("attention: epsilon", attention.epsilon, "above 0 and at most 1")
+    for name in ("budget_tokens", "dense_layers", "min_context_tokens"):
+        _check_integer(f"attention: {name}", getattr(attention, name), 0, _INT32_MAX)
+    if attention.selector in ("top-k", "window") and not attention.budget_tokens:
+        raise InvalidRequestError(f"attention {attention.selector} needs budget_tokens above 0")
 
 
 def _check_truncated(request: Request, cuts: Truncation) -> None:

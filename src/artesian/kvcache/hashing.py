@@ -97,3 +97,21 @@ def window_name(
         struct.pack("<5I", window, sinks, step, start, cut),
     )
     return blake3(b"".join(map(encode_field, fields))).digest()
+
+
+def approximate_name(exact: bytes, *, skip: str, attention: str) -> bytes:
+    """Name (32 bytes) of a block whose tokens, or some before them, were not computed exactly.
+
+    Args:
+        exact: what the block would be called otherwise.
+        skip: identity of the sublayers that were left out; "" for none.
+        attention: identity of how generated tokens attended; "" if all attended to everything.
+    """
+    fields = (
+        b"artesian.kv.approximate",
+        struct.pack("<I", FORMAT_VERSION),
+        exact,
+        skip.encode(),
+        attention.encode(),
+    )
+    return blake3(b"".join(map(encode_field, fields))).digest()

@@ -3,9 +3,11 @@
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from artesian.attention import Selector, SparseAttention
 from artesian.config.engine import ContextOverflow
 
 MAX_CHOICES = 128
@@ -59,6 +61,24 @@ class CacheControl(ApiRequest):
     def seconds(self) -> float:
         """How long to keep it."""
         return 3600.0 if self.ttl == "1h" else 300.0
+
+
+class AttentionFields(ApiRequest):
+    """What generated tokens attend to; what is left out is as the server was started."""
+
+    selector: Selector
+    epsilon: float | None = Field(
+        default=None, gt=0, le=1, description="part of the attention weight that is enough"
+    )
+    budget_tokens: int | None = Field(
+        default=None, ge=0, le=INT32_MAX, description="most tokens that one attends to; 0: all"
+    )
+    dense_layers: int | None = Field(
+        default=None, ge=0, le=INT32_MAX, description="first layers that attend to everything"
+    )
+    min_context_tokens: int | None = Field(
+        default=None, ge=0, le=INT32_MAX, description="behind fewer everything is attended to"
+    )
 
 
 class SamplingFields(ApiRequest):
@@ -115,6 +135,15 @@ class SamplingFields(ApiRequest):
     context_overflow: ContextOverflow | None = Field(
         default=None, description="what outgrows the context: error or truncate, as the server may"
     )
+    attention: Selector | AttentionFields | None = Field(
+        default=None, description="what generated tokens attend to: dense, progressive, ..."
+    )
+    num_skipped: int | None = Field(
+        default=None,
+        ge=0,
+        le=INT32_MAX,
+        description="sublayers that are left out; 0: none, whatever the server was started with",
+    )
 
     user: str | None = Field(default=None, max_length=1024, description="accepted and ignored")
     metadata: dict[str, str] | None = Field(default=None, description="accepted and ignored")
@@ -137,6 +166,14 @@ class SamplingFields(ApiRequest):
         if self.pin is True:
             asked = DEFAULT_PIN_S
         return max(asked, self.cache_control.seconds if self.cache_control else 0.0)
+
+    def sparse_attention(self, default: SparseAttention) -> SparseAttention | None:
+        """What the request asks of attention; `default`: what it does not say. None: nothing."""
+        if self.attention is None:
+            return None
+        if isinstance(self.attention, str):
+            return msgspec.structs.replace(default, selector=self.attention)
+        return msgspec.structs.replace(default, **self.attention.model_dump(exclude_none=True))
 
     def stop_strings(self) -> tuple[str, ...]:
         """`stop` in its long form."""
