@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -43,8 +44,8 @@ def request(
     )
 
 
-def engine(**config: object) -> LLMEngine:
-    return make_engine(attention_summaries=True, attention_fallback="length", **config)  # type: ignore[arg-type]
+def engine(**config: Any) -> LLMEngine:
+    return make_engine(attention_summaries=True, attention_fallback="length", **config)
 
 
 def alone(prompt: list[int], **how: object) -> list[int]:
@@ -196,21 +197,21 @@ def test_the_settings_are_what_requests_do_without_words() -> None:
 
 
 @pytest.mark.parametrize("how", [{"attention": SPARSE}, {"num_skipped": 2}])
-def test_windows_that_move_keep_both_apart(how: dict[str, object]) -> None:
+def test_windows_that_move_keep_both_apart(how: dict[str, Any]) -> None:
     one = engine(max_model_len=32, context_overflow="truncate")
     params = greedy(60, ignore_eos=True)
     fresh = engine(max_model_len=32, context_overflow="truncate")
     exact = run(fresh, request("r", PROMPT, params=params))["r"].tokens
     twin = engine(max_model_len=32, context_overflow="truncate")
-    twin_tokens = run(twin, request("r", PROMPT, params=params, **how))["r"].tokens  # type: ignore[arg-type]
+    twin_tokens = run(twin, request("r", PROMPT, params=params, **how))["r"].tokens
     for turn in range(2):
-        done = run(one, request(f"a{turn}", PROMPT, params=params, **how))  # type: ignore[arg-type]
+        done = run(one, request(f"a{turn}", PROMPT, params=params, **how))
         assert done[f"a{turn}"].tokens == twin_tokens != exact
         done = run(one, request(f"e{turn}", PROMPT, params=params))
         assert done[f"e{turn}"].tokens == exact
     num_turned = toy_runner(one).num_turned
     run(one, request("last", PROMPT, params=params))
-    run(one, request("last", PROMPT, params=params, **how))  # type: ignore[arg-type]
+    run(one, request("last", PROMPT, params=params, **how))
     assert toy_runner(one).num_turned == num_turned  # each finds its own windows
     assert_no_leak(one)
 
