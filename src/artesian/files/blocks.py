@@ -37,11 +37,19 @@ class Blocks:
         for shelf in self.shelves:
             data = shelf.place.read(name, last - first, start, end)
             if data is not None:
-                self._news.used(name, time.time())
-                if shelf is not self.shelves[0]:
-                    self._promote(shelf, file, number)
+                self._used(shelf, file, number, name)
                 return data
         return None
+
+    def read_into(self, file: OpenFile, number: int, start: int, view: memoryview) -> bool:
+        """Fills `view` with bytes of a block, from `start` on; whether it is there."""
+        name = file.name(number)
+        first, last = file.span(number)
+        for shelf in self.shelves:
+            if shelf.place.read_into(name, last - first, start, view):
+                self._used(shelf, file, number, name)
+                return True
+        return False
 
     def read_whole(self, file: OpenFile, number: int) -> bytes | None:
         """A whole block; None if it is not there."""
@@ -95,6 +103,11 @@ class Blocks:
         """Removes everything."""
         for shelf in self.shelves:
             shelf.clear()
+
+    def _used(self, shelf: Shelf, file: OpenFile, number: int, name: bytes) -> None:
+        self._news.used(name, time.time())
+        if shelf is not self.shelves[0]:
+            self._promote(shelf, file, number)
 
     def _put(self, shelf: Shelf, file: OpenFile, number: int, data: bytes) -> None:
         assert file.generation is not None

@@ -62,18 +62,24 @@ class DirectoryPlace:
 
     def read(self, name: bytes, num_bytes: int, start: int, end: int) -> bytes | None:
         """Bytes of a block of `num_bytes`; None if it is not there. A damaged one is removed."""
-        try:
-            fd = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        fd = self._open(name, num_bytes)
+        if fd is None:
             return None
         try:
-            if not self._is_sound(fd, name, num_bytes):
-                self.remove(name)
-                return None
             data = os.pread(fd, end - start, start)
         finally:
             os.close(fd)
         return data if len(data) == end - start else None
+
+    def read_into(self, name: bytes, num_bytes: int, start: int, view: memoryview) -> bool:
+        """Fills `view` with bytes of a block, as `read`; whether it could."""
+        fd = self._open(name, num_bytes)
+        if fd is None:
+            return False
+        try:
+            return os.preadv(fd, [view], start) == len(view)
+        finally:
+            os.close(fd)
 
     def remove(self, name: bytes) -> None:
         """Forgets a block, there or not."""
@@ -94,6 +100,22 @@ class DirectoryPlace:
     def _path(self, name: bytes) -> str:
         text = name.hex()
         return f"{self._prefix}{text[:2]}/{text[2:]}"
+
+    def _open(self, name: bytes, num_bytes: int) -> int | None:
+        """The file of a block, verified; None if there is none."""
+        try:
+            fd = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            if self._is_sound(fd, name, num_bytes):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        self.remove(name)
+        return None
 
     def _is_sound(self, fd: int, name: bytes, length: int) -> bool:
         stat = os.fstat(fd)

@@ -82,6 +82,7 @@ class ArtesianFileSystem(ChainedFileSystem):  # type: ignore[misc]
         self.check = float(check)
         self.offline = bool(offline)
         self.origin = Origin(fs, self.config.timeout_s)
+        self._store: FileStore | None = None
 
         def strip(path: Any) -> Any:
             return fs._strip_protocol(type(self)._strip_protocol(path))
@@ -92,7 +93,10 @@ class ArtesianFileSystem(ChainedFileSystem):  # type: ignore[misc]
     @property
     def store(self) -> FileStore:
         """The store of this process; a forked child has another one."""
-        return open_store(self.config)
+        store = self._store
+        if store is None or store.is_closed or store.pid != os.getpid():
+            store = self._store = open_store(self.config)
+        return store
 
     @property
     def fsid(self) -> str:
@@ -110,7 +114,6 @@ class ArtesianFileSystem(ChainedFileSystem):  # type: ignore[misc]
         cache_options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        path = self._strip_protocol(path)
         if mode != "rb":
             self._writes(path)
             file = self.fs._open(

@@ -70,6 +70,14 @@ class PoolPlace:
         skipped = first * _PIECE_BYTES
         return data[start - skipped : end - skipped]
 
+    def read_into(self, name: bytes, num_bytes: int, start: int, view: memoryview) -> bool:
+        """Fills `view` with bytes of a block, as `read`; whether it could."""
+        data = self.read(name, num_bytes, start, start + len(view))
+        if data is None:
+            return False
+        view[:] = data
+        return True
+
     def remove(self, name: bytes) -> None:
         """Forgets a block, there or not. A pool that does not answer is left alone."""
         try:

@@ -34,10 +34,20 @@ class News:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._last = self._newest()
 
-    def access(self, access: Access) -> None:
-        """Somebody read here."""
+    def access(self, access: Access, num_blocks: int) -> None:
+        """Somebody read here, of so many blocks."""
         if len(self._accesses) < _MAX_PENDING:
             self._accesses.append(access)
+        num_misses = num_blocks - access.num_hits
+        folder = access.path.rpartition("/")[0]
+        with self._lock:
+            counts = self._counts
+            counts["", "read_bytes"] += access.length
+            for path in ("", folder):
+                if access.num_hits:
+                    counts[path, "hits"] += access.num_hits
+                if num_misses:
+                    counts[path, "misses"] += num_misses
 
     def stored(self, block: Block, num_bytes: int) -> None:
         """A block is there now."""

@@ -47,6 +47,20 @@ class OpenFile:
             )
         return name
 
+    def again(self, stream: int) -> "OpenFile":
+        """The same file in the same generation, opened once more."""
+        return OpenFile(
+            self.origin,
+            self.path,
+            self.url,
+            self.generation,
+            self.size,
+            self.block_bytes,
+            stream,
+            self.is_offline,
+            self._names,
+        )
+
     def span(self, number: int) -> tuple[int, int]:
         """The bytes of the file that block `number` has: first, end."""
         start = number * self.block_bytes

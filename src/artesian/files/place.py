@@ -28,6 +28,9 @@ class Place(Protocol):
     def read(self, name: bytes, num_bytes: int, start: int, end: int) -> bytes | None:
         """Bytes `start` to `end` of a block of `num_bytes`; None if it cannot be had."""
 
+    def read_into(self, name: bytes, num_bytes: int, start: int, view: memoryview) -> bool:
+        """Fills `view` with bytes of a block of `num_bytes`, from `start` on; whether it could."""
+
     def remove(self, name: bytes) -> None:
         """Forgets a block, there or not."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from artesian.files.advice import Advice
+from artesian.files.assembly import Assembly
 from artesian.files.base import Access, Advisor, Prefetch
 from artesian.files.blocks import Blocks
 from artesian.files.config import DEFAULT_CAPACITY_BYTES, StoreConfig
@@ -26,12 +27,13 @@ from artesian.files.memory import PoolPlace
 from artesian.files.news import News
 from artesian.files.opened import OpenFile
 from artesian.files.origin import Origin
-from artesian.files.rules import Rules
+from artesian.files.rules import Rules, covers
 from artesian.files.shelf import Shelf
 
 _DEFAULT_POOL_BYTES = 1 << 30
 _NUM_THREADS = 6
 _MOST_WAITING = 1024
+_MAX_KNOWN = 1 << 14
 _PREFETCH_CHECK_S = 60.0
 
 AdvisorFactory = Callable[[int, int], Advisor]
@@ -66,7 +68,9 @@ class FileStore:
         self._crew = Crew(_NUM_THREADS, _MOST_WAITING)
         self._fetcher = Fetcher(self.blocks, flights, self._crew, self.advice, self.news)
         self._streams = itertools.count(self.owner << 32)
+        self._known: dict[str, tuple[OpenFile, dict[str, Any], float]] = {}
         self.last_error: str | None = None
+        self.is_closed = False
         self._origins: dict[str, Origin] = {}
         self._keeper = Keeper(self.index, self._members, self.blocks, self.advice, self.news)
         self._keeper.start(self.rules)
@@ -88,15 +92,22 @@ class FileStore:
         """
         self._origins.setdefault(origin.identity, origin)
         url = origin.url(path)
+        known = self._known.get(url)
+        if known is not None and not is_offline and time.time() - known[2] < check_s:
+            return known[0].again(next(self._streams)), known[1]
         row = self._row(url) if is_offline or check_s > 0 else None
         if is_offline:
             if row is None:
                 raise NotCachedError(f"{url} is not in the cache, and the store is used offline")
         elif row is None or time.time() - row[3] >= check_s:
             return self._ask(origin, path, url)
-        text, size, info, _ = row
+        text, size, told, asked_s = row
         generation = None if text is None else Generation(text)
-        return self._opened(origin, path, url, generation, size, is_offline), json.loads(info)
+        file = self._opened(origin, path, url, generation, size, is_offline)
+        info = json.loads(told)
+        if not is_offline:
+            self._know(file, info, asked_s)
+        return file, info
 
     def read(self, file: OpenFile, start: int, end: int) -> bytes:
         """Bytes `start` to `end` of a file, cut at its end.
@@ -113,20 +124,15 @@ class FileStore:
             self.news.count("misses", 1, file.url)
             return self._fetcher.direct(file, start, end)
         size = file.block_bytes
-        numbers = range(start // size, (end - 1) // size + 1)
-        parts: dict[int, bytes] = {}
-        for number in numbers:
-            first = number * size
-            part = self.blocks.read(file, number, max(start - first, 0), min(end - first, size))
-            if part is not None:
-                parts[number] = part
-        self._told(file, start, end, len(parts), len(numbers))
-        if len(parts) < len(numbers):
-            missing = [number for number in numbers if number not in parts]
-            self._fill(file, start, end, missing, parts)
-        if len(numbers) == 1:
-            return parts[numbers[0]]
-        return b"".join([parts[number] for number in numbers])
+        number, last = start // size, (end - 1) // size
+        if number < last:
+            return self._read_many(file, start, end, range(number, last + 1))
+        first = number * size
+        data = self.blocks.read(file, number, start - first, end - first)
+        self._told(file, start, end, int(data is not None), 1)
+        if data is None:
+            data = self._missing(file, start, end, [number])[number]
+        return data
 
     def warm(self, origin: Origin, path: str) -> tuple[int, int]:
         """Fetches a whole file if its blocks are not here: how many came, how many it has."""
@@ -145,6 +151,8 @@ class FileStore:
 
     def forget(self, url: str) -> int:
         """Removes the blocks of a file or folder, and what is known of it; how many blocks."""
+        for known in [known for known in self._known if covers(url, known)]:
+            self._known.pop(known, None)
         num_gone = self.blocks.forget(url)
         self.index.do(
             "DELETE FROM files WHERE path = ? OR path >= ? AND path < ?", url, *below(url)
@@ -159,6 +167,7 @@ class FileStore:
 
     def close(self) -> None:
         """Leaves the store; what is in it stays."""
+        self.is_closed = True
         self._keeper.stop()
         self._crew.close()
         self._members.close()
@@ -170,29 +179,43 @@ class FileStore:
         self._members.close()
         self._locks.close()
 
-    def _fill(
-        self, file: OpenFile, start: int, end: int, missing: Sequence[int], parts: dict[int, bytes]
-    ) -> None:
+    def _read_many(self, file: OpenFile, start: int, end: int, numbers: range) -> bytes:
         size = file.block_bytes
-        kept = [n for n in missing if file.is_offline or self.blocks.admits(file, n)]
+        missing = []
+        with Assembly(end - start) as whole:
+            for number in numbers:
+                first = max(number * size, start)
+                with whole.view[first - start : number * size + size - start] as view:
+                    if not self.blocks.read_into(file, number, first - number * size, view):
+                        missing.append(number)
+            self._told(file, start, end, len(numbers) - len(missing), len(numbers))
+            if missing:
+                for number, data in self._missing(file, start, end, missing).items():
+                    first = max(number * size, start)
+                    whole.view[first - start : first - start + len(data)] = data
+            return whole.take()
+
+    def _missing(
+        self, file: OpenFile, start: int, end: int, numbers: Sequence[int]
+    ) -> dict[int, bytes]:
+        """For each block that is not here, what the bytes `start` to `end` have of it."""
+        size = file.block_bytes
+        kept = [n for n in numbers if file.is_offline or self.blocks.admits(file, n)]
+        parts = {}
         if kept:
             for number, data in self._fetcher.fetch(file, kept).items():
                 first = number * size
                 parts[number] = data[max(start - first, 0) : end - first]
-        for number in missing:
+        for number in numbers:
             if number not in parts:
                 first = number * size
                 begin, stop = max(start, first), min(end, first + size)
                 parts[number] = self._fetcher.direct(file, begin, stop)
+        return parts
 
     def _told(self, file: OpenFile, start: int, end: int, num_hits: int, num_blocks: int) -> None:
         access = Access(file.url, start, end - start, file.stream, time.time(), file.size, num_hits)
-        self.news.access(access)
-        self.news.count("read_bytes", end - start)
-        if num_hits:
-            self.news.count("hits", num_hits, file.url)
-        if num_hits < num_blocks:
-            self.news.count("misses", num_blocks - num_hits, file.url)
+        self.news.access(access, num_blocks)
         for wanted in self.advice.access(access):
             if not file.is_offline:
                 self._prefetch(wanted, file)
@@ -234,7 +257,15 @@ class FileStore:
         else:
             values = (url, origin.identity, text, size, to_text(info), now_s)
             self._changed(row is not None, values)
-        return self._opened(origin, path, url, generation, size, False), info
+        file = self._opened(origin, path, url, generation, size, False)
+        self._know(file, info, now_s)
+        return file, info
+
+    def _know(self, file: OpenFile, info: dict[str, Any], asked_s: float) -> None:
+        """Remembers what the origin said, so that the index need not be asked either."""
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.pop(next(iter(self._known)), None)
+        self._known[file.url] = (file, info, asked_s)
 
     def _row(self, url: str) -> tuple[str | None, int, str, float] | None:
         query = "SELECT generation, size, info, checked_s FROM files WHERE path = ?"
