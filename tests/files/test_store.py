@@ -5,17 +5,21 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from artesian.files import FilesUsageError
-from artesian.files.base import Block
+from artesian.files.base import Access, Advisor, Block, Prefetch
+from artesian.files.config import make_config
 from artesian.files.directory import DirectoryPlace
+from artesian.files.lru import LruAdvisor
 from artesian.files.members import Members
 from artesian.files.memory import PoolPlace
+from artesian.files.origin import Origin
 from artesian.files.place import Place
+from artesian.files.store import FileStore
 from artesian.files.stores import close_all
 from artesian.pool import Pool
 from tests.files.conftest import BLOCK, CountingFs, MakeFs, disk_bytes, write
@@ -304,3 +308,100 @@ def test_stores_hear_of_each_other(make_fs: MakeFs, source: Path, tmp_path: Path
     counts = dict(one.store.index.rows("SELECT name, value FROM counts WHERE path = ''"))
     assert counts["misses"] == 2
     assert counts["origin_bytes"] == len(data)
+
+
+class ToldAdvisor(LruAdvisor):
+    """Reads ahead what it is told to, and remembers what it heard."""
+
+    def __init__(self, capacity_bytes: int, block_bytes: int) -> None:
+        super().__init__(capacity_bytes, block_bytes)
+        self.listings: dict[str, list[str]] = {}
+        self.ahead: list[Prefetch] = []
+        self.refused: set[str] = set()
+
+    def access(self, access: Access, *, is_ours: bool = True) -> Sequence[Prefetch]:
+        super().access(access, is_ours=is_ours)
+        ahead, self.ahead = self.ahead, []
+        return ahead
+
+    def admit(self, block: Block, num_bytes: int, now_s: float, *, is_prefetch: bool) -> bool:
+        return block.path not in self.refused
+
+    def listed(self, folder: str, names: Sequence[str]) -> None:
+        self.listings[folder] = list(names)
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Iterator[tuple[FileStore, ToldAdvisor]]:
+    """A store with such an advisor."""
+    advisors = []
+
+    def make(capacity_bytes: int, block_bytes: int) -> Advisor:
+        advisors.append(ToldAdvisor(capacity_bytes, block_bytes))
+        return advisors[-1]
+
+    config = make_config(directory=tmp_path / "store", capacity="16MiB", block_size=BLOCK)
+    store = FileStore(config, make)
+    yield store, advisors[0]
+    store.close()
+
+
+def eventually(is_so: Callable[[], bool]) -> None:
+    """Waits until something is so."""
+    until_s = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+
+
+def test_what_is_read_ahead_is_here(
+    told: tuple[FileStore, ToldAdvisor], source: Path, origin: CountingFs
+) -> None:
+    store, advisor = told
+    data = write(source / "a", 6 * BLOCK, age_s=0)
+    other = write(source / "b", 10)
+    asked = Origin(origin, 5.0)
+    url = asked.url(str(source))
+    file, _ = store.open(asked, str(source / "a"))
+    advisor.ahead = [
+        Prefetch(f"{url}/a", 1, 4),
+        Prefetch(f"{url}/b", 0, 1 << 30, is_background=True),
+        Prefetch(f"{url}/none", 0, 1),
+        Prefetch("s3://elsewhere/x", 0, 1),
+    ]
+    assert store.read(file, 0, 1) == data[:1]
+    eventually(lambda: store.main.used_bytes == 4 * ROOM + 4096)
+    origin.requests.clear()
+    assert store.read(file, 0, 4 * BLOCK) == data[: 4 * BLOCK]
+    assert store.read(store.open(asked, str(source / "b"))[0], 0, 10) == other
+    assert origin.requests == []
+
+
+def test_what_is_not_admitted_is_passed_through(
+    told: tuple[FileStore, ToldAdvisor], source: Path, origin: CountingFs
+) -> None:
+    store, advisor = told
+    data = write(source / "a", 3 * BLOCK)
+    asked = Origin(origin, 5.0)
+    file, _ = store.open(asked, str(source / "a"))
+    advisor.refused = {file.url}
+    assert store.read(file, BLOCK + 5, BLOCK + 15) == data[BLOCK + 5 : BLOCK + 15]
+    assert origin.num_bytes == 10, "no more than was wanted"
+    assert store.read(file, 10, len(data) - 10) == data[10:-10]
+    assert store.main.used_bytes == 0
+
+
+def test_a_folder_of_which_many_files_are_read_is_listed(
+    told: tuple[FileStore, ToldAdvisor], source: Path, origin: CountingFs
+) -> None:
+    store, advisor = told
+    names = [f"{n:02}" for n in range(20)]
+    for name in names:
+        write(source / name, 10, age_s=0)
+    asked = Origin(origin, 5.0)
+    for name in names[:15] * 2:
+        store.open(asked, str(source / name))
+    assert advisor.listings == {}
+    store.open(asked, str(source / names[15]))
+    eventually(lambda: bool(advisor.listings))
+    assert {k: sorted(v) for k, v in advisor.listings.items()} == {asked.url(str(source)): names}

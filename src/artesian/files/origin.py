@@ -81,6 +81,16 @@ class Origin:
 
         return self._call(f"what {self.url(path)} is", ask)
 
+    def names(self, path: str) -> list[str]:
+        """The last parts of the names in a folder, in the store's order. Raises as `info`."""
+
+        def ask() -> list[str]:
+            found: list[str] = self.fs.ls(path, detail=False)
+            return found
+
+        paths = self._call(f"what is in {self.url(path)}", ask)
+        return [each.rstrip("/").rpartition("/")[2] for each in paths]
+
     def fetch(self, path: str, start: int, end: int, size: int, wanted: Generation) -> bytes:
         """Bytes `start` to `end` of a file of `size` bytes in the generation `wanted`.
 

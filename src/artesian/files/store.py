@@ -1,5 +1,6 @@
 """A store of files, as one process has it open."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -21,6 +22,7 @@ from artesian.files.flight import ByteLocks, Flights
 from artesian.files.generation import Generation, generation_of
 from artesian.files.index import FORMAT, below, open_index, to_text
 from artesian.files.keeper import Keeper
+from artesian.files.listings import Listings
 from artesian.files.lru import LruAdvisor
 from artesian.files.members import Members
 from artesian.files.memory import PoolPlace
@@ -68,6 +70,7 @@ class FileStore:
         self._crew = Crew(_NUM_THREADS, _MOST_WAITING)
         self._fetcher = Fetcher(self.blocks, flights, self._crew, self.advice, self.news)
         self._streams = itertools.count(self.owner << 32)
+        self._listings = Listings()
         self._known: dict[str, tuple[OpenFile, dict[str, Any], float]] = {}
         self.last_error: str | None = None
         self.is_closed = False
@@ -263,9 +266,19 @@ class FileStore:
 
     def _know(self, file: OpenFile, info: dict[str, Any], asked_s: float) -> None:
         """Remembers what the origin said, so that the index need not be asked either."""
+        folder = file.path.rpartition("/")[0]
+        if file.url not in self._known and self._listings.opened(file.origin.url(folder)):
+            self._list(file.origin, folder)
         if len(self._known) >= _MAX_KNOWN:
             self._known.pop(next(iter(self._known)), None)
         self._known[file.url] = (file, info, asked_s)
+
+    def _list(self, origin: Origin, folder: str) -> None:
+        def work() -> None:
+            with contextlib.suppress(OSError):
+                self.advice.listed(origin.url(folder), origin.names(folder))
+
+        self._crew.submit(Rank.BACKGROUND, work)
 
     def _row(self, url: str) -> tuple[str | None, int, str, float] | None:
         query = "SELECT generation, size, info, checked_s FROM files WHERE path = ?"
