@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "context": {"kvcache", "pool"},
     "loader": LEAVES | {"models", "ops", "quant"},
     "engine": ENGINE,
+    "calibrate": ENGINE | {"eval"},
     "eval": ENGINE,
     "plots": set(),
     "metrics": {"config", "engine"},
@@ -38,7 +39,8 @@ MAY_IMPORT = {
     "doctor": ENGINE | {"pool"},
     "api": ENGINE | {"cluster", "metrics", "worker"},
     "cli": ENGINE
-    | {"api", "bench", "cluster", "doctor", "eval", "files", "plots", "pool", "profile", "sim"},
+    | {"api", "bench", "calibrate", "cluster", "doctor", "eval", "files", "plots", "pool"}
+    | {"profile", "sim"},
 }
 # The only modules that see Rust: thin wrappers, each over one part of it.
 MAY_IMPORT_CORE = {

@@ -21,6 +21,7 @@ VERBS = (
     ("run", "Answer one prompt."),
     ("bench", "Measure latency and throughput, in this process or of a server."),
     ("profile", "Measure what a model takes on this machine."),
+    ("calibrate", "Find out which sublayers of a model can be left out."),
     ("simulate", "Replay a trace on a simulated cluster."),
     ("eval", "Measure what number formats, and attending to less, cost in quality."),
     ("models", "List, fetch and inspect models."),

@@ -114,6 +114,11 @@ class Session:
         """What was left out when the context was read."""
         return self._skip
 
+    def clear(self) -> None:
+        """Forgets all contexts: KV is zeros, whose pages are there, for timing."""
+        self._arena.memory[:] = 0
+        self._tokens = []
+
     def read(self, tokens: Sequence[int], skip: SkipSet | None = None) -> None:
         """Makes `tokens` the context; what it begins with like the last one is kept.
 
