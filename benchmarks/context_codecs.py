@@ -79,6 +79,7 @@ def rows_of_blocks(
         layout.head_dim,
         layout.block_size_tokens,
         layout.dtype,
+        layout.summaries,
     )
     sizes, errors, there, back = [], [], [], []
     for block in blocks:

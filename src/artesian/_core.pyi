@@ -121,6 +121,7 @@ class KvLayout:
         head_dim: int,
         block_size_tokens: int,
         dtype: str,
+        summaries: str = "none",
     ) -> None: ...
     @property
     def block_bytes(self) -> int: ...
@@ -172,6 +173,8 @@ class Program:
     def max_rows(self) -> int: ...
     @property
     def num_sublayers(self) -> int: ...
+    @property
+    def report_shape(self) -> tuple[int, int, int]: ...
     def run(
         self,
         runtime: Runtime,
@@ -189,6 +192,8 @@ class Program:
         pushes: Sequence[tuple[int, LandingWriter]] = (),
         skips: Sequence[tuple[int, Sequence[int], Sequence[float]]] = (),
         probe: npt.NDArray[np.float32] | None = None,
+        sparse: Sequence[tuple[int, str, float, int, int, int, bool]] = (),
+        report: npt.NDArray[np.float32] | None = None,
     ) -> list[int]: ...
     def turn(
         self,
@@ -630,7 +635,7 @@ class LayerGate:
     def wait(self, num_bytes: int, timeout_s: float) -> bool: ...
 
 def try_codec(
-    name: str, shape: tuple[int, int, int, int, str], block: npt.NDArray[np.uint8]
+    name: str, shape: tuple[int, int, int, int, str, str], block: npt.NDArray[np.uint8]
 ) -> tuple[int, npt.NDArray[np.uint8], float, float]:
     """Bytes of the shorter form, the block as it comes back, seconds there and back."""
 
@@ -647,7 +652,7 @@ class BlockMover:
         num_threads: int,
         most_saving_bytes: int,
         bytes_per_s: float | None = None,
-        compression: tuple[str, tuple[int, int, int, int, str]] | None = None,
+        compression: tuple[str, tuple[int, int, int, int, str, str]] | None = None,
     ) -> None: ...
     @staticmethod
     def in_pool(

@@ -12,8 +12,8 @@ from artesian.kvcache import Arena
 
 LAYERS, HEADS, HEAD_DIM, TOKENS = 4, 2, 64, 32
 NUM_BLOCKS = 8
-ZSTD = Compression("zstd", (LAYERS, HEADS, HEAD_DIM, TOKENS, "f16"))
-INT8 = Compression("int8", (LAYERS, HEADS, HEAD_DIM, TOKENS, "f16"))
+ZSTD = Compression("zstd", (LAYERS, HEADS, HEAD_DIM, TOKENS, "f16", "none"))
+INT8 = Compression("int8", (LAYERS, HEADS, HEAD_DIM, TOKENS, "f16", "none"))
 BLOCK_NUMBERS = LAYERS * HEADS * 2 * TOKENS * HEAD_DIM
 
 
@@ -84,7 +84,7 @@ def test_rounded_numbers_are_off_by_half_a_step(tmp_path: Path) -> None:
 
 
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
-    wrong = Compression("int8", (LAYERS, HEADS, HEAD_DIM, TOKENS, "int8"))
+    wrong = Compression("int8", (LAYERS, HEADS, HEAD_DIM, TOKENS, "int8", "none"))
     with pytest.raises(ContextCacheError, match="int8 already"):
         make(tmp_path, wrong)
 

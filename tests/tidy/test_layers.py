@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "skip": LEAVES | {"ops"},
     "kvcache": LEAVES | {"ops"},
     "context": {"kvcache", "pool"},
-    "loader": LEAVES | {"models", "ops", "quant"},
+    "loader": LEAVES | {"attention", "models", "ops", "quant"},
     "engine": ENGINE,
     "calibrate": ENGINE | {"eval"},
     "eval": ENGINE,

@@ -60,6 +60,7 @@ fn measure(model: &Model, step: &Step, dtype: KvDtype, isa: Isa, pool: &ThreadPo
         context_lens: &context_lens,
         block_tables: &tables,
         table_stride,
+        sparse: &[],
     };
     let row_len = (num_heads + 2 * num_kv_heads) * head_dim;
     let qkv: Vec<f32> = (0..positions.len() * row_len).map(|i| ((i * 31) as f32).sin()).collect();

@@ -14,6 +14,10 @@
 //!
 //! The bf16 forms are the right-hand operands of AMX's bf16 product. Every tile starts on a 64-byte
 //! boundary of the arena.
+//!
+//! Behind the tiles of a layer may lie summaries of the keys, so that whatever carries blocks
+//! carries them: `[kv_head][group]`, each of one or two f16 vectors of `head_dim`
+//! ([`KvSummaries`]), filled up to whole cache lines. A summary is there once its group is full.
 
 use std::ops::Range;
 
@@ -69,6 +73,49 @@ impl KvDtype {
     }
 }
 
+/// What is kept of the keys of each group, for those who choose among groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvSummaries {
+    /// Nothing.
+    None,
+    /// The centre of the keys' bounding box and their mean distance from it, by dimension.
+    Cuboid,
+    /// The mean key.
+    Mean,
+    /// The centre of the keys' bounding box and half its size, by dimension.
+    MinMax,
+}
+
+impl KvSummaries {
+    /// All of them.
+    pub const ALL: [KvSummaries; 4] =
+        [KvSummaries::None, KvSummaries::Cuboid, KvSummaries::Mean, KvSummaries::MinMax];
+
+    /// Lower-case name, as accepted by [`KvSummaries::from_name`].
+    pub fn name(self) -> &'static str {
+        match self {
+            KvSummaries::None => "none",
+            KvSummaries::Cuboid => "cuboid",
+            KvSummaries::Mean => "mean",
+            KvSummaries::MinMax => "min-max",
+        }
+    }
+
+    /// The kind called `name`, if there is one.
+    pub fn from_name(name: &str) -> Option<KvSummaries> {
+        KvSummaries::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Vectors of a group's summary.
+    pub fn num_vectors(self) -> usize {
+        match self {
+            KvSummaries::None => 0,
+            KvSummaries::Mean => 1,
+            KvSummaries::Cuboid | KvSummaries::MinMax => 2,
+        }
+    }
+}
+
 /// Why a layout cannot be.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum KvLayoutError {
@@ -107,6 +154,7 @@ pub struct KvLayout {
     head_dim: usize,
     block_size_tokens: usize,
     dtype: KvDtype,
+    summaries: KvSummaries,
 }
 
 impl KvLayout {
@@ -140,7 +188,18 @@ impl KvLayout {
         if bound.is_none_or(|bytes| bytes > isize::MAX as usize) {
             return Err(KvLayoutError::TooLarge { num_layers, num_kv_heads });
         }
-        Ok(KvLayout { num_layers, num_kv_heads, head_dim, block_size_tokens, dtype })
+        let summaries = KvSummaries::None;
+        Ok(KvLayout { num_layers, num_kv_heads, head_dim, block_size_tokens, dtype, summaries })
+    }
+
+    /// The same with summaries.
+    pub fn with_summaries(self, summaries: KvSummaries) -> KvLayout {
+        KvLayout { summaries, ..self }
+    }
+
+    /// What is kept of each group's keys.
+    pub fn summaries(&self) -> KvSummaries {
+        self.summaries
     }
 
     /// Layers of a block.
@@ -185,9 +244,25 @@ impl KvLayout {
         self.block_size_tokens / GROUP_TOKENS * self.group_bytes()
     }
 
-    /// Bytes of one layer of a block.
-    pub fn layer_bytes(&self) -> usize {
+    /// Groups of a tile.
+    pub fn groups_per_block(&self) -> usize {
+        self.block_size_tokens / GROUP_TOKENS
+    }
+
+    /// Bytes of the tiles of one layer of a block.
+    pub fn tiles_bytes(&self) -> usize {
         self.num_kv_heads * self.tile_bytes()
+    }
+
+    /// Bytes of the summary of a group.
+    pub fn summary_bytes(&self) -> usize {
+        self.summaries.num_vectors() * self.head_dim * size_of::<u16>()
+    }
+
+    /// Bytes of one layer of a block: its tiles, then its summaries.
+    pub fn layer_bytes(&self) -> usize {
+        let summaries = self.num_kv_heads * self.groups_per_block() * self.summary_bytes();
+        self.tiles_bytes() + summaries.next_multiple_of(64)
     }
 
     /// Bytes of a block.
@@ -203,6 +278,12 @@ impl KvLayout {
     /// Where a tile starts in its block, in bytes.
     pub fn tile_offset(&self, layer: usize, kv_head: usize) -> usize {
         layer * self.layer_bytes() + kv_head * self.tile_bytes()
+    }
+
+    /// Where the summary of group `group` of a tile starts in its block, in bytes.
+    pub fn summary_offset(&self, layer: usize, kv_head: usize, group: usize) -> usize {
+        let place = kv_head * self.groups_per_block() + group;
+        layer * self.layer_bytes() + self.tiles_bytes() + place * self.summary_bytes()
     }
 }
 
@@ -232,6 +313,24 @@ mod tests {
             KvLayout::new(30, 3, 64, 32, KvDtype::Bf16).unwrap().block_bytes(),
             30 * 3 * 2 * 32 * 64 * 2
         );
+    }
+
+    #[test]
+    fn summaries_lie_behind_the_tiles_of_their_layer() {
+        for kind in KvSummaries::ALL {
+            assert_eq!(KvSummaries::from_name(kind.name()), Some(kind));
+            let plain = KvLayout::new(2, 3, 16, 64, KvDtype::F16).unwrap();
+            let layout = plain.with_summaries(kind);
+            let size = kind.num_vectors() * 16 * 2;
+            assert_eq!(layout.tiles_bytes(), plain.layer_bytes());
+            assert_eq!(layout.layer_bytes(), plain.layer_bytes() + (6 * size).div_ceil(64) * 64);
+            let layer = layout.layer_range(1);
+            for (place, (head, group)) in (0..3).flat_map(|h| [(h, 0), (h, 1)]).enumerate() {
+                let at = layout.summary_offset(1, head, group);
+                assert_eq!(at, layer.start + layout.tiles_bytes() + place * size);
+                assert!(at + size <= layer.end && layer.end.is_multiple_of(64));
+            }
+        }
     }
 
     #[test]

@@ -135,6 +135,7 @@ impl Bench {
             context_lens: &context_lens,
             block_tables: &tables,
             table_stride: stride,
+            sparse: &[],
         };
         let num_threads = self.pool.num_threads();
         let model = &self.model;
@@ -458,6 +459,7 @@ fn wrong_batches_are_refused() {
         context_lens: &[40, 1],
         block_tables: &[3, 0, 1, 7],
         table_stride: 2,
+        sparse: &[],
     };
     let plan = |batch: &AttentionBatch<'_>, shape: &AttentionShape| {
         AttentionPlan::new(batch, &layout, shape, 4, 2, Isa::Portable)

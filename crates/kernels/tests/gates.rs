@@ -114,6 +114,7 @@ impl Bench {
             block_tables: &block_tables,
             table_stride: stride,
             logit_rows: &logit_rows,
+            sparse: &[],
         };
         let times = Mutex::new(Vec::new());
         let aside = Aside { times: Some(&times), ..aside };
@@ -367,6 +368,7 @@ fn a_push_of_a_sequence_that_is_not_there_is_refused() {
         block_tables: &[3],
         table_stride: 1,
         logit_rows: &[0],
+        sparse: &[],
     };
     let aside = Aside { pushes: &pushes, ..Aside::default() };
     let mut out = vec![0.0; VOCAB];

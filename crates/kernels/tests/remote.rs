@@ -128,6 +128,7 @@ impl Bench {
             block_tables: &block_tables,
             table_stride: BLOCKS_PER_SEQUENCE,
             logit_rows: &logit_rows,
+            sparse: &[],
         };
         let aside = Aside { remotes, ..Aside::default() };
         let mut out = vec![0.0; sequences.len() * VOCAB];

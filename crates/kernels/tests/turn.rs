@@ -72,6 +72,7 @@ impl Case {
             context_lens: &context_lens,
             block_tables: &block_tables,
             table_stride: block_tables.len(),
+            sparse: &[],
         };
         let shape = AttentionShape {
             num_heads: heads,

@@ -158,6 +158,7 @@ impl Worker {
             block_tables: &tables,
             table_stride: TABLE,
             logit_rows: &logit_rows,
+            sparse: &[],
         };
         let mut out = vec![0.0; parts.len() * VOCAB];
         let aside = Aside { remotes, ..Aside::default() };

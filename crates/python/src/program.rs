@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use artesian_kernels::attention::AttentionShape;
+use artesian_kernels::attention::{AttentionShape, Selector, SparseRule, SparseSequence};
 use artesian_kernels::float::FloatLinear;
 use artesian_kernels::gguf::Format;
-use artesian_kernels::kv::{KvDtype, KvLayout};
+use artesian_kernels::kv::{KvDtype, KvLayout, KvSummaries};
 use artesian_kernels::linear::{round_to_int8, QuantLinear};
 use artesian_kernels::program::{
     self, Activation, Aside, AttentionOp, AttentionServer, BatchView, Gate, Gated, LayerTime,
@@ -14,7 +14,7 @@ use artesian_kernels::program::{
 };
 use numpy::{
     PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2,
-    PyReadwriteArray3, PyUntypedArrayMethods,
+    PyReadwriteArray3, PyReadwriteArray4, PyUntypedArrayMethods,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -91,17 +91,23 @@ pub struct PyKvLayout(pub KvLayout);
 #[pymethods]
 impl PyKvLayout {
     #[new]
+    #[pyo3(signature = (
+        num_layers, num_kv_heads, head_dim, block_size_tokens, dtype, summaries="none"
+    ))]
     fn new(
         num_layers: usize,
         num_kv_heads: usize,
         head_dim: usize,
         block_size_tokens: usize,
         dtype: &str,
+        summaries: &str,
     ) -> PyResult<PyKvLayout> {
         let dtype = KvDtype::from_name(dtype)
             .ok_or_else(|| PyValueError::new_err(format!("unknown KV dtype {dtype:?}")))?;
+        let summaries = KvSummaries::from_name(summaries)
+            .ok_or_else(|| PyValueError::new_err(format!("unknown summaries {summaries:?}")))?;
         let layout = KvLayout::new(num_layers, num_kv_heads, head_dim, block_size_tokens, dtype);
-        Ok(PyKvLayout(layout.map_err(value_error)?))
+        Ok(PyKvLayout(layout.map_err(value_error)?.with_summaries(summaries)))
     }
 
     /// Bytes of one block.
@@ -242,6 +248,19 @@ pub struct Program {
     times: Mutex<Option<Vec<LayerTime>>>,
 }
 
+/// A sequence that does not attend to everything: its number, selector, epsilon, budget of tokens,
+/// dense layers, least context, and whether it is audited.
+type SparseRow = (usize, String, f32, usize, usize, usize, bool);
+
+fn sparse_sequence(row: SparseRow) -> PyResult<SparseSequence> {
+    let (sequence, name, epsilon, budget_tokens, dense_layers, min_context_tokens, audit) = row;
+    let selector = Selector::from_name(&name)
+        .ok_or_else(|| PyValueError::new_err(format!("no kernel selects by {name:?}")))?;
+    let rule =
+        SparseRule { selector, epsilon, budget_tokens, dense_layers, min_context_tokens, audit };
+    Ok(SparseSequence { sequence, rule })
+}
+
 /// A gate that is waited for until a time that all threads share.
 struct Until<'a>(&'a artesian_tier::LayerGate, Instant);
 
@@ -310,6 +329,12 @@ impl Program {
         self.program.num_sublayers()
     }
 
+    /// Layers, query heads and numbers of each in the report of a sequence of `sparse`.
+    #[getter]
+    fn report_shape(&self) -> [usize; 3] {
+        self.program.report_shape()
+    }
+
     /// Begins, or ends, to note when each layer's attention runs.
     fn set_trace(&self, is_on: bool) {
         *self.times.lock().unwrap_or_else(|poison| poison.into_inner()) = is_on.then(Vec::new);
@@ -322,13 +347,13 @@ impl Program {
         taken.map(|time| (time.layer, time.start_s, time.ready_s, time.end_s)).collect()
     }
 
-    /// Runs a batch; see `artesian.engine.batch.Batch` for its arrays, gates, remotes and
-    /// pushes. Returns
-    /// the remote sequences whose peers failed.
+    /// Runs a batch; see `artesian.engine.batch.Batch` for its arrays, gates, remotes, pushes and
+    /// sparse sequences. Returns the remote sequences whose peers failed. `report`: f32
+    /// (len(sparse), *report_shape).
     #[pyo3(signature = (
         runtime, tokens, positions, row_starts, context_lens, block_tables, logit_rows, arena, out,
         gates=Vec::new(), timeout_s=0.0, remotes=Vec::new(), pushes=Vec::new(), skips=Vec::new(),
-        probe=None
+        probe=None, sparse=Vec::new(), report=None
     ))]
     fn run(
         &self,
@@ -348,7 +373,10 @@ impl Program {
         pushes: Vec<Pushed<'_>>,
         skips: Vec<Skipped>,
         mut probe: Option<PyReadwriteArray3<'_, f32>>,
+        sparse: Vec<SparseRow>,
+        report: Option<PyReadwriteArray4<'_, f32>>,
     ) -> PyResult<Vec<usize>> {
+        let sparse = sparse.into_iter().map(sparse_sequence).collect::<PyResult<Vec<_>>>()?;
         let batch = BatchView {
             tokens: tokens.as_slice()?,
             positions: positions.as_slice()?,
@@ -357,6 +385,7 @@ impl Program {
             block_tables: block_tables.as_slice()?,
             table_stride: block_tables.as_array().ncols(),
             logit_rows: logit_rows.as_slice()?,
+            sparse: &sparse,
         };
         let (address, num_blocks) = self.blocks(&arena)?;
         let out = out.as_slice_mut()?;
@@ -369,6 +398,7 @@ impl Program {
         let steps = begin_all(&remotes)?;
         let mut times = self.times.lock().unwrap_or_else(|poison| poison.into_inner());
         let noted = times.is_some().then(|| Mutex::new(Vec::new()));
+        let read = report.is_some().then(|| Mutex::new(Vec::new()));
         let failed = py
             .detach(|| {
                 let gates = as_gated(&gates);
@@ -382,6 +412,7 @@ impl Program {
                     skips: &skips,
                     probe: measures.as_ref(),
                     times: noted.as_ref(),
+                    report: read.as_ref(),
                 };
                 let arena = address as *mut u8;
                 // SAFETY: the array holds `num_blocks` whole blocks and outlives the call. Only the
@@ -395,6 +426,15 @@ impl Program {
         }
         if let (Some(times), Some(noted)) = (times.as_mut(), noted) {
             times.extend(noted.into_inner().unwrap_or_else(|poison| poison.into_inner()));
+        }
+        if let (Some(mut report), Some(read)) = (report, read) {
+            let read = read.into_inner().unwrap_or_else(|poison| poison.into_inner());
+            let report = report.as_slice_mut()?;
+            if report.len() != read.len() {
+                let (got, want) = (report.len(), read.len());
+                return Err(value_error(format!("a report of {got} numbers, not of {want}")));
+            }
+            report.copy_from_slice(&read);
         }
         Ok(failed)
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use artesian_kernels::kv::{KvDtype, KvLayout};
+use artesian_kernels::kv::{KvDtype, KvLayout, KvSummaries};
 use artesian_pool::client::Client;
 use artesian_pool::{NodeLayout, PoolConfig};
 use artesian_tier::{
@@ -106,16 +106,18 @@ impl BlockMover {
     }
 }
 
-/// Layers, KV heads, their dimension, tokens and format of a block.
-type KvShape = (usize, usize, usize, usize, String);
+/// Layers, KV heads, their dimension, tokens, format and summaries of a block.
+type KvShape = (usize, usize, usize, usize, String, String);
 
 /// The codec of that name, for blocks of that shape.
 fn codec_of(name: &str, shape: KvShape) -> PyResult<Arc<dyn Codec>> {
-    let (layers, heads, head_dim, tokens, dtype) = shape;
+    let (layers, heads, head_dim, tokens, dtype, summaries) = shape;
     let wrong = |text: String| PyValueError::new_err(text);
     let dtype = KvDtype::from_name(&dtype).ok_or_else(|| wrong(format!("KV in {dtype}")))?;
+    let summaries = KvSummaries::from_name(&summaries)
+        .ok_or_else(|| wrong(format!("unknown summaries {summaries:?}")))?;
     let layout = KvLayout::new(layers, heads, head_dim, tokens, dtype);
-    let layout = layout.map_err(|error| wrong(error.to_string()))?;
+    let layout = layout.map_err(|error| wrong(error.to_string()))?.with_summaries(summaries);
     match name {
         "zstd" => Ok(Arc::new(Zstd::new(dtype.element_bytes()))),
         "int8" => match Int8::new(layout) {

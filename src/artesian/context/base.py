@@ -15,11 +15,11 @@ class Compression:
 
     Attributes:
         codec: `zstd` loses nothing; `int8` rounds to bytes, with a scale for each token and head.
-        shape: layers, KV heads, their dimension, tokens of a block, number format.
+        shape: layers, KV heads, their dimension, tokens of a block, number format, summaries.
     """
 
     codec: Literal["zstd", "int8"]
-    shape: tuple[int, int, int, int, str]
+    shape: tuple[int, int, int, int, str, str]
 
 
 Outcome = Literal[

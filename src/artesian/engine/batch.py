@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from artesian.attention import SparseAttention
+from artesian.attention import SparseAttention, SparseReport
 from artesian.context.base import Gate
 from artesian.engine.handover import LandingWriter
 from artesian.engine.offload.base import RemoteRows
@@ -34,6 +34,8 @@ class Batch:
         pushes: (sequence, writer) for prompts that are computed for a peer: the runner writes the
             blocks that this batch fills, or begins to fill, layer by layer.
         sparse: (sequence, how) for those of one row that do not attend to everything.
+        audit: also find out what those leave out, which takes as long as attending to it.
+        reports: takes one of each of those, in their order; exact ones have none.
         skips: (sequence, set) for those that leave out sublayers. Any order of sequences is right;
             nothing is computed in vain where those that skip more come behind the others.
         probe: float32 (2, num_sublayers, num_rows) that gets, for each sublayer and row, the cosine
@@ -54,5 +56,7 @@ class Batch:
     failed: list[int] = field(default_factory=list)
     pushes: Sequence[tuple[int, LandingWriter]] = ()
     sparse: Sequence[tuple[int, SparseAttention]] = ()
+    audit: bool = False
+    reports: list[SparseReport] = field(default_factory=list)
     skips: Sequence[tuple[int, SkipSet]] = ()
     probe: npt.NDArray[np.float32] | None = None

@@ -159,6 +159,7 @@ def _compression(config: EngineConfig, layout: KvLayout) -> Compression | None:
         layout.head_dim,
         layout.block_size_tokens,
         layout.dtype,
+        layout.summaries,
     )
     return Compression(config.context_cache_compression, shape)
 

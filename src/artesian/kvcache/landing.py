@@ -163,6 +163,7 @@ class PeerArenas:
             layout.head_dim,
             layout.block_size_tokens,
             layout.dtype,
+            layout.summaries,
         )
         self._fingerprint = fingerprint
         self._num_threads = num_threads

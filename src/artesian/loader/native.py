@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artesian import _core
+from artesian.attention import SparseReport
 from artesian.config.engine import EngineConfig
 from artesian.loader.base import Checkpoint
 from artesian.machine import num_usable_cpus
@@ -139,7 +140,8 @@ class NativeRunner:
         """Logits float32 (len(batch.logit_rows), vocab_size); stores the batch's KV.
 
         Before each layer it waits for the gates of the batch, and behind it for its peers; then it
-        writes to those of its pushes. See `Batch`.
+        writes to those of its pushes. What sequences that attend sparsely read is in the batch's
+        reports. See `Batch`.
 
         Raises:
             ValueError: the batch is larger than `max_rows` or contradicts itself, the arena or the
@@ -162,9 +164,33 @@ class NativeRunner:
             [(sequence, writer.native) for sequence, writer in batch.pushes],
             [(sequence, skip.sublayers, skip.scales) for sequence, skip in batch.skips],
             batch.probe,
+            *self._sparse(batch),
         )
         batch.failed.extend(failed)
         return out
+
+    def _sparse(self, batch: Rows) -> tuple[list[tuple[Any, ...]], F32 | None]:
+        """The kernels' form of the batch's sparse sequences, and memory for their report."""
+        rows = [
+            (
+                sequence,
+                how.selector,
+                how.epsilon,
+                how.budget_tokens,
+                how.dense_layers,
+                how.min_context_tokens,
+                batch.audit,
+            )
+            for sequence, how in batch.sparse
+            if not how.is_exact
+        ]
+        if not rows:
+            return rows, None
+        report = np.empty((len(rows), *self._program.report_shape), np.float32)
+        batch.reports.extend(
+            SparseReport(row[0], numbers) for row, numbers in zip(rows, report, strict=True)
+        )
+        return rows, report
 
     def turn(self, from_blocks: Sequence[int], to_blocks: Sequence[int], delta: int) -> None:
         """See `TurningRunner.turn`. Raises `ValueError` for blocks that are not the arena's."""

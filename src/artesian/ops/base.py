@@ -28,6 +28,9 @@ W_contra = TypeVar("W_contra", contravariant=True)
 
 Activation = Literal["silu", "gelu_tanh"]
 KvDtype = Literal["f32", "f16", "bf16", "int8"]
+KvSummaries = Literal["none", "cuboid", "mean", "min-max"]
+"""What is kept of the keys of 32 tokens, after rope, for sparse attention to choose by: the centre
+of their bounding box and their mean distance from it; their mean; the centre and half the size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class KvLayout:
     head_dim: int
     block_size_tokens: int = 32
     dtype: KvDtype = "f16"
+    summaries: KvSummaries = "none"
 
 
 class Ops(Protocol[T, W_contra]):

@@ -32,6 +32,7 @@ def native_layout(layout: KvLayout) -> _core.KvLayout:
         layout.head_dim,
         layout.block_size_tokens,
         layout.dtype,
+        layout.summaries,
     )
 
 

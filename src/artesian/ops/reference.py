@@ -70,6 +70,18 @@ class Rows(Protocol):
     def failed(self) -> list[int]:
         """Takes the remote sequences whose peers failed."""
 
+    @property
+    def sparse(self) -> Sequence[tuple[int, Any]]:
+        """(sequence, `SparseAttention`) where not everything is attended to."""
+
+    @property
+    def audit(self) -> bool:
+        """Whether to find out what was left out."""
+
+    @property
+    def reports(self) -> list[Any]:
+        """Takes the `SparseReport` of each of those sequences."""
+
 
 class ReferenceKv:
     """Blocks of K and V as float32 holding values that the layout's dtype can represent.

@@ -7,6 +7,7 @@ use super::buffers::{Scratch, PARTIAL_HEADER, SCORE_STRIDE};
 use super::plan::AttendItem;
 use super::simd::{for_isa, Simd};
 use super::softmax::{clear, finish, fold, mask, soft_cap};
+use super::sparse::attend_lane;
 use super::store::{prepare_head, store_rows};
 use super::vector::VectorKernel;
 use super::{
@@ -169,6 +170,10 @@ unsafe fn attend_item<K: Kernel>(
     thread: usize,
     item: &AttendItem,
 ) {
+    if let Some(lane) = item.lane.filter(|lane| layer.layer >= lane.rule.dense_layers) {
+        // SAFETY: the caller's promise.
+        return unsafe { attend_lane(kernel, plan, layer, buffers, thread, item, &lane) };
+    }
     let result_len = PARTIAL_HEADER + plan.shape.head_dim;
     // SAFETY: the caller's promise; a merge's partial results are the items' own until all have
     // finished.
@@ -179,7 +184,8 @@ unsafe fn attend_item<K: Kernel>(
         }
         prefetch_split(plan, layer, item, item.first_split);
         K::begin(scratch);
-        put_queries(kernel, plan, layer, item, scratch);
+        put_queries(kernel, plan, layer, item, scratch, |_, _| {});
+        note_dense(plan, layer, buffers, item);
         let Some(merge) = item.merge.map(|merge| &plan.merges[merge]) else {
             for query in 0..item.num_queries {
                 clear(scratch.results.as_mut_ptr().add(query * result_len), plan.shape.head_dim);
@@ -221,21 +227,43 @@ unsafe fn attend_item<K: Kernel>(
 
 /// The kernel's vectors, as a value.
 #[inline(always)]
-fn simd<K: Kernel>() -> K::S {
+pub(super) fn simd<K: Kernel>() -> K::S {
     K::S::TOKEN
 }
 
-/// Norms and rotates the item's queries.
+/// Notes that a sequence with a rule attends to everything after all. Items that share a head have
+/// different ranges of splits: the one that stores notes.
+///
+/// # Safety
+/// As for [`attend`].
+unsafe fn note_dense(
+    plan: &AttentionPlan,
+    layer: &AttentionLayer<'_>,
+    buffers: &AttentionBuffers,
+    item: &AttendItem,
+) {
+    let sequence = &plan.sequences[item.sequence];
+    let Some((entry, _)) = sequence.sparse.filter(|_| item.stores) else { return };
+    let (first, last) = (plan.first_visible(sequence.first_position), sequence.first_position);
+    let groups = (last / GROUP_TOKENS + 1 - first / GROUP_TOKENS) as f32;
+    for head in item.kv_head * plan.group()..(item.kv_head + 1) * plan.group() {
+        // SAFETY: one item of the layer stores for this sequence and KV head.
+        unsafe { buffers.note(entry, layer.layer, head, [groups, groups, 1.0, 1.0]) };
+    }
+}
+
+/// Norms and rotates the item's queries; `also` gets each one's number and numbers.
 ///
 /// # Safety
 /// As for [`attend`].
 #[inline(always)]
-unsafe fn put_queries<K: Kernel>(
+pub(super) unsafe fn put_queries<K: Kernel>(
     _: PhantomData<K>,
     plan: &AttentionPlan,
     layer: &AttentionLayer<'_>,
     item: &AttendItem,
     scratch: &mut Scratch,
+    mut also: impl FnMut(usize, &[f32]),
 ) {
     let (group, head_dim) = (plan.group(), plan.shape.head_dim);
     let mut head = [0f32; MAX_HEAD_DIM];
@@ -250,6 +278,7 @@ unsafe fn put_queries<K: Kernel>(
             std::ptr::copy_nonoverlapping(layer.qkv.add(place), head.as_mut_ptr(), head_dim);
             prepare_head::<K::S>(head, layer.q_norm, layer.norm_eps, layer.rope, batch_row);
             K::put_query(scratch, query, head);
+            also(query, head);
         }
     }
 }
@@ -349,7 +378,7 @@ unsafe fn prefetch_split(
 
 /// Asks for memory that will be read soon.
 #[inline(always)]
-fn prefetch(start: *const u8, len_bytes: usize) {
+pub(super) fn prefetch(start: *const u8, len_bytes: usize) {
     #[cfg(target_arch = "x86_64")]
     for line in (0..len_bytes).step_by(64) {
         use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
@@ -395,7 +424,7 @@ unsafe fn finish_scores<S: Simd>(
 /// # Safety
 /// As for [`attend`]; `results` must hold the results of all queries of the item.
 #[inline(always)]
-unsafe fn write_out<S: Simd>(
+pub(super) unsafe fn write_out<S: Simd>(
     plan: &AttentionPlan,
     layer: &AttentionLayer<'_>,
     item: &AttendItem,

@@ -3,6 +3,7 @@
 
 use std::cell::UnsafeCell;
 
+use super::sparse::{Report, SparseScratch};
 use super::{AttentionPlan, ROW_TILE, SPLIT_TOKENS};
 use crate::kv::GROUP_TOKENS;
 
@@ -26,7 +27,7 @@ pub(super) struct AlignedFloats {
 
 impl AlignedFloats {
     /// At least `len` floats.
-    fn reserve(&mut self, len: usize) {
+    pub(super) fn reserve(&mut self, len: usize) {
         let num_lines = len.div_ceil(16);
         if self.lines.len() < num_lines {
             self.lines.resize(num_lines, Line([0.0; 16]));
@@ -57,6 +58,8 @@ pub(super) struct Scratch {
     pub tile_rows: usize,
     /// `[queries]` of `PARTIAL_HEADER + head_dim`: results so far.
     pub results: AlignedFloats,
+    /// What choosing groups needs.
+    pub sparse: SparseScratch,
 }
 
 /// Memory for [`attend`](super::attend), shared by all threads.
@@ -64,9 +67,11 @@ pub(super) struct Scratch {
 pub struct AttentionBuffers {
     scratch: Vec<UnsafeCell<Scratch>>,
     partials: UnsafeCell<AlignedFloats>,
+    report: Report,
 }
 
-// SAFETY: a scratch is used by the thread of its number alone; items write partials of their own,
+// SAFETY: a scratch is used by the thread of its number alone; items write partials and numbers of
+// the report of their own,
 // and the last of a merge reads them after all have written (`attend`'s callers promise the former,
 // its counters see to the latter).
 unsafe impl Sync for AttentionBuffers {}
@@ -95,7 +100,28 @@ impl AttentionBuffers {
             scratch.values.reserve(GROUP_TOKENS * head_dim);
             scratch.sums.reserve(ROW_TILE * head_dim);
             scratch.results.reserve(num_queries * (PARTIAL_HEADER + head_dim));
+            scratch.sparse.reserve(plan.max_sparse_groups(), plan.group(), head_dim);
         }
+    }
+
+    /// Begins a report of the sequences that do not attend to everything: without one, nothing is
+    /// noted of them.
+    pub fn start_report(&mut self, num_entries: usize, num_layers: usize, num_heads: usize) {
+        self.report.start(num_entries, num_layers, num_heads);
+    }
+
+    /// f32 `[entry][layer][query head]` of [`REPORT_FIELDS`](super::REPORT_FIELDS) numbers.
+    pub fn report(&mut self) -> &[f32] {
+        self.report.numbers()
+    }
+
+    /// Notes the numbers of a query head.
+    ///
+    /// # Safety
+    /// No other thread notes the same head meanwhile.
+    pub(super) unsafe fn note(&self, entry: usize, layer: usize, head: usize, numbers: [f32; 4]) {
+        // SAFETY: the caller's promise.
+        unsafe { self.report.note(entry, layer, head, numbers) };
     }
 
     /// The scratch of a thread.

@@ -23,6 +23,9 @@
 //! * A key that is masked contributes exactly nothing: its weight is 0 and the group it lies in
 //!   holds no infinities, for the token that begins a group of the arena clears it.
 //!
+//! A sequence that does not attend to everything ([`SparseRule`]) has results of its own, which
+//! depend on nothing else either.
+//!
 //! Results differ between instruction sets and KV formats within rounding.
 
 #[cfg(target_arch = "x86_64")]
@@ -33,7 +36,9 @@ mod plan;
 mod rope;
 mod simd;
 mod softmax;
+mod sparse;
 mod store;
+mod summary;
 mod turn;
 mod vector;
 
@@ -41,6 +46,7 @@ pub use attend::attend;
 pub use buffers::AttentionBuffers;
 pub use plan::{AttentionError, AttentionPlan};
 pub use rope::{Rope, RopeRows};
+pub use sparse::{ReportField, Selector, SparseRule, SparseSequence, REPORT_FIELDS};
 pub use store::store;
 pub use turn::{Turn, TurnScratch};
 
@@ -81,6 +87,9 @@ pub struct AttentionBatch<'a> {
     pub block_tables: &'a [i32],
     /// Entries of a row of `block_tables`.
     pub table_stride: usize,
+    /// Sequences that do not attend to everything, each once. Those of several rows do all the
+    /// same.
+    pub sparse: &'a [SparseSequence],
 }
 
 /// One layer's call of [`store`] and [`attend`].

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU32;
 
 use thiserror::Error;
 
+use super::sparse::{Lane, SparseRule};
 use super::{AttentionBatch, AttentionShape, ROW_TILE, SPLIT_TOKENS};
 use crate::isa::Isa;
 use crate::kv::{KvDtype, KvLayout, GROUP_TOKENS};
@@ -83,6 +84,8 @@ pub(super) struct Sequence {
     pub first_position: usize,
     /// Its first entry in [`AttentionPlan::blocks`].
     pub table: usize,
+    /// Its place among the batch's rules, and the rule.
+    pub sparse: Option<(usize, SparseRule)>,
 }
 
 /// Rows of one sequence within one group of tokens, whose keys and values are stored together.
@@ -109,6 +112,8 @@ pub(super) struct AttendItem {
     pub stores: bool,
     /// The merge it takes part in, if it has only some of the splits.
     pub merge: Option<usize>,
+    /// In layers where the sequence does not attend to everything: the part that it has of it.
+    pub lane: Option<Lane>,
 }
 
 /// What the items that share query rows leave for the last of them.
@@ -218,6 +223,7 @@ impl AttentionPlan {
                 self.sequences.len()
             )));
         }
+        self.add_rules(batch)?;
         self.cut(num_threads.max(1));
         Ok(())
     }
@@ -282,11 +288,25 @@ impl AttentionPlan {
         kv_head: usize,
         group: usize,
     ) -> usize {
-        let groups_per_block = self.layout.block_size_tokens() / GROUP_TOKENS;
+        let groups_per_block = self.layout.groups_per_block();
         let block = self.blocks[sequence.table + group / groups_per_block] as usize;
         block * self.layout.block_bytes()
             + self.layout.tile_offset(layer, kv_head)
             + group % groups_per_block * self.layout.group_bytes()
+    }
+
+    /// Offset in the arena of the summary of the group of tokens with number `group`.
+    pub(super) fn summary_offset(
+        &self,
+        sequence: &Sequence,
+        layer: usize,
+        kv_head: usize,
+        group: usize,
+    ) -> usize {
+        let groups_per_block = self.layout.groups_per_block();
+        let block = self.blocks[sequence.table + group / groups_per_block] as usize;
+        block * self.layout.block_bytes()
+            + self.layout.summary_offset(layer, kv_head, group % groups_per_block)
     }
 
     fn add_sequence(
@@ -352,7 +372,13 @@ impl AttentionPlan {
                 None => return Err(AttentionError::Block { sequence, entry, block, num_blocks }),
             }
         }
-        self.sequences.push(Sequence { first_row, num_rows, first_position, table: start });
+        self.sequences.push(Sequence {
+            first_row,
+            num_rows,
+            first_position,
+            table: start,
+            sparse: None,
+        });
         Ok(())
     }
 
@@ -427,7 +453,9 @@ impl AttentionPlan {
             let last = s.first_position + (first_query + num_queries - 1) / group;
             let (first_split, end_split) = self.splits(first, last);
             let cost = self.num_groups(first, last) * num_queries.div_ceil(ROW_TILE);
-            let num_ranges = cost.div_ceil(target).clamp(1, end_split - first_split);
+            let lanes = self.lanes(&s);
+            let num_ranges = lanes.map_or(cost.div_ceil(target), |(_, count)| count);
+            let num_ranges = num_ranges.clamp(1, end_split - first_split);
             for kv_head in 0..self.shape.num_kv_heads {
                 let merge = (num_ranges > 1).then(|| {
                     self.merges.push(Merge {
@@ -452,6 +480,7 @@ impl AttentionPlan {
                         end_split: at(range + 1),
                         stores: s.num_rows == 1 && range + 1 == num_ranges,
                         merge,
+                        lane: lanes.map(|(rule, count)| Lane { rule, index: range, count }),
                     });
                     costs.push(cost / num_ranges);
                 }

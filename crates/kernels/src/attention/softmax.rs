@@ -94,6 +94,26 @@ pub(super) unsafe fn weigh<S: Simd>(row: *mut f32, len: usize, factor: f32, maxi
     }
 }
 
+/// The sum of the weights of scores, which stay as they are.
+///
+/// # Safety
+/// As for [`maximum`].
+#[inline(always)]
+pub(super) unsafe fn mass<S: Simd>(row: *const f32, len: usize, factor: f32, maximum: f32) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (factor, minus_maximum) = (S::splat(factor), S::splat(-maximum));
+        let mut sum = [S::splat(0.0); 2];
+        for i in (0..len).step_by(2 * S::LANES) {
+            for half in 0..2 {
+                let weight = weight::<S>(row.add(i + half * S::LANES), factor, minus_maximum);
+                sum[half] = S::add(sum[half], weight);
+            }
+        }
+        S::sum(S::add(sum[0], sum[1]))
+    }
+}
+
 /// Folds the next split of a row into its result.
 ///
 /// A result is the maximum, the sum of weights, padding up to [`PARTIAL_HEADER`], and the weighted

@@ -1,6 +1,7 @@
 //! Keys and values of new tokens into the arena.
 
 use super::simd::{for_isa, Simd};
+use super::summary::seal;
 use super::{AttentionLayer, AttentionPlan, RopeRows};
 use crate::kv::{KvDtype, GROUP_TOKENS, MAX_HEAD_DIM};
 
@@ -81,6 +82,11 @@ pub(super) unsafe fn store_rows<S: Simd>(
             prepare_head::<S>(head, layer.k_norm, layer.norm_eps, layer.rope, batch_row);
             let value = std::slice::from_raw_parts(value, head_dim);
             write_token::<S>(plan.layout.dtype(), group, token + row, head, value);
+        }
+        if token + num_rows == GROUP_TOKENS {
+            let number = position / GROUP_TOKENS;
+            let summary = plan.summary_offset(sequence, layer.layer, kv_head, number);
+            seal(S::TOKEN, &plan.layout, group, layer.arena.add(summary).cast());
         }
     }
 }

@@ -5,11 +5,12 @@
 //!
 //! All tokens of a block move by the same number of positions: a pair of dimensions has one cosine
 //! and one sine. A key is rotated in f32 and rounded once. Yarn's magnitude is in the stored key
-//! already.
+//! already. Summaries of keys are worked out anew.
 
 use super::rope::Rope;
 use super::simd::{for_isa, Simd};
 use super::store::{int8_scale, to_bf16, MAX_F16};
+use super::summary::seal;
 use crate::isa::Isa;
 use crate::kv::{KvDtype, KvLayout, GROUP_TOKENS, MAX_HEAD_DIM};
 
@@ -70,15 +71,23 @@ impl Turn {
         let fits = self.pairs.iter().all(|&(a, b, ..)| a < head_dim && b < head_dim);
         assert!(fits, "rope rotates more dimensions than a head has");
         let keys = &mut scratch.0[..head_dim];
-        for group in 0..layout.layer_bytes() / layout.group_bytes() {
-            // SAFETY: groups fill the layer, and the caller has it alone.
+        for place in 0..layout.tiles_bytes() / layout.group_bytes() {
+            // SAFETY: groups fill the tiles, each has a summary, and the caller has the layer.
             unsafe {
-                let group = to.add(group * layout.group_bytes());
+                let group = to.add(place * layout.group_bytes());
                 turn_group(isa, layout.dtype(), &self.pairs, keys, group);
+                let summary = to.add(layout.tiles_bytes() + place * layout.summary_bytes());
+                seal_group(isa, layout, group, summary.cast());
             }
         }
     }
 }
+
+for_isa!(
+    /// The summary of a group whose keys have moved.
+    unsafe fn seal_group => seal,
+    (layout: &KvLayout, group: *const u8, summary: *mut u16)
+);
 
 for_isa!(
     /// Rotates the keys of one group in place.

@@ -112,7 +112,7 @@ impl<S: Simd> Kernel for VectorKernel<S> {
 /// # Safety
 /// `S` must be available, `group` a group of that format and `out` have room.
 #[inline(always)]
-unsafe fn keys_as_f32<S: Simd>(
+pub(super) unsafe fn keys_as_f32<S: Simd>(
     dtype: KvDtype,
     group: *const u8,
     head_dim: usize,

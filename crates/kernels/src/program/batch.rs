@@ -1,7 +1,7 @@
 //! One batch as the program reads it, checked once before any kernel trusts it.
 
 use super::ProgramError;
-use crate::attention::AttentionBatch;
+use crate::attention::{AttentionBatch, SparseSequence};
 
 /// Rows of several sequences; see `artesian.engine.batch.Batch`.
 #[derive(Clone, Copy)]
@@ -20,6 +20,8 @@ pub struct BatchView<'a> {
     pub table_stride: usize,
     /// Rows whose logits are wanted.
     pub logit_rows: &'a [i32],
+    /// Sequences that do not attend to everything.
+    pub sparse: &'a [SparseSequence],
 }
 
 impl BatchView<'_> {
@@ -47,6 +49,7 @@ impl BatchView<'_> {
             context_lens: self.context_lens,
             block_tables: self.block_tables,
             table_stride: self.table_stride,
+            sparse: self.sparse,
         }
     }
 

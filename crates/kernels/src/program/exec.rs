@@ -13,7 +13,8 @@ use super::skip::{num_sublayers, Place, Skipping, Sublayer};
 use super::steps::{Dest, Domain, Slot, Step};
 use super::ProgramError;
 use crate::attention::{
-    AttentionBatch, AttentionBuffers, AttentionError, AttentionPlan, AttentionShape, Rope, RopeRows,
+    AttentionBatch, AttentionBuffers, AttentionError, AttentionPlan, AttentionShape, Rope,
+    RopeRows, REPORT_FIELDS,
 };
 use crate::buffer::Buffer;
 use crate::isa::Isa;
@@ -299,6 +300,9 @@ impl Program {
         for plan in state.plans.iter().take(skipping.prefixes().len()).flatten() {
             state.attention.reserve(plan, self.num_threads);
         }
+        let [num_layers, num_heads, _] = self.report_shape();
+        let num_entries = aside.report.map_or(0, |_| batch.sparse.len());
+        state.attention.start_report(num_entries, num_layers, num_heads);
         fill_ropes(&mut state.ropes, &self.ropes, local.positions);
         let run = Run {
             program: self,
@@ -328,7 +332,19 @@ impl Program {
                 unsafe { crate::amx::release() };
             }
         });
-        Ok(run.remote.failed())
+        let failed = run.remote.failed();
+        if let Some(report) = aside.report {
+            let mut report = report.lock().unwrap_or_else(|poison| poison.into_inner());
+            report.clear();
+            report.extend_from_slice(state.attention.report());
+        }
+        Ok(failed)
+    }
+
+    /// Layers, query heads and fields of a report: for each entry of the batch's `sparse`, in f32.
+    pub fn report_shape(&self) -> [usize; 3] {
+        let num_heads = self.plans.iter().map(|shape| shape.num_heads).max().unwrap_or(0);
+        [self.layout.num_layers(), num_heads, REPORT_FIELDS]
     }
 
     /// How attention of each shape is shared out, for each number of sequences of `prefixes`.

@@ -56,6 +56,9 @@ pub struct Aside<'a> {
     pub probe: Option<&'a Probe>,
     /// Where to note when each layer ran.
     pub times: Option<&'a Mutex<Vec<LayerTime>>>,
+    /// Where to put what sequences that do not attend to everything read; see
+    /// [`Program::report_shape`](super::Program::report_shape).
+    pub report: Option<&'a Mutex<Vec<f32>>>,
 }
 
 impl Aside<'_> {

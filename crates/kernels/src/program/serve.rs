@@ -147,6 +147,7 @@ impl AttentionServer {
             context_lens: &step.context_lens,
             block_tables,
             table_stride,
+            sparse: &[],
         };
         let shapes = (&self.shapes[..], &self.layout, self.isa);
         renew_plans(&mut step.plans, shapes, &batch, num_blocks, num_threads)?;

@@ -3,8 +3,8 @@
 //! most half a step (the largest magnitude of its token and head over 254), and what rounding back
 //! to the block's format adds.
 //!
-//! A form is, for each side of each group (see `artesian_kernels::kv`): 32 scales as f32, then a
-//! byte for each number, in the block's order.
+//! A form is, for each layer, of each side of each group (see `artesian_kernels::kv`): 32 scales as
+//! f32, then a byte for each number, in the block's order; and then the summaries as they are.
 
 use artesian_kernels::kv::{KvDtype, KvLayout, GROUP_TOKENS};
 use half::f16;
@@ -198,19 +198,34 @@ impl Codec for Int8 {
         if block.len() != self.layout.block_bytes() {
             return false;
         }
-        let sides = block.chunks_exact(self.layout.side_bytes());
-        sides.enumerate().all(|(at, side)| self.encode_side(side, at % 2 == 0, into))
+        block.chunks_exact(self.layout.layer_bytes()).all(|layer| {
+            let (tiles, summaries) = layer.split_at(self.layout.tiles_bytes());
+            let mut sides = tiles.chunks_exact(self.layout.side_bytes()).enumerate();
+            let is_encoded = sides.all(|(at, side)| self.encode_side(side, at % 2 == 0, into));
+            into.extend_from_slice(summaries);
+            is_encoded
+        })
     }
 
     fn decode(&self, bytes: &[u8], block: &mut [u8]) -> bool {
-        let sides = block.len() / self.layout.side_bytes();
-        if block.len() != self.layout.block_bytes() || bytes.len() != sides * self.side_bytes() {
+        let (layer_bytes, tiles_bytes) = (self.layout.layer_bytes(), self.layout.tiles_bytes());
+        let sides_bytes = tiles_bytes / self.layout.side_bytes() * self.side_bytes();
+        let form_bytes = sides_bytes + layer_bytes - tiles_bytes;
+        if block.len() != self.layout.block_bytes()
+            || bytes.len() != self.layout.num_layers() * form_bytes
+        {
             return false;
         }
-        let forms = bytes.chunks_exact(self.side_bytes());
-        let sides = block.chunks_exact_mut(self.layout.side_bytes()).zip(forms).enumerate();
-        for (at, (side, form)) in sides {
-            self.decode_side(form, at % 2 == 0, side);
+        let layers = block.chunks_exact_mut(layer_bytes).zip(bytes.chunks_exact(form_bytes));
+        for (layer, form) in layers {
+            let (tiles, summaries) = layer.split_at_mut(tiles_bytes);
+            let (sides, kept) = form.split_at(sides_bytes);
+            let forms = sides.chunks_exact(self.side_bytes());
+            let sides = tiles.chunks_exact_mut(self.layout.side_bytes()).zip(forms).enumerate();
+            for (at, (side, form)) in sides {
+                self.decode_side(form, at % 2 == 0, side);
+            }
+            summaries.copy_from_slice(kept);
         }
         true
     }
