@@ -261,6 +261,29 @@ fn sparse_sequence(row: SparseRow) -> PyResult<SparseSequence> {
     Ok(SparseSequence { sequence, rule })
 }
 
+/// Adds when a run's layers ran to what was noted before.
+fn add_times(times: &mut Option<Vec<LayerTime>>, noted: Option<Mutex<Vec<LayerTime>>>) {
+    if let (Some(times), Some(noted)) = (times, noted) {
+        times.extend(noted.into_inner().unwrap_or_else(|poison| poison.into_inner()));
+    }
+}
+
+/// Copies what a run has read into the caller's array.
+fn fill_report(
+    report: Option<PyReadwriteArray4<'_, f32>>,
+    read: Option<Mutex<Vec<f32>>>,
+) -> PyResult<()> {
+    let (Some(mut report), Some(read)) = (report, read) else { return Ok(()) };
+    let read = read.into_inner().unwrap_or_else(|poison| poison.into_inner());
+    let report = report.as_slice_mut()?;
+    if report.len() != read.len() {
+        let (got, want) = (report.len(), read.len());
+        return Err(value_error(format!("a report of {got} numbers, not of {want}")));
+    }
+    report.copy_from_slice(&read);
+    Ok(())
+}
+
 /// A gate that is waited for until a time that all threads share.
 struct Until<'a>(&'a artesian_tier::LayerGate, Instant);
 
@@ -376,7 +399,7 @@ impl Program {
         sparse: Vec<SparseRow>,
         report: Option<PyReadwriteArray4<'_, f32>>,
     ) -> PyResult<Vec<usize>> {
-        let sparse = sparse.into_iter().map(sparse_sequence).collect::<PyResult<Vec<_>>>()?;
+        let sparse: Vec<_> = sparse.into_iter().map(sparse_sequence).collect::<PyResult<_>>()?;
         let batch = BatchView {
             tokens: tokens.as_slice()?,
             positions: positions.as_slice()?,
@@ -387,23 +410,20 @@ impl Program {
             logit_rows: logit_rows.as_slice()?,
             sparse: &sparse,
         };
-        let (address, num_blocks) = self.blocks(&arena)?;
-        let out = out.as_slice_mut()?;
+        let ((address, num_blocks), out) = (self.blocks(&arena)?, out.as_slice_mut()?);
         let (measured, measures) = probe_for(&mut probe)?;
         let timeout = Duration::try_from_secs_f64(timeout_s).map_err(value_error)?;
-        let until = Instant::now() + timeout;
-        let gates = until_all(&gates, until);
+        let gates = until_all(&gates, Instant::now() + timeout);
         let writers = writers(&pushes);
         // Peers prepare for the step while the program comes to its first attention.
         let steps = begin_all(&remotes)?;
         let mut times = self.times.lock().unwrap_or_else(|poison| poison.into_inner());
-        let noted = times.is_some().then(|| Mutex::new(Vec::new()));
-        let read = report.is_some().then(|| Mutex::new(Vec::new()));
+        let noted = times.is_some().then(Mutex::default);
+        let read = report.is_some().then(Mutex::default);
         let failed = py
             .detach(|| {
                 let gates = as_gated(&gates);
-                let remotes = as_remotes(&steps);
-                let pushes = as_pushes(&writers);
+                let (remotes, pushes) = (as_remotes(&steps), as_pushes(&writers));
                 let skips = as_skips(&skips);
                 let aside = Aside {
                     gates: &gates,
@@ -424,18 +444,8 @@ impl Program {
         if let (Some(into), Some(probe)) = (measured, measures) {
             into.copy_from_slice(&probe.into_values());
         }
-        if let (Some(times), Some(noted)) = (times.as_mut(), noted) {
-            times.extend(noted.into_inner().unwrap_or_else(|poison| poison.into_inner()));
-        }
-        if let (Some(mut report), Some(read)) = (report, read) {
-            let read = read.into_inner().unwrap_or_else(|poison| poison.into_inner());
-            let report = report.as_slice_mut()?;
-            if report.len() != read.len() {
-                let (got, want) = (report.len(), read.len());
-                return Err(value_error(format!("a report of {got} numbers, not of {want}")));
-            }
-            report.copy_from_slice(&read);
-        }
+        add_times(&mut times, noted);
+        fill_report(report, read)?;
         Ok(failed)
     }
 

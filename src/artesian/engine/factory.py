@@ -183,6 +183,7 @@ def plan_kv(checkpoint: Checkpoint, config: EngineConfig) -> tuple[KvLayout, Mem
         head_dim=model.head_dim,
         block_size_tokens=config.block_size,
         dtype=dtype if config.kv_cache_dtype == "auto" else config.kv_cache_dtype,
+        summaries="cuboid" if config.has_summaries else "none",
     )
     weight_bytes = sum(checkpoint.tensor(name).data.nbytes for name in checkpoint.tensor_names())
     plan = plan_memory(

@@ -88,7 +88,7 @@ pub struct AttentionBatch<'a> {
     /// Entries of a row of `block_tables`.
     pub table_stride: usize,
     /// Sequences that do not attend to everything, each once. Those of several rows do all the
-    /// same.
+    /// same; numbers behind the last sequence mean nothing.
     pub sparse: &'a [SparseSequence],
 }
 

@@ -372,13 +372,8 @@ impl AttentionPlan {
                 None => return Err(AttentionError::Block { sequence, entry, block, num_blocks }),
             }
         }
-        self.sequences.push(Sequence {
-            first_row,
-            num_rows,
-            first_position,
-            table: start,
-            sparse: None,
-        });
+        let (table, sparse) = (start, None);
+        self.sequences.push(Sequence { first_row, num_rows, first_position, table, sparse });
         Ok(())
     }
 

@@ -77,6 +77,9 @@ impl BatchView<'_> {
                 self.block_tables.len()
             ));
         }
+        if let Some(row) = self.sparse.iter().find(|row| row.sequence >= sequences) {
+            return fail(format!("sparse sequence {} of {sequences}", row.sequence));
+        }
         if let Some(token) = self.tokens.iter().find(|&&t| t < 0 || t as usize >= vocab_size) {
             return fail(format!("token {token} is outside the vocabulary of {vocab_size}"));
         }

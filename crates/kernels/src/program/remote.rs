@@ -179,6 +179,12 @@ impl<'a> RemoteRun<'a> {
                 &batch.row_starts[num_local..]
             )));
         }
+        if let Some(row) = batch.sparse.iter().find(|row| row.sequence >= num_local) {
+            return Err(ProgramError::Batch(format!(
+                "sequence {} is remote: its peer attends to everything",
+                row.sequence
+            )));
+        }
         let lost = remotes.iter().map(|_| AtomicBool::new(false)).collect();
         let first_row = batch.row_starts[num_local] as usize;
         Ok(RemoteRun { remotes, lost, num_local, first_row })

@@ -21,16 +21,15 @@ pub(in super::super) struct Lane {
 }
 
 impl AttentionPlan {
-    /// Notes which sequences have a rule.
+    /// Notes which sequences have a rule. Those behind the plan's last are others' business: a plan
+    /// may be of a batch's first sequences only.
     pub(in super::super) fn add_rules(
         &mut self,
         batch: &AttentionBatch<'_>,
     ) -> Result<(), AttentionError> {
         let fail = |text: String| Err(AttentionError::Batch(text));
         for (entry, sparse) in batch.sparse.iter().enumerate() {
-            let Some(sequence) = self.sequences.get_mut(sparse.sequence) else {
-                return fail(format!("no sequence {} can attend sparsely", sparse.sequence));
-            };
+            let Some(sequence) = self.sequences.get_mut(sparse.sequence) else { continue };
             if let Some(fault) = sparse.rule.fault() {
                 return fail(format!("sequence {}: {fault}", sparse.sequence));
             }
