@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from artesian.engine.base import QueueFullError, Request, SamplingParams
+from artesian.engine.engine import LLMEngine
 from tests.engine.toy import Collected, assert_no_leak, collect, make_engine, run
 
 MAX_MODEL_LEN = 48
@@ -75,6 +76,13 @@ def test_every_request_ends_with_its_own_tokens(
         max_queue_len=100,
         enable_prefix_caching=caching,
     )
+    check_arrivals(engine, arrivals)
+
+
+def check_arrivals(
+    engine: LLMEngine, arrivals: list[tuple[int, list[int], SamplingParams, int, int | None]]
+) -> None:
+    """Runs them; each must end with what it gives alone, or a beginning of that if aborted."""
     collected: dict[tuple[str, int], Collected] = {}
     aborted: set[str] = set()
     for step in range(20_000):

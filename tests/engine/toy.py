@@ -31,6 +31,7 @@ from artesian.engine.base import EngineInfo, Request, RequestOutput, SamplingPar
 from artesian.engine.batch import Batch
 from artesian.engine.engine import LLMEngine
 from artesian.engine.peers import PeerMemory
+from artesian.engine.speculation import Speculator
 from artesian.kvcache import Arena, KvIdentity, PrefixCache
 from artesian.skip import SkipSet
 
@@ -241,6 +242,7 @@ def make_engine(
     retention: Retention | None = None,
     sessions_clock: Callable[[], float] = time.time,
     peers: Callable[[Arena], PeerMemory] | None = None,
+    speculator: Speculator | None = None,
     **config: object,
 ) -> LLMEngine:
     """An engine over a `ToyRunner`, with a context cache in `context_pool` and `context_dir`, and
@@ -281,6 +283,7 @@ def make_engine(
         SessionKeeper(cache, context, records, ttl_s, sessions_clock),
         None if peers is None else peers(arena),
         toy_skips(),
+        speculator,
     )
 
 

@@ -9,7 +9,7 @@ from tests.tidy import source
 
 # What each package may import besides itself. Read it as the diagram of docs/ARCHITECTURE.md.
 LEAVES = {"config", "machine"}
-MODEL = LEAVES | {"attention", "loader", "models", "ops", "quant", "skip"}
+MODEL = LEAVES | {"attention", "loader", "models", "ops", "quant", "skip", "speculate"}
 ENGINE = MODEL | {"cluster.policies", "context", "engine", "kvcache", "pool"}
 MAY_IMPORT = {
     "machine": set[str](),
@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "quant": LEAVES | {"ops"},
     "attention": LEAVES | {"ops"},
     "skip": LEAVES | {"ops"},
+    "speculate": LEAVES | {"attention", "skip"},
     "kvcache": LEAVES | {"ops"},
     "context": {"kvcache", "pool"},
     "loader": LEAVES | {"attention", "models", "ops", "quant"},

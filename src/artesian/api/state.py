@@ -83,6 +83,9 @@ def engine_counts(
         "context_overflows": stats.context_overflows,
         "context_turned_blocks": stats.context_turned_blocks,
         "context_recomputed": stats.context_recomputed,
+        "spec_decode_num_drafts": stats.draft_rounds,
+        "spec_decode_num_draft_tokens": stats.drafted_tokens,
+        "spec_decode_num_accepted_tokens": stats.accepted_tokens,
         "worker_restarts": engine.num_restarts,
     }
 

@@ -172,6 +172,17 @@ class EngineConfig(BaseModel):
         description="every so many steps the attention weight that was really kept is measured, "
         "which costs a dense look at all keys; 0: never",
     )
+    speculate: Literal["off", "window", "top-k", "top-p", "progressive"] = Field(
+        "off",
+        description="guess tokens with attention that sees a part of the context, and have the "
+        "full model verify several at once: the same answers, sooner where contexts are long",
+    )
+    speculate_tokens: int = Field(
+        8, ge=1, le=64, description="most tokens guessed ahead; how many pay is measured"
+    )
+    speculate_budget_tokens: Size = Field(
+        256, ge=32, description="tokens of the context that guesses see at most"
+    )
     quantization: Literal["int8"] | None = Field(
         None, description="int8: round weights to INT8 with one scale for each output channel"
     )
@@ -192,7 +203,7 @@ class EngineConfig(BaseModel):
     def has_summaries(self) -> bool:
         """Whether KV blocks carry summaries of their keys."""
         if self.attention_summaries is None:
-            return self.attention != "dense"
+            return self.attention != "dense" or self.speculate not in ("off", "window")
         return self.attention_summaries
 
     @model_validator(mode="after")
@@ -201,6 +212,8 @@ class EngineConfig(BaseModel):
             raise ValueError(f"attention {self.attention} needs attention_budget_tokens")
         if self.attention != "dense" and not self.has_summaries:
             raise ValueError(f"attention {self.attention} needs attention_summaries")
+        if self.speculate not in ("off", "window") and not self.has_summaries:
+            raise ValueError(f"speculate {self.speculate} needs attention_summaries")
         return self
 
     @model_validator(mode="after")

@@ -165,6 +165,8 @@ class EngineStats(msgspec.Struct, kw_only=True):
     Attributes:
         computed_tokens: rows of all steps: tokens of prompts that were not cached, and decode.
         busy_s: time of these steps.
+        draft_rounds: steps of sequences that verified guesses; drafted_tokens: these;
+            accepted_tokens: those that were right.
     """
 
     num_requests_running: int = 0
@@ -186,6 +188,9 @@ class EngineStats(msgspec.Struct, kw_only=True):
     context_overflows: int = 0
     context_turned_blocks: int = 0
     context_recomputed: int = 0
+    draft_rounds: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):

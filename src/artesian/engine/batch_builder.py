@@ -27,7 +27,8 @@ class BatchBuilder:
 
     def build(self, schedule: Schedule) -> Batch:
         """The batch of `schedule`, with logits of every sequence that is computed to its end (its
-        last row) and of prompts whose log probabilities are wanted (all rows of the chunk)."""
+        last row), of prompts whose log probabilities are wanted (all rows of the chunk), and of
+        drafts and what verifies them (all rows)."""
         row = 0
         row_starts = [0]
         context_lens = []
@@ -36,6 +37,9 @@ class BatchBuilder:
         tokens, positions = self._tokens, self._positions
         for sequence, num in zip(schedule.sequences, schedule.num_tokens, strict=True):
             start = sequence.num_computed
+            drafts = sequence.drafts
+            if drafts is not None and drafts.is_drafting:
+                start += drafts.num
             end = start + num
             if num == 1:
                 tokens[row] = sequence.tokens[start]
@@ -43,7 +47,7 @@ class BatchBuilder:
             else:
                 tokens[row : row + num] = sequence.tokens[start:end]
                 positions[row : row + num] = self._counting[start:end]
-            if sequence.needs_prompt_logprobs:
+            if sequence.needs_prompt_logprobs or (drafts is not None and drafts.is_open):
                 logit_rows.extend(range(row, row + num))
             elif has_answer(sequence, end):
                 logit_rows.append(row + num - 1)

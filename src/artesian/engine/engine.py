@@ -31,6 +31,7 @@ from artesian.engine.base import (
 )
 from artesian.engine.batch_builder import BatchBuilder
 from artesian.engine.detokenizer import Detokenizer
+from artesian.engine.drafts import Drafts
 from artesian.engine.handover import PrefillJob
 from artesian.engine.landings import Landings
 from artesian.engine.peers import PeerMemory, Peers
@@ -38,10 +39,11 @@ from artesian.engine.prefill_jobs import PrefillJobs
 from artesian.engine.progress import advance, flush
 from artesian.engine.questions import Question, Reply
 from artesian.engine.residents import Residents
-from artesian.engine.sampler import F32, Sampler, add_prompt_logprobs
+from artesian.engine.sampler import F32, Sampled, Sampler, add_prompt_logprobs
 from artesian.engine.scheduler import Schedule, Scheduler
 from artesian.engine.sequence import RequestState, Sequence, Status, has_answer
 from artesian.engine.sparse_steps import SparseSteps
+from artesian.engine.speculation import Speculator, ahead
 from artesian.engine.truncation import Truncator, open_truncator
 from artesian.engine.validation import check_request
 from artesian.kvcache.hashing import BlockHasher, KvIdentity
@@ -77,11 +79,13 @@ class LLMEngine:
         sessions: SessionKeeper | None = None,
         peers: PeerMemory | None = None,
         skips: SkipChoice | None = None,
+        speculator: Speculator | None = None,
     ) -> None:
         """`identity.block_size_tokens` is the size of the cache's blocks; `clock` gives seconds;
         `context` keeps blocks of `cache` elsewhere; `sessions` of both are kept while the engine
         lives if nothing else is given; with `peers` prompts are computed by and for others;
-        `skips` are the sublayers that requests may leave out."""
+        `skips` are the sublayers that requests may leave out; `speculator`
+        guesses tokens."""
         block_size = identity.block_size_tokens
         self.tokenizer = tokenizer
         self.config = config
@@ -109,7 +113,9 @@ class LLMEngine:
             context=context,
             truncator=self._truncator,
             landings=landings,
+            speculator=speculator,
         )
+        self._speculator = speculator
         self._context = context
         self._sessions = sessions or SessionKeeper(cache, context)
         truncator = self._truncator if config.context_overflow == "truncate" else None
@@ -134,6 +140,11 @@ class LLMEngine:
     def runner(self) -> TurningRunner:
         """What computes; the engine alone runs it."""
         return self._runner
+
+    @property
+    def speculator(self) -> Speculator | None:
+        """What guesses tokens; None: nobody does."""
+        return self._speculator
 
     @property
     def num_free_places(self) -> int:
@@ -216,6 +227,8 @@ class LLMEngine:
             seconds = self._clock() - now
             self._stats.computed_tokens += sum(schedule.num_tokens)
             self._stats.busy_s += seconds
+            if self._speculator is not None:
+                self._speculator.observe(seconds)
             if self._context is not None:
                 self._observe(self._context, schedule, first, seconds)
         elif self._context is not None and not outputs and self._context.is_busy:
@@ -250,6 +263,10 @@ class LLMEngine:
             stats.context_overflows = self._truncator.stats.num_overflows
             stats.context_turned_blocks = self._truncator.stats.num_turned_blocks
             stats.context_recomputed = self._truncator.stats.num_recomputed
+        if self._speculator is not None:
+            stats.draft_rounds = self._speculator.stats.num_rounds
+            stats.drafted_tokens = self._speculator.stats.num_drafted
+            stats.accepted_tokens = self._speculator.stats.num_accepted
         stats.resident_memory_bytes = resident_bytes()
         return msgspec.structs.replace(stats)
 
@@ -346,9 +363,13 @@ class LLMEngine:
                 self.tokenizer, request.prompt_token_ids, sampling.skip_special_tokens
             )
             sequence_seed = (seed + index * _SEED_STRIDE) % _UINT64
-            state.sequences.append(
-                Sequence(state, index, sequence_seed, max_tokens, stop_token_ids, detokenizer)
+            sequence = Sequence(
+                state, index, sequence_seed, max_tokens, stop_token_ids, detokenizer
             )
+            if self._speculator is not None and state.kind.is_exact:
+                acceptance = self._speculator.new_acceptance()
+                sequence.drafts = Drafts(self._speculator.draft, acceptance)
+            state.sequences.append(sequence)
         return state
 
     def _run(self, schedule: Schedule, outputs: list[RequestOutput]) -> None:
@@ -376,14 +397,58 @@ class LLMEngine:
         sequences, logits = self._take_computed(schedule, logits)
         if not sequences:
             return
+        if self._speculator is not None and (places := ahead(sequences)) is not None:
+            sampled = self._sampler.sample(logits, sequences, places)
+            self._end_rows(self._speculator, sequences, sampled, outputs)
+            return
         sampled = self._sampler.sample(logits, sequences)
         now = self._clock()
         for row, sequence in enumerate(sequences):
-            if row in sampled.failed:
-                outputs += self._fail(sequence, "the model gave logits that are not numbers")
+            outputs += self._answer(sequence, sampled, row, now)
+
+    def _answer(
+        self, sequence: Sequence, sampled: Sampled, row: int, now: float
+    ) -> list[RequestOutput]:
+        """What the token chosen from a row changes."""
+        if row in sampled.failed:
+            return self._fail(sequence, "the model gave logits that are not numbers")
+        logprobs = None if sampled.logprobs is None else sampled.logprobs[row]
+        return self._report(sequence, sampled.tokens[row], logprobs, now)
+
+    def _end_rows(
+        self,
+        speculator: Speculator,
+        sequences: list[Sequence],
+        sampled: Sampled,
+        outputs: list[RequestOutput],
+    ) -> None:
+        """As `_answer` for each row, where some are drafts and some verify these: several steps at
+        once, up to the first one that was guessed wrongly."""
+        now = self._clock()
+        row = 0
+        while row < len(sequences):
+            sequence = sequences[row]
+            drafts = sequence.drafts
+            if drafts is not None and drafts.is_drafting:
+                token_id = None if row in sampled.failed else sampled.tokens[row]
+                speculator.drafted(sequence, token_id)
+                row += 1
                 continue
-            logprobs = None if sampled.logprobs is None else sampled.logprobs[row]
-            outputs += self._report(sequence, sampled.tokens[row], logprobs, now)
+            guesses = speculator.take(sequence)
+            if not guesses:
+                outputs += self._answer(sequence, sampled, row, now)
+                row += 1
+                continue
+            num_right = 0
+            for offset, guess in enumerate([*guesses, None]):
+                self._scheduler.computed(sequence, 1)
+                outputs += self._answer(sequence, sampled, row + offset, now)
+                is_right = sampled.tokens[row + offset] == guess
+                num_right += is_right
+                if not is_right or sequence.status is Status.FINISHED:
+                    break
+            speculator.verified(sequence, len(guesses), num_right)
+            row += len(guesses) + 1
 
     def _observe(
         self, context: ContextCache, schedule: Schedule, first: int, seconds: float
@@ -396,11 +461,16 @@ class LLMEngine:
 
     def _take_computed(self, schedule: Schedule, logits: F32) -> tuple[list[Sequence], F32]:
         """Books the rows as computed; returns the sequences to sample for and their logits."""
-        sequences = []
-        rows = []
+        sequences: list[Sequence] = []
+        rows: list[int] = []
         row = 0
         for sequence, num_tokens in zip(schedule.sequences, schedule.num_tokens, strict=True):
             start = sequence.num_computed
+            if sequence.drafts is not None and sequence.drafts.is_open:
+                sequences += [sequence] * num_tokens
+                rows += range(row, row + num_tokens)
+                row += num_tokens
+                continue
             if not self._scheduler.settle(sequence):
                 row += int(start + num_tokens == sequence.num_tokens)
                 continue

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from artesian.attention import SparseAttention
 from artesian.config.engine import EngineConfig
 from artesian.context import Compression, ContextCache, DiskTier, HostTier, PreloadRule, Tier
 from artesian.context.cost_file import CostFile
@@ -13,6 +14,7 @@ from artesian.context.sessions import SessionKeeper, SessionRecords
 from artesian.engine.base import EngineInfo
 from artesian.engine.engine import LLMEngine
 from artesian.engine.peering import PeerRules, exchange_size, join_peers
+from artesian.engine.speculation import Speculator
 from artesian.kvcache import Arena, KvIdentity, PrefixCache
 from artesian.kvcache.memory_plan import MemoryPlan, plan_memory
 from artesian.kvcache.region import RegionArena
@@ -21,6 +23,7 @@ from artesian.loader.native import create_runner
 from artesian.machine import memory_limit, num_usable_cpus
 from artesian.ops.base import KvLayout
 from artesian.ops.native import default_isa, default_kv_dtype, kv_block_bytes
+from artesian.speculate import AdaptiveLength, Draft
 
 _logger = logging.getLogger(__name__)
 _MOST_SAVING_BYTES = 256 << 20
@@ -82,7 +85,20 @@ def create_engine(
         context=context,
         sessions=sessions,
         peers=peers,
+        speculator=open_speculator(config),
     )
+
+
+def open_speculator(config: EngineConfig) -> Speculator | None:
+    """What guesses tokens, if the settings ask for it."""
+    if config.speculate == "off":
+        return None
+    attention = SparseAttention(
+        selector=config.speculate,
+        budget_tokens=config.speculate_budget_tokens,
+        min_context_tokens=2 * config.speculate_budget_tokens,
+    )
+    return Speculator(Draft(attention), AdaptiveLength(config.speculate_tokens))
 
 
 def _open_arena(

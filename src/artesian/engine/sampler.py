@@ -38,19 +38,23 @@ class Sampler:
         self._cached_for: list[Sequence] = []
         self._cached: tuple[F32, I32, F32, F32, U64] | None = None
 
-    def sample(self, logits: F32, sequences: list[Sequence]) -> Sampled:
+    def sample(
+        self, logits: F32, sequences: list[Sequence], ahead: list[int] | None = None
+    ) -> Sampled:
         """The next token of each sequence, from its row of `logits` (num_sequences, vocab_size).
 
-        May change `logits`.
+        `ahead`: so many drafted tokens of each count as its own; None: nobody's do. May change
+        `logits`.
         """
         if all(sequence.is_plain_greedy for sequence in sequences):
             tokens = logits.argmax(axis=1)  # NaN counts as largest, so it shows in what is chosen
             return Sampled(tokens.tolist(), failed=_not_finite(logits, tokens))
         wanted = [i for i, s in enumerate(sequences) if s.sampling.logprobs is not None]
         raw = logits[wanted] if wanted else None  # a copy: the rows are about to change
-        for row, sequence in zip(logits, sequences, strict=True):
-            _adjust(row, sequence)
-        tokens, failed = self._choose(logits, sequences)
+        ahead = ahead or [0] * len(sequences)
+        for row, sequence, num_ahead in zip(logits, sequences, ahead, strict=True):
+            _adjust(row, sequence, num_ahead)
+        tokens, failed = self._choose(logits, sequences, ahead)
         if raw is None:
             return Sampled(tokens.tolist(), failed=failed)
         num_tops = [sequences[i].sampling.logprobs for i in wanted]
@@ -59,7 +63,9 @@ class Sampler:
             logprobs[i] = entry
         return Sampled(tokens.tolist(), logprobs, failed)
 
-    def _choose(self, logits: F32, sequences: list[Sequence]) -> tuple[I32, frozenset[int]]:
+    def _choose(
+        self, logits: F32, sequences: list[Sequence], ahead: list[int]
+    ) -> tuple[I32, frozenset[int]]:
         """Tokens, and the rows that have none."""
         if self._cached is None or sequences != self._cached_for:
             params = [sequence.sampling for sequence in sequences]
@@ -71,7 +77,8 @@ class Sampler:
                 np.array([sequence.seed for sequence in sequences], np.uint64),
             )
             self._cached_for = list(sequences)
-        steps = np.array([sequence.num_output_tokens for sequence in sequences], np.uint64)
+        pairs = zip(sequences, ahead, strict=True)
+        steps = np.array([sequence.num_output_tokens + num for sequence, num in pairs], np.uint64)
         try:
             return _core.sample(logits, *self._cached, steps), frozenset()
         except _core.InvalidLogitsError as error:
@@ -96,7 +103,7 @@ def add_prompt_logprobs(sequence: Sequence, start: int, logits: F32) -> None:
         known.extend(_logprobs(rows, chosen, num_tops))
 
 
-def _adjust(row: F32, sequence: Sequence) -> None:
+def _adjust(row: F32, sequence: Sequence, num_ahead: int) -> None:
     """Penalties and biases on one row; too early ends are ruled out."""
     params = sequence.sampling
     if sequence.has_penalties:
@@ -104,14 +111,14 @@ def _adjust(row: F32, sequence: Sequence) -> None:
         _core.penalize(
             row,
             sequence.tokens[:num_prompt],
-            sequence.tokens[num_prompt : sequence.num_tokens],
+            sequence.tokens[num_prompt : sequence.num_tokens + num_ahead],
             params.repetition_penalty,
             params.presence_penalty,
             params.frequency_penalty,
             sequence.bias_ids,
             sequence.bias_values,
         )
-    if sequence.num_output_tokens < params.min_tokens:
+    if sequence.num_output_tokens + num_ahead < params.min_tokens:
         row[list(sequence.stop_token_ids)] = -np.inf
 
 

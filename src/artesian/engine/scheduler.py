@@ -19,6 +19,8 @@ A policy: no I/O, no clock. It owns the waiting and running sequences and lends 
   computing them twice.
 - A long prompt may be computed by a peer (`engine.landings`): the sequence waits, and starts with
   its last token.
+- Sequences that speculate draft tokens in steps of one row, then verify them in one of several
+  (`engine.speculation`).
 - A sequence whose context window is full and whose tokens go on drops the oldest ones first, if it
   may be truncated.
 - A sequence whose generated tokens do not attend to everything begins with blocks that are exact,
@@ -35,6 +37,7 @@ from artesian.context import ContextCache, Onboarding
 from artesian.engine.early import EarlyStart, find_early_start
 from artesian.engine.landings import Landings
 from artesian.engine.sequence import ALL_DENSE, Sequence, Status
+from artesian.engine.speculation import Speculator
 from artesian.engine.truncation import Truncator
 from artesian.kvcache.prefix_cache import PrefixCache
 
@@ -105,6 +108,7 @@ class Scheduler:
         context: ContextCache | None = None,
         truncator: Truncator | None = None,
         landings: Landings | None = None,
+        speculator: Speculator | None = None,
     ) -> None:
         num_blocks = -(-max_model_len // block_size)
         if cache.num_blocks < num_blocks:
@@ -127,6 +131,10 @@ class Scheduler:
         self._context = context
         self._truncator = truncator
         self._landings = landings
+        self._speculator = speculator
+        self._most_tokens = max_model_len  # of a sequence at once
+        if truncator is not None:
+            self._most_tokens = min(max_model_len, truncator.cuts.window_tokens)
         self._free_slots = list(range(max_num_seqs))
         self._being_computed: dict[bytes, Sequence] = {}
         self._num_balanced = 0
@@ -186,7 +194,16 @@ class Scheduler:
             elif self._ensure_block(sequence, schedule):
                 schedule.sequences.append(sequence)
                 schedule.num_tokens.append(1)
-        budget -= len(schedule.sequences)
+        if self._speculator is not None:
+            self._speculator.plan(
+                schedule.sequences,
+                schedule.num_tokens,
+                budget,
+                self._lend,
+                self._most_tokens,
+                is_quiet=not prefilling and not self.waiting,
+            )
+        budget -= sum(schedule.num_tokens)
         if schedule.sequences:
             share = max(self._budget // _MIXED_PREFILL_DIVISOR, _MIN_MIXED_PREFILL_TOKENS)
             budget = min(budget, share)
@@ -297,6 +314,14 @@ class Scheduler:
             if victim is sequence:
                 return False
         self._append_block(sequence)
+        return True
+
+    def _lend(self, sequence: Sequence, num_tokens: int) -> bool:
+        """Whether there are blocks for so many tokens, beside those that others may need soon."""
+        while len(sequence.blocks) * self._block_size < num_tokens:
+            if self.cache.num_available_blocks <= len(self.running):
+                return False
+            self._append_block(sequence)
         return True
 
     def _moves_on(self, sequence: Sequence, schedule: Schedule) -> bool:
@@ -635,6 +660,9 @@ class Scheduler:
         if keep_named:
             self._save(sequence)
         self.cache.release(sequence.blocks, keep_named)
+        if sequence.drafts is not None:
+            sequence.drafts.clear()
+            sequence.skip = None
         sequence.blocks = []
         sequence.num_named = 0
         sequence.num_computed = 0

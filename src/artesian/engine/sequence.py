@@ -18,6 +18,7 @@ from artesian.engine.base import (
     SamplingParams,
 )
 from artesian.engine.detokenizer import Detokenizer
+from artesian.engine.drafts import Drafts
 from artesian.engine.handover import LandingWriter
 from artesian.engine.landing import Landing, RemotePlace
 from artesian.engine.stop import StopStrings
@@ -123,6 +124,7 @@ class Sequence:
         dropped: tokens that stood before the window, behind its sinks; num_hidden: tokens of a
         prompt behind the window, in `tokens` behind the others; left: names of blocks in windows
         that it has left.
+        drafts: guesses at the next tokens; None: it never guesses.
     """
 
     __slots__ = (
@@ -131,6 +133,7 @@ class Sequence:
         "bias_values",
         "blocks",
         "detokenizer",
+        "drafts",
         "dropped",
         "exact_hashes",
         "fallback",
@@ -196,6 +199,7 @@ class Sequence:
         self.tokens: npt.NDArray[np.int32] = np.empty(capacity, np.int32)
         self.tokens[: self.num_tokens] = request.prompt_token_ids
         self.window: Window | None = None
+        self.drafts: Drafts | None = None
         self.left: list[bytes] = []
         self.dropped: npt.NDArray[np.int32] = np.empty(0, np.int32)
         self.num_hidden = 0
@@ -263,12 +267,21 @@ class Sequence:
 
     def append(self, token_id: int) -> None:
         """Adds a generated token."""
-        if self.num_tokens == len(self.tokens):
-            grown = np.empty(2 * len(self.tokens), np.int32)
-            grown[: self.num_tokens] = self.tokens
-            self.tokens = grown
-        self.tokens[self.num_tokens] = token_id
+        self._put(self.num_tokens, token_id)
         self.num_tokens += 1
+
+    def draft(self, token_id: int) -> None:
+        """Adds a guess."""
+        assert self.drafts is not None
+        self._put(self.num_tokens + self.drafts.num, token_id)
+        self.drafts.num += 1
+
+    def _put(self, index: int, token_id: int) -> None:
+        if index == len(self.tokens):
+            grown = np.empty(2 * len(self.tokens), np.int32)
+            grown[:index] = self.tokens
+            self.tokens = grown
+        self.tokens[index] = token_id
 
     def stream(self) -> npt.NDArray[np.int32]:
         """All tokens, whether or not the window holds them."""

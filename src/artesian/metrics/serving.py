@@ -37,6 +37,9 @@ COUNTERS = {
     "context_overflows": "full context windows that went on without their oldest tokens",
     "context_turned_blocks": "KV blocks whose keys were turned to new positions for that",
     "context_recomputed": "truncated prompts that were computed anew, as no KV of them was kept",
+    "spec_decode_num_drafts": "drafts that the full model looked at",
+    "spec_decode_num_draft_tokens": "tokens of these drafts",
+    "spec_decode_num_accepted_tokens": "of these, the ones that it would have chosen itself",
     "worker_restarts": "workers that had to be replaced",
 }
 
