@@ -2,6 +2,7 @@
 
 import time
 from itertools import count
+from typing import Any, ClassVar
 
 from artesian import LLM, SamplingParams, __version__
 from artesian.engine.base import Request
@@ -12,13 +13,23 @@ SLACK_TOKENS = 64
 
 
 class ArtesianEngine(Adapter):
-    """Steps the engine by hand, as its worker does, to see when every token came."""
+    """Steps the engine by hand, as its worker does, to see when every token came.
+
+    Attributes:
+        settings: of the engine, besides sizes.
+    """
+
+    settings: ClassVar[dict[str, Any]] = {}
 
     def load(
         self, model: str, num_threads: int, max_num_seqs: int, max_model_len: int
     ) -> EngineNote:
         self._llm = LLM(
-            model, num_threads=num_threads, max_num_seqs=max_num_seqs, max_model_len=max_model_len
+            model,
+            num_threads=num_threads,
+            max_num_seqs=max_num_seqs,
+            max_model_len=max_model_len,
+            **self.settings,
         )
         self._ids = (f"bench-{number}" for number in count())
         info = self._llm.engine.info()

@@ -11,11 +11,12 @@ from tests.loader.gguf_files import gguf, llama_metadata, llama_tensors, write
 
 pytest.importorskip("artesian._core", reason="the kernels are not built")
 
+from artesian.attention import SparseAttention
 from artesian.engine.batch import Batch
 from artesian.eval.late import measure_late
 from artesian.eval.long_context import Plan, evaluate, open_session
 from artesian.eval.score import Reading, TaskResult, TaskScore, run_task
-from artesian.eval.session import Room, Session, log_probabilities
+from artesian.eval.session import Forcing, Room, Session, log_probabilities
 from artesian.eval.speed import time_steps
 from artesian.eval.tasks.base import Encode, Question, Sample
 from artesian.eval.texts import passages, sentences, standard_text
@@ -48,20 +49,33 @@ def last_logits(checkpoint: Checkpoint, text: list[int]) -> F32:
     )
 
 
-@pytest.mark.parametrize("own_blocks", [False, True])
 @pytest.mark.parametrize("length", [31, 32, 33, 70])
-def test_forks_go_on_from_the_context(
-    checkpoint: Checkpoint, length: int, own_blocks: bool
-) -> None:
-    session = Session(checkpoint, Room(80, 3, 40, own_blocks), num_threads=1)
+def test_forks_go_on_from_the_context(checkpoint: Checkpoint, length: int) -> None:
+    session = Session(checkpoint, Room(80, 3, 40), num_threads=1)
     context = tokens(length)
     session.read(context)
     tails = [tokens(5, 1), tokens(35, 2), tokens(1, 3)]
     last: dict[int, F32] = {}
-    for _, rows, logits in session.force([(DENSE, tail) for tail in tails]):
+    for _, rows, logits in session.force(session.forks([DENSE] * 3), tails):
         last |= {i: row.copy() for i, row in zip(rows, logits, strict=True)}
     for i, tail in enumerate(tails):
         assert np.array_equal(last[i], last_logits(checkpoint, context + tail)[0])
+
+
+@pytest.mark.parametrize("length", [31, 32, 70])
+def test_copies_go_on_alike(checkpoint: Checkpoint, length: int) -> None:
+    session = Session(checkpoint, Room(80, 0, 40, num_copies=2), num_threads=1)
+    context = tokens(length)
+    session.read(context)
+    copies = session.copies(DENSE, 2)
+    assert not set(copies[0].blocks) & set(copies[1].blocks)
+    session.read(tokens(80, 9))
+    for token in (3, 4):
+        logits = session.step(copies, [token, token + 1])
+    assert np.array_equal(logits[0], last_logits(checkpoint, [*context, 3, 4])[0])
+    assert np.array_equal(logits[1], last_logits(checkpoint, [*context, 4, 5])[0])
+    with pytest.raises(ValueError, match="3 copies"):
+        session.copies(DENSE, 3)
 
 
 def test_a_context_that_begins_like_the_last_one(checkpoint: Checkpoint) -> None:
@@ -78,9 +92,15 @@ def test_a_context_that_begins_like_the_last_one(checkpoint: Checkpoint) -> None
 def test_only_wanted_logits_are_given(checkpoint: Checkpoint) -> None:
     session = Session(checkpoint, Room(40, 2, 8), num_threads=1)
     session.read(tokens(40))
-    tails = [(DENSE, [2, 3, 4]), (DENSE, [5, 6])]
+    tails = [[2, 3, 4], [5, 6]]
     every, some = (
-        {(n, i): x[r] for n, rows, x in session.force(tails, first) for r, i in enumerate(rows)}
+        {
+            (number, i): logits[row]
+            for number, rows, logits in session.force(
+                session.forks([DENSE] * 2), tails, Forcing(first)
+            )
+            for row, i in enumerate(rows)
+        }
         for first in (None, [2, 1])
     )
     assert set(every) == {(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)}
@@ -98,7 +118,7 @@ def test_no_room(checkpoint: Checkpoint) -> None:
     with pytest.raises(ValueError, match="not read as"):
         session.forks([Way("skipping", skip=SkipSet((1,), (1.0,)))])
     with pytest.raises(ValueError, match="room for 2 tokens"):
-        list(session.force([(DENSE, tokens(60))]))
+        list(session.force(session.forks([DENSE]), [tokens(60)]))
 
 
 def test_dense_beside_itself(checkpoint: Checkpoint) -> None:
@@ -158,8 +178,26 @@ def test_the_gate() -> None:
     assert result.is_inside("1") and not result.is_inside("2")
 
 
+def test_what_is_read_and_what_it_weighs(checkpoint: Checkpoint) -> None:
+    session = Session(checkpoint, Room(512, 4, 12), num_threads=1)
+    window = SparseAttention(selector="window", budget_tokens=128, min_context_tokens=0)
+    all_ = SparseAttention(selector="top-k", budget_tokens=1024, min_context_tokens=0)
+    ways = [DENSE, Way("window", window), Way("all", all_)]
+    dense, some, everything = measure_late(session, ways, [tokens(521)], 8)
+    assert dense.kept.ratio == dense.kept.mean_mass == everything.kept.ratio == 1
+    assert everything.kept.mean_mass == pytest.approx(1, abs=1e-5)
+    assert everything.divergence_nats.max() < 1e-5
+    # Two layers of two KV heads, 17 groups of 32 tokens with keys and values of 16 halves each.
+    assert dense.bytes_read == 2 * 2 * 17 * 32 * 2 * 16 * 2
+    assert everything.bytes_read > dense.bytes_read
+    assert 0.2 < some.kept.ratio < 0.4
+    assert some.bytes_read == pytest.approx(some.kept.ratio * dense.bytes_read)
+    assert 0.1 < some.kept.low_mass <= some.kept.mean_mass < 0.6
+    assert some.divergence_nats.max() > everything.divergence_nats.max()
+
+
 def test_steps_are_timed_in_turns(checkpoint: Checkpoint) -> None:
-    session = Session(checkpoint, Room(40, 2, 8, own_blocks=True), num_threads=1)
+    session = Session(checkpoint, Room(40, 0, 8, num_copies=2), num_threads=1)
     session.read(tokens(40))
     ways = [DENSE, Way("again")]
     times = time_steps(session, ways, [2, 3, 4], num_sequences=2, num_rounds=3)
@@ -185,7 +223,7 @@ def test_texts() -> None:
 def test_what_a_plan_needs(checkpoint: Checkpoint) -> None:
     with pytest.raises(ValueError, match="made for at most 128"):
         open_session(checkpoint, Plan(context_tokens=100), num_threads=1)
-    session = Session(checkpoint, Room(60, 2, 12), num_threads=1)
+    session = Session(checkpoint, Room(60, 2, 12, num_copies=1), num_threads=1)
     plan = Plan(context_tokens=40, num_late=8, num_passages=1, tasks=(), num_rounds=1)
     result = evaluate(session, checkpoint, [Way("again")], "ab ab cab " * 30, plan)
     assert [late.way for late in result.late] == ["dense", "again"]

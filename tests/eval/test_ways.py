@@ -22,7 +22,19 @@ def test_ways_by_name() -> None:
         assert label(way.attention.selector, value) == text
 
 
-@pytest.mark.parametrize("text", ["sparse", "top-k:many", "top-k:-3", "top-k:1.5", "window:0"])
+def test_ways_that_leave_out() -> None:
+    way = parse_way("window:64+skip:2", lambda count: SkipSet((3, 5)[:count], (1.0,) * count))
+    assert way.skip.sublayers == (3, 5) and way.attention.budget_tokens == 64
+    assert parse_way("dense+skip:0", lambda count: SkipSet()).is_exact
+    with pytest.raises(ValueError, match="calibration"):
+        parse_way("dense+skip:2")
+    with pytest.raises(ValueError, match="number of sublayers"):
+        parse_way("dense+skip:two", lambda count: SkipSet())
+
+
+@pytest.mark.parametrize(
+    "text", ["sparse", "top-k:many", "top-k:-3", "top-k:1.5", "window:0", "window"]
+)
 def test_ways_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match=r"colon|there is no way"):
         parse_way(text)

@@ -1,6 +1,7 @@
 """`artesian eval long-context`: what attending to less costs, and what it saves."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -18,9 +19,11 @@ from artesian.eval.score import TaskResult
 from artesian.eval.tasks import TASKS
 from artesian.eval.texts import standard_text
 from artesian.eval.ways import parse_way
-from artesian.loader import open_checkpoint
+from artesian.loader import Checkpoint, open_checkpoint
 from artesian.machine import num_usable_cpus
 from artesian.plots import Mark, draw_scatter
+from artesian.skip import SkipSet, read_calibration
+from artesian.skip.policies import MostSimilar
 
 _WAYS = ("progressive:0.95", "top-k:1024", "top-p:0.95", "window:1024")
 _PLAN = Plan()
@@ -38,9 +41,13 @@ def long_context(
         Parameter(
             consume_multiple=True,
             help=f"{', '.join(get_args(Selector))}, with a part of the attention weight or a "
-            "number of tokens, such as progressive:0.95 or top-k:1024.",
+            "number of tokens, such as progressive:0.95 or top-k:1024; +skip:N behind it leaves "
+            "out N sublayers, also while the context is read.",
         ),
     ] = _WAYS,
+    calibration: Annotated[
+        Path | None, Parameter(help="File of artesian calibrate, for ways that leave out.")
+    ] = None,
     context_tokens: Annotated[
         PositiveInt, Parameter(help="Length of contexts.")
     ] = _PLAN.context_tokens,
@@ -90,7 +97,9 @@ def long_context(
             isa=config.isa,
             kv_dtype=None if config.kv_cache_dtype == "auto" else config.kv_cache_dtype,
         )
-        result = evaluate(session, checkpoint, [parse_way(way) for way in ways], words, plan)
+        choose = None if calibration is None else chooser(calibration, checkpoint)
+        compared = [parse_way(way, choose) for way in ways]
+        result = evaluate(session, checkpoint, compared, words, plan)
     except ValueError as error:
         raise SettingsError(str(error)) from error
     title = f"{checkpoint.name}, behind {context_tokens:,} tokens"
@@ -104,11 +113,18 @@ def long_context(
     return 0
 
 
+def chooser(path: Path, checkpoint: Checkpoint) -> Callable[[int], SkipSet]:
+    """What to leave out, by a calibration. Raises `CalibrationError` (a ValueError)."""
+    known = read_calibration(path, checkpoint.fingerprint())
+    return lambda count: MostSimilar().choose(known, count)
+
+
 def print_result(title: str, result: LongContextResult) -> None:
     """The result for people."""
     console = Console(soft_wrap=True, highlight=False)
     console.print(title, markup=False)
-    columns = ["way", "perplexity", "of dense", "divergence, nats", "same token"]
+    columns = ["way", "perplexity", "of dense", "divergence, nats", "same token", "read", "MB"]
+    columns += ["weight kept", "p05"]
     columns += ["step, ms", "speed"] if result.times else []
     table = Table(*columns, box=None, padding=(0, 2, 0, 0))
     for late in result.late:
@@ -119,6 +135,10 @@ def print_result(title: str, result: LongContextResult) -> None:
             "" if change is None else f"{change.ratio:.4f} ± {change.half_width_nats:.4f}",
             f"{late.divergence_nats.mean():.4f}",
             f"{late.agrees.mean():.1%}",
+            f"{late.kept.ratio:.1%}",
+            f"{late.bytes_read / 1e6:.1f}",
+            f"{late.kept.mean_mass:.3f}",
+            f"{late.kept.low_mass:.3f}",
         ]
         if result.times:
             times = result.times[late.way]

@@ -83,7 +83,8 @@ def open_session(
             f"{plan.context_tokens} tokens and what is read behind them are {longest}: the model "
             f"was made for at most {checkpoint.config.max_model_len}"
         )
-    room = Room(plan.context_tokens, _MAX_FORKS, longest - plan.context_tokens)
+    tail = longest - plan.context_tokens
+    room = Room(plan.context_tokens, _MAX_FORKS, tail, num_copies=1)
     return Session(checkpoint, room, num_threads=num_threads, isa=isa, kv_dtype=kv_dtype)
 
 
@@ -131,6 +132,10 @@ def way_facts(late: LateResult, times: StepTimes | None) -> dict[str, object]:
         "divergence_nats": float(late.divergence_nats.mean()),
         "divergence_p95_nats": float(np.quantile(late.divergence_nats, 0.95)),
         "agreement": float(late.agrees.mean()),
+        "groups_kept": late.kept.ratio,
+        "mass_mean": late.kept.mean_mass,
+        "mass_p05": late.kept.low_mass,
+        "kv_bytes_per_token": late.bytes_read,
     }
     if times is not None:
         facts |= {"step_s": times.step_s, "attention_s": times.attention}

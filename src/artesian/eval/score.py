@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from artesian.eval.session import Session, log_probabilities
+from artesian.eval.session import Forcing, Session, log_probabilities
 from artesian.eval.tasks import Encode, Question, Sample, Task
 from artesian.eval.ways import Way
 from artesian.eval.wilson import wilson_95
@@ -115,9 +115,10 @@ def _ask(
 ) -> None:
     losses = [np.zeros(len(question.tokens)) for _, question in asked]
     likeliest = [np.zeros(len(question.tokens), bool) for _, question in asked]
-    tails = [(way, question.tokens[:-1]) for way, question in asked]
-    first = [question.answers[0][0] - 1 for _, question in asked]
-    for number, rows, logits in session.force(tails, first):
+    forks = session.forks([way for way, _ in asked])
+    tails = [question.tokens[:-1] for _, question in asked]
+    wanted_from = Forcing(first=[question.answers[0][0] - 1 for _, question in asked])
+    for number, rows, logits in session.force(forks, tails, wanted_from):
         logs = log_probabilities(logits)
         wanted = [asked[i][1].tokens[number + 1] for i in rows]
         chosen = logs[np.arange(len(rows)), wanted]

@@ -1,16 +1,17 @@
 """A context that is read once, and sequences that go on from it in ways of their own."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from artesian.engine.batch import I32, Batch
+from artesian.eval.kept import Kept
 from artesian.eval.ways import Way
 from artesian.kvcache import Arena
 from artesian.loader import Checkpoint
 from artesian.loader.native import NativeRunner
-from artesian.ops.base import F32, KvDtype, KvLayout
+from artesian.ops.base import F32, KvDtype, KvLayout, KvSummaries
 from artesian.ops.native import Isa, default_kv_dtype, kv_block_bytes
 from artesian.skip import SkipSet
 
@@ -26,14 +27,13 @@ class Room:
         context_tokens: longest context.
         num_forks: sequences that go on from it at once.
         tail_tokens: most tokens that each goes on for.
-        own_blocks: each fork has a copy of the context's KV, as different requests would have,
-            instead of sharing it: for timing.
+        num_copies: sequences that go on from copies of its KV, as different requests would.
     """
 
     context_tokens: int
     num_forks: int
     tail_tokens: int
-    own_blocks: bool = False
+    num_copies: int = 0
 
     @property
     def context_blocks(self) -> int:
@@ -41,19 +41,46 @@ class Room:
         return -(-self.context_tokens // BLOCK_TOKENS)
 
     @property
-    def fork_blocks(self) -> int:
-        """Blocks of a fork that it does not share."""
-        tail = -(-(self.tail_tokens + BLOCK_TOKENS - 1) // BLOCK_TOKENS)
-        return tail + (self.context_blocks if self.own_blocks else 0)
+    def tail_blocks(self) -> int:
+        """Blocks behind the context's full ones."""
+        return -(-(self.tail_tokens + BLOCK_TOKENS - 1) // BLOCK_TOKENS)
+
+    @property
+    def num_blocks(self) -> int:
+        """All blocks: of the context, of tails, of copies."""
+        copies = self.num_copies * (self.context_blocks + self.tail_blocks)
+        return self.context_blocks + self.num_forks * self.tail_blocks + copies
 
 
 @dataclass(slots=True)
 class Fork:
-    """A sequence that goes on from the context: its way, its blocks, its tokens so far."""
+    """A sequence that goes on from the context: its way, its blocks, its tokens so far.
+
+    Attributes:
+        kept: what it attended to since it was made.
+    """
 
     way: Way
     blocks: I32
     num_tokens: int
+    kept: Kept = field(default_factory=Kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Forcing:
+    """What is wanted of tokens that forks read.
+
+    Attributes:
+        first: logits of each fork's tokens from this one on; of all when None.
+        audit_every: so many steps from one audit to the next; 0 for none.
+    """
+
+    first: Sequence[int] | None = None
+    audit_every: int = 0
+
+
+FORCING = Forcing()
+"""All logits, and no audit."""
 
 
 class Session:
@@ -65,6 +92,7 @@ class Session:
         num_threads: kernel threads.
         isa: instruction set; the best of this machine when None.
         kv_dtype: how KV is stored; what attention is fastest in when None.
+        summaries: of keys, by which is chosen what is attended to.
     """
 
     def __init__(
@@ -75,6 +103,7 @@ class Session:
         num_threads: int,
         isa: Isa | None = None,
         kv_dtype: KvDtype | None = None,
+        summaries: KvSummaries = "cuboid",
     ) -> None:
         config = checkpoint.config
         self.layout = KvLayout(
@@ -83,16 +112,17 @@ class Session:
             config.head_dim,
             BLOCK_TOKENS,
             kv_dtype or default_kv_dtype(isa),
+            summaries,
         )
+        self._heads_per_group = config.num_heads // config.num_kv_heads
         self._room = room
-        num_blocks = room.context_blocks + room.num_forks * room.fork_blocks
-        self._arena = Arena(num_blocks, kv_block_bytes(self.layout))
-        self._blocks = self._arena.memory.reshape(num_blocks, -1)
+        self._arena = Arena(room.num_blocks, kv_block_bytes(self.layout))
+        self._blocks = self._arena.memory.reshape(room.num_blocks, -1)
         self.runner = NativeRunner(
             checkpoint,
             self.layout,
             self._arena.memory,
-            max_rows=max(_CHUNK_TOKENS, room.num_forks),
+            max_rows=max(_CHUNK_TOKENS, room.num_forks, room.num_copies),
             num_threads=num_threads,
             isa=isa,
         )
@@ -148,7 +178,7 @@ class Session:
             )
 
     def forks(self, ways: Sequence[Way]) -> list[Fork]:
-        """Sequences that go on from the context; forks made before are void.
+        """Sequences that share the context's KV; forks made before are void.
 
         Raises:
             ValueError: there are more than there is room for, or one skips what the context's
@@ -158,25 +188,43 @@ class Session:
         if len(ways) > room.num_forks:
             raise ValueError(f"{len(ways)} forks in room for {room.num_forks}")
         full, rest = divmod(len(self._tokens), BLOCK_TOKENS)
+        shared = np.arange(full, dtype=np.int32)
         made = []
         for number, way in enumerate(ways):
             if way.skip != self._skip:
                 raise ValueError(f"the context was not read as {way.name} reads it")
-            first = room.context_blocks + number * room.fork_blocks
-            own = np.arange(first, first + room.fork_blocks, dtype=np.int32)
-            if room.own_blocks:
-                num_copied = full + (rest > 0)
-                self._blocks[first : first + num_copied] = self._blocks[:num_copied]
-                made.append(Fork(way, own, len(self._tokens)))
-                continue
+            first = room.context_blocks + number * room.tail_blocks
+            own = np.arange(first, first + room.tail_blocks, dtype=np.int32)
             if rest:
                 self._blocks[first] = self._blocks[full]
-            shared = np.arange(full, dtype=np.int32)
             made.append(Fork(way, np.concatenate([shared, own]), len(self._tokens)))
         return made
 
+    def copies(self, way: Way, count: int) -> list[Fork]:
+        """Sequences of one way with KV of their own; copies made before are void.
+
+        Raises:
+            ValueError: there are more than there is room for.
+        """
+        room = self._room
+        if count > room.num_copies:
+            raise ValueError(f"{count} copies in room for {room.num_copies}")
+        size = room.context_blocks + room.tail_blocks
+        used = -(-len(self._tokens) // BLOCK_TOKENS)
+        made = []
+        for number in range(count):
+            first = room.context_blocks + room.num_forks * room.tail_blocks + number * size
+            self._blocks[first : first + used] = self._blocks[:used]
+            blocks = np.arange(first, first + size, dtype=np.int32)
+            made.append(Fork(way, blocks, len(self._tokens)))
+        return made
+
     def step(
-        self, forks: Sequence[Fork], tokens: Sequence[int], wanted: Sequence[int] | None = None
+        self,
+        forks: Sequence[Fork],
+        tokens: Sequence[int],
+        wanted: Sequence[int] | None = None,
+        audit: bool = False,
     ) -> F32:
         """Gives each fork one more token.
 
@@ -184,6 +232,7 @@ class Session:
             forks: sequences, each once.
             tokens: a token for each.
             wanted: which of them logits are wanted of; all when None.
+            audit: whether to look at the weight of what is left out, too.
 
         Returns:
             float32 (len(wanted), vocab_size), what may follow.
@@ -199,40 +248,39 @@ class Session:
             row[: len(fork.blocks)] = fork.blocks[:num_blocks]
         positions = np.asarray([fork.num_tokens for fork in forks], np.int32)
         ways = [fork.way for fork in forks]
-        logits = self.runner.forward(
-            Batch(
-                tokens=np.asarray(tokens, np.int32),
-                positions=positions,
-                row_starts=np.arange(len(forks) + 1, dtype=np.int32),
-                context_lens=positions + 1,
-                block_tables=tables,
-                logit_rows=np.asarray(range(len(forks)) if wanted is None else wanted, np.int32),
-                sparse=[(i, w.attention) for i, w in enumerate(ways) if not w.attention.is_exact],
-                skips=[(i, w.skip) for i, w in enumerate(ways) if w.skip.sublayers],
-            )
+        batch = Batch(
+            tokens=np.asarray(tokens, np.int32),
+            positions=positions,
+            row_starts=np.arange(len(forks) + 1, dtype=np.int32),
+            context_lens=positions + 1,
+            block_tables=tables,
+            logit_rows=np.asarray(range(len(forks)) if wanted is None else wanted, np.int32),
+            sparse=[(i, w.attention) for i, w in enumerate(ways) if not w.attention.is_exact],
+            skips=[(i, w.skip) for i, w in enumerate(ways) if w.skip.sublayers],
+            audit=audit,
         )
+        logits = self.runner.forward(batch)
         for fork in forks:
             fork.num_tokens += 1
+        for report in batch.reports:
+            forks[report.sequence].kept.add(report, self._heads_per_group)
         return logits
 
     def force(
-        self, tails: Sequence[tuple[Way, Sequence[int]]], first: Sequence[int] | None = None
+        self, forks: Sequence[Fork], tails: Sequence[Sequence[int]], options: Forcing = FORCING
     ) -> Iterator[tuple[int, list[int], F32]]:
         """Lets forks read tokens, each its own, one a step.
 
-        Args:
-            tails: a way and its tokens, for each fork.
-            first: logits are wanted of each fork's tokens from this one on; of all when None.
-
         Yields:
-            the number of the step, which of `tails` have logits in it, and these, a row each.
+            the number of the step, which forks have logits in it, and these, a row each.
         """
-        forks = self.forks([way for way, _ in tails])
-        for number in range(max((len(tokens) for _, tokens in tails), default=0)):
-            here = [i for i, (_, tokens) in enumerate(tails) if number < len(tokens)]
+        first, every = options.first, options.audit_every
+        for number in range(max((len(tokens) for tokens in tails), default=0)):
+            here = [i for i, tokens in enumerate(tails) if number < len(tokens)]
             rows = [r for r, i in enumerate(here) if first is None or number >= first[i]]
-            step_tokens = [tails[i][1][number] for i in here]
-            logits = self.step([forks[i] for i in here], step_tokens, rows)
+            step_tokens = [tails[i][number] for i in here]
+            audit = every > 0 and number % every == 0
+            logits = self.step([forks[i] for i in here], step_tokens, rows, audit)
             if rows:
                 yield number, [here[row] for row in rows], logits
 

@@ -46,7 +46,7 @@ def time_steps(
     that skips is timed on the context as it was read, whose KV it would not have: it reads as much.
 
     Args:
-        session: has read a context; with `Room.own_blocks` each sequence has KV of its own.
+        session: has read a context, and room for `num_sequences` copies.
         ways: what is timed.
         tokens: what the sequences go on with in a round, all the same; at least two.
         num_sequences: of a batch.
@@ -57,7 +57,7 @@ def time_steps(
     """
     if len(tokens) < 2:
         raise ValueError("a round takes two tokens at least: the first warms up")
-    forks = session.forks([Way("dense", skip=session.skip)] * num_sequences)
+    forks = session.copies(ways[0], num_sequences)
     times = {way.name: StepTimes() for way in ways}
     session.runner.set_trace(True)
     try:
