@@ -22,7 +22,9 @@ macro_rules! for_each_isa {
                 }
                 match isa {
                     // SAFETY: the set is available, as asserted above.
-                    $crate::isa::Isa::Amx | $crate::isa::Isa::Avx512 => unsafe {
+                    $crate::isa::Isa::Amx
+                    | $crate::isa::Isa::Avx512Bf16
+                    | $crate::isa::Isa::Avx512 => unsafe {
                         return avx512($($arg),*);
                     },
                     // SAFETY: the set is available, as asserted above.

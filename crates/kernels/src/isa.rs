@@ -11,13 +11,15 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ, VL with VNNI.
     Avx512,
-    /// AMX tiles for INT8 and BF16, with AVX-512 BF16 and VBMI.
+    /// AVX-512 as above with BF16 (products of pairs of bf16).
+    Avx512Bf16,
+    /// AMX tiles for INT8 and BF16, with AVX-512 VBMI.
     Amx,
 }
 
 impl Isa {
     /// All sets, weakest first.
-    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Amx];
+    pub const ALL: [Isa; 5] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
 
     /// Lower-case name, as accepted by [`Isa::from_name`].
     pub fn name(self) -> &'static str {
@@ -25,6 +27,7 @@ impl Isa {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Bf16 => "avx512bf16",
             Isa::Amx => "amx",
         }
     }
@@ -62,10 +65,12 @@ fn detect() -> Isa {
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512vnni");
-    let amx =
-        avx512 && is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vbmi");
+    let bf16 = avx512 && is_x86_feature_detected!("avx512bf16");
+    let amx = bf16 && is_x86_feature_detected!("avx512vbmi");
     if amx && amx_permitted() {
         Isa::Amx
+    } else if bf16 {
+        Isa::Avx512Bf16
     } else if avx512 {
         Isa::Avx512
     } else if avx2 {

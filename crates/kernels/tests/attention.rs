@@ -293,9 +293,7 @@ fn twin(model: &Model, tokens: &Tokens, num_rows: usize) -> Vec<f32> {
 
 /// Whether a kernel rounds queries and weights to bf16.
 fn rounds_to_bf16(model: &Model, isa: Isa) -> bool {
-    isa == Isa::Amx
-        && model.layout.dtype() == KvDtype::Bf16
-        && model.layout.head_dim().is_multiple_of(32)
+    isa >= Isa::Avx512Bf16 && model.layout.dtype() == KvDtype::Bf16
 }
 
 fn assert_close(got: &[f32], expected: &[f32], model: &Model, isa: Isa) {

@@ -187,7 +187,7 @@ class EngineConfig(BaseModel):
         None, description="int8: round weights to INT8 with one scale for each output channel"
     )
     seed: int | None = Field(None, description="seed of requests that bring none; default: random")
-    isa: Literal["portable", "avx2", "avx512", "amx"] | None = Field(
+    isa: Literal["portable", "avx2", "avx512", "avx512bf16", "amx"] | None = Field(
         None, description="instruction set of the kernels; default: the best this CPU has"
     )
 

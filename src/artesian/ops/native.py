@@ -6,7 +6,7 @@ from typing import Literal
 from artesian import _core
 from artesian.ops.base import F32, Activation, AttentionSpec, KvDtype, KvLayout
 
-Isa = Literal["portable", "avx2", "avx512", "amx"]
+Isa = Literal["portable", "avx2", "avx512", "avx512bf16", "amx"]
 
 
 def default_isa() -> str:
@@ -15,8 +15,8 @@ def default_isa() -> str:
 
 
 def default_kv_dtype(isa: Isa | None = None) -> KvDtype:
-    """The dtype that attention is fastest in: bf16 where the CPU multiplies it (AMX), else f16."""
-    return "bf16" if (isa or default_isa()) == "amx" else "f16"
+    """The dtype that attention is fastest in: bf16 where the CPU multiplies it, else f16."""
+    return "bf16" if (isa or default_isa()) in ("avx512bf16", "amx") else "f16"
 
 
 def kv_block_bytes(layout: KvLayout) -> int:

@@ -231,7 +231,7 @@ impl Weigh {
 /// # Safety
 /// AVX-512 BF16, and room for 32 numbers.
 #[inline(always)]
-unsafe fn store_bf16(to: *mut u16, low: __m512, high: __m512) {
+pub(super) unsafe fn store_bf16(to: *mut u16, low: __m512, high: __m512) {
     // SAFETY: the caller's promise; a bh vector is 64 bytes like any other.
     unsafe {
         let packed = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));

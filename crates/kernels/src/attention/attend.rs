@@ -113,6 +113,10 @@ pub unsafe fn attend(
         if plan.uses_amx() {
             return attend_amx(plan, layer, buffers, thread, item);
         }
+        #[cfg(target_arch = "x86_64")]
+        if plan.uses_bf16_pairs() {
+            return attend_bf16(plan, layer, buffers, thread, item);
+        }
         attend_vector(plan.isa, plan, layer, buffers, thread, item);
     }
 }
@@ -157,6 +161,24 @@ unsafe fn attend_amx(
     item: &AttendItem,
 ) {
     let kernel = PhantomData::<super::amx::AmxKernel>;
+    // SAFETY: the caller's promise.
+    unsafe { attend_item(kernel, plan, layer, buffers, thread, item) }
+}
+
+/// [`attend`] with AVX-512 BF16.
+///
+/// # Safety
+/// As for [`attend`], with AVX-512 BF16 available.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+unsafe fn attend_bf16(
+    plan: &AttentionPlan,
+    layer: &AttentionLayer<'_>,
+    buffers: &AttentionBuffers,
+    thread: usize,
+    item: &AttendItem,
+) {
+    let kernel = PhantomData::<super::bf16::Bf16Kernel>;
     // SAFETY: the caller's promise.
     unsafe { attend_item(kernel, plan, layer, buffers, thread, item) }
 }

@@ -46,7 +46,7 @@ pub(super) struct Scratch {
     pub queries: AlignedFloats,
     /// `[2][ROW_TILE][SCORE_STRIDE]`: scores, then f32 weights, of a row tile and the next.
     pub scores: AlignedFloats,
-    /// bf16 `[ROW_TILE][WEIGHT_STRIDE]` weights, for AMX.
+    /// bf16 `[ROW_TILE][WEIGHT_STRIDE]` weights, for kernels that multiply bf16.
     pub weights: AlignedFloats,
     /// f32 `[head_dim][GROUP_TOKENS]` keys.
     pub keys: AlignedFloats,

@@ -31,6 +31,8 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attend;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod buffers;
 mod plan;
 mod rope;

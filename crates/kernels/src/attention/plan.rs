@@ -147,8 +147,8 @@ impl AttentionPlan {
     /// Checks `batch` against the layout and an arena of `num_blocks` blocks and cuts it up for
     /// `num_threads`.
     ///
-    /// The kernels are those of `isa`; AMX is used for bf16 with heads of a multiple of 32, and
-    /// otherwise AVX-512.
+    /// The kernels are those of `isa`. For bf16 that is AMX with heads of a multiple of 32, and else
+    /// AVX-512 BF16 if the set has it; the vectors of the set compute other formats in f32.
     ///
     /// # Errors
     /// See [`AttentionError`]. Block table entries that no row of the batch can see are not looked
@@ -263,6 +263,11 @@ impl AttentionPlan {
         self.isa == Isa::Amx
             && self.layout.dtype() == KvDtype::Bf16
             && self.layout.head_dim().is_multiple_of(32)
+    }
+
+    /// Whether products are taken of pairs of bf16, if not by AMX.
+    pub(super) fn uses_bf16_pairs(&self) -> bool {
+        self.isa >= Isa::Avx512Bf16 && self.layout.dtype() == KvDtype::Bf16 && !self.uses_amx()
     }
 
     /// Query heads of a KV head.

@@ -86,7 +86,7 @@ impl Shape {
     pub(super) fn of(isa: Isa) -> Shape {
         match isa {
             // 32 registers: 24 sums at most.
-            Isa::Amx | Isa::Avx512 => {
+            Isa::Amx | Isa::Avx512Bf16 | Isa::Avx512 => {
                 Shape { max_rows: 12, panels: [4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2] }
             }
             // 16 registers of half a panel: 6 sums at most.
@@ -123,7 +123,7 @@ macro_rules! instances {
 pub(super) fn tile_for(isa: Isa, format: Format, rows: usize, panels: usize) -> Tile {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Amx | Isa::Avx512 => {
+        Isa::Amx | Isa::Avx512Bf16 | Isa::Avx512 => {
             instances!(avx512, format, rows, panels, [1 2 3 4 5 6 7 8 9 10 11 12])
         }
         #[cfg(target_arch = "x86_64")]

@@ -28,7 +28,9 @@ pub unsafe fn put_block(
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Amx if isa.is_available() => avx512(values, to, bias, residual),
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx if isa.is_available() => {
+                avx512(values, to, bias, residual)
+            }
             _ => plain(values, to, bias, residual),
         }
     }

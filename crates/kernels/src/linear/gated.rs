@@ -29,7 +29,7 @@ pub unsafe fn gate_group(
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Amx => {
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => {
                 avx512::gate_group(blocks, activation, to, first_row, num_groups, group);
             }
             _ => {
@@ -61,7 +61,7 @@ pub unsafe fn gate_rows(
             let out = out.add(row * stride);
             match isa {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 | Isa::Amx if width == GROUP => {
+                Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx if width == GROUP => {
                     avx512::gate_row(blocks, activation, row, out);
                 }
                 _ => {

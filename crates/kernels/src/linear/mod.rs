@@ -74,7 +74,9 @@ unsafe fn panel_tile(
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Amx => avx512::panel_tile(kind, panel, tile, num_rows, out),
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => {
+                avx512::panel_tile(kind, panel, tile, num_rows, out)
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::panel_tile(kind, panel, tile, num_rows, out),
             _ => portable::panel_tile(kind, panel, tile, num_rows, out),

@@ -110,7 +110,9 @@ unsafe fn quantize_groups(isa: Isa, x: &[[f32; GROUP]], tile: RowTile, first: us
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Amx => avx512::quantize_groups(x, tile, first, lane),
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => {
+                avx512::quantize_groups(x, tile, first, lane)
+            }
             _ => {
                 for (i, x) in x.iter().enumerate() {
                     let (codes, scale, low, high) = quantize_group(x);

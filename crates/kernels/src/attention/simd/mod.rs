@@ -95,7 +95,9 @@ macro_rules! for_isa {
             unsafe {
                 match isa {
                     #[cfg(target_arch = "x86_64")]
-                    crate::isa::Isa::Amx | crate::isa::Isa::Avx512 => avx512($($arg),*),
+                    crate::isa::Isa::Amx
+                    | crate::isa::Isa::Avx512Bf16
+                    | crate::isa::Isa::Avx512 => avx512($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     crate::isa::Isa::Avx2 => avx2($($arg),*),
                     _ => $function(crate::attention::simd::Portable, $($arg),*),
