@@ -11,6 +11,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import report
 from artesian import _core
 from artesian.ops.base import AttentionSpec, KvLayout, Rope
-from artesian.ops.native import RecordingOps, default_kv_dtype, native_layout
+from artesian.ops.native import Isa, RecordingOps, default_kv_dtype, native_layout
 from limits import Limits, measure
 from machine import describe
 from report import Row
@@ -135,7 +136,7 @@ def time_linears(runtime: _core.Runtime, name: str, row_counts: list[int]) -> li
 
 def time_attention(runtime: _core.Runtime) -> list[Timed]:
     """Decode and prefill attention at SmolLM2's shape, over all its layers."""
-    dtype = default_kv_dtype("amx" if runtime.isa == "amx" else "avx2")
+    dtype = default_kv_dtype(cast(Isa, runtime.isa))
     layout = KvLayout(LAYERS, KV_HEADS, HEAD_DIM, BLOCK_SIZE, dtype)
     rope = Rope(np.full(HEAD_DIM // 2, 0.01, np.float32), interleaved=True)
     ops = RecordingOps()

@@ -12,8 +12,8 @@
 //! | int8 | `[head_dim][32]` | `[32][head_dim]`, then f32 scales `[32]` of the keys and `[32]` of
 //! the values |
 //!
-//! The bf16 forms are the right-hand operands of AMX's bf16 product and AVX-512's. Every tile starts on a 64-byte
-//! boundary of the arena.
+//! The bf16 forms are the right-hand operands of the bf16 products of AMX and AVX-512. Every tile
+//! starts on a 64-byte boundary of the arena.
 //!
 //! Behind the tiles of a layer may lie summaries of the keys, so that whatever carries blocks
 //! carries them: `[kv_head][group]`, each of one or two f16 vectors of `head_dim`

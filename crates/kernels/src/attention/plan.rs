@@ -147,8 +147,8 @@ impl AttentionPlan {
     /// Checks `batch` against the layout and an arena of `num_blocks` blocks and cuts it up for
     /// `num_threads`.
     ///
-    /// The kernels are those of `isa`. For bf16 that is AMX with heads of a multiple of 32, and else
-    /// AVX-512 BF16 if the set has it; the vectors of the set compute other formats in f32.
+    /// The kernels are those of `isa`. For bf16 that is AMX with heads of a multiple of 32, and
+    /// else AVX-512 BF16 if the set has it; the vectors of the set compute other formats in f32.
     ///
     /// # Errors
     /// See [`AttentionError`]. Block table entries that no row of the batch can see are not looked
