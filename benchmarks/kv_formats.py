@@ -79,7 +79,7 @@ def main() -> None:
             found += measure(runtime, shape, batch, options.formats, options.rounds)
         report.print_table(title, found, options.formats, console)
         rows += found
-    extra: dict[str, object] = {"threads": options.threads, "isa": runtime.isa, "rounds": options.rounds}
+    extra: dict[str, object] = {"isa": runtime.isa, "rounds": options.rounds}
     console.print(f"written to {report.write('kv_formats', rows, machine, extra)}")
 
 
