@@ -21,12 +21,12 @@ macro_rules! for_each_isa {
                     $body($($arg),*)
                 }
                 match isa {
-                    // SAFETY: the set is available, as asserted above.
                     $crate::isa::Isa::Amx
                     | $crate::isa::Isa::Avx512Bf16
-                    | $crate::isa::Isa::Avx512 => unsafe {
-                        return avx512($($arg),*);
-                    },
+                    | $crate::isa::Isa::Avx512 => {
+                        // SAFETY: the set is available, as asserted above.
+                        return unsafe { avx512($($arg),*) };
+                    }
                     // SAFETY: the set is available, as asserted above.
                     $crate::isa::Isa::Avx2 => unsafe { return avx2($($arg),*) },
                     $crate::isa::Isa::Portable => {}
