@@ -86,6 +86,13 @@ def engine_counts(
         "spec_decode_num_drafts": stats.draft_rounds,
         "spec_decode_num_draft_tokens": stats.drafted_tokens,
         "spec_decode_num_accepted_tokens": stats.accepted_tokens,
+        "attention_sparse_tokens": stats.attention_sparse_tokens,
+        "attention_groups_read": stats.attention_groups_read,
+        "attention_groups_visible": stats.attention_groups_visible,
+        "attention_audits": stats.attention_audits,
+        "attention_kept_weight": stats.attention_kept_weight,
+        "attention_estimated_weight": stats.attention_estimated_weight,
+        "skipping_tokens": stats.skipping_tokens,
         "worker_restarts": engine.num_restarts,
     }
 

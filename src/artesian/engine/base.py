@@ -167,6 +167,8 @@ class EngineStats(msgspec.Struct, kw_only=True):
         busy_s: time of these steps.
         draft_rounds: steps of sequences that verified guesses; drafted_tokens: these;
             accepted_tokens: those that were right.
+        attention_...: see `artesian.engine.sparse_steps.SparseCounts`.
+        skipping_tokens: rows that left out sublayers.
     """
 
     num_requests_running: int = 0
@@ -191,6 +193,13 @@ class EngineStats(msgspec.Struct, kw_only=True):
     draft_rounds: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    attention_sparse_tokens: int = 0
+    attention_groups_read: int = 0
+    attention_groups_visible: int = 0
+    attention_audits: int = 0
+    attention_kept_weight: float = 0.0
+    attention_estimated_weight: float = 0.0
+    skipping_tokens: int = 0
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -81,6 +81,7 @@ class BatchBuilder:
                 for index, sequence in enumerate(schedule.sequences)
                 if sequence.attends is not None
             ],
+            audit=schedule.audits,
             skips=[
                 (index, sequence.skip)
                 for index, sequence in enumerate(schedule.sequences)

@@ -93,7 +93,7 @@ class LLMEngine:
         self.max_model_len = info.max_model_len
         self._truncator = open_truncator(config, info.max_model_len, cache, runner, context)
         self._approximations = Approximations(config, skips)
-        self._sparse_steps = SparseSteps(config.attention_fallback)
+        self._sparse_steps = SparseSteps(config.attention_fallback, config.attention_audit_steps)
         self._info = _with_settings(info, config, self._truncator, skips)
         self.cache = cache
         self._runner = runner
@@ -226,6 +226,7 @@ class LLMEngine:
             self._run(schedule, outputs)
             seconds = self._clock() - now
             self._stats.computed_tokens += sum(schedule.num_tokens)
+            self._count_skipping(schedule)
             self._stats.busy_s += seconds
             if self._speculator is not None:
                 self._speculator.observe(seconds)
@@ -267,12 +268,23 @@ class LLMEngine:
             stats.draft_rounds = self._speculator.stats.num_rounds
             stats.drafted_tokens = self._speculator.stats.num_drafted
             stats.accepted_tokens = self._speculator.stats.num_accepted
+        sparse = self._sparse_steps.counts
+        stats.attention_sparse_tokens = sparse.tokens
+        stats.attention_groups_read = sparse.groups_read
+        stats.attention_groups_visible = sparse.groups_visible
+        stats.attention_audits = sparse.audits
+        stats.attention_kept_weight = sparse.kept_weight
+        stats.attention_estimated_weight = sparse.estimated_weight
         stats.resident_memory_bytes = resident_bytes()
         return msgspec.structs.replace(stats)
 
     def info(self) -> EngineInfo:
         """What this engine is; fixed once it has started."""
         return self._info
+
+    def _count_skipping(self, schedule: Schedule) -> None:
+        pairs = zip(schedule.sequences, schedule.num_tokens, strict=True)
+        self._stats.skipping_tokens += sum(num for sequence, num in pairs if sequence.skip)
 
     def explain_prefix(self, prompt_token_ids: Seq[int], cache_salt: str = "") -> PrefixMiss:
         """Which block of a prompt is the first that is not cached now, and why."""
@@ -378,6 +390,7 @@ class LLMEngine:
         try:
             batch = self._builder.build(schedule)
             logits = self._runner.forward(batch)
+            self._sparse_steps.observe(schedule, batch.reports)
             for index in batch.failed:
                 place = schedule.sequences[index].place
                 assert place is not None
@@ -390,7 +403,8 @@ class LLMEngine:
                 outputs += self._fail(schedule.sequences[0], f"the model failed: {error}")
                 return
             for sequence, num_tokens in zip(schedule.sequences, schedule.num_tokens, strict=True):
-                self._run(Schedule([sequence], [num_tokens], schedule.timeout_s), outputs)
+                alone = Schedule([sequence], [num_tokens], schedule.timeout_s, schedule.audits)
+                self._run(alone, outputs)
             return
         if self._context is not None and batch.gates:
             self._context.poll()

@@ -59,11 +59,13 @@ _MOST_ONBOARDINGS = 2
 @dataclass(slots=True)
 class Schedule:
     """One step: `sequences[i]` computes its next `num_tokens[i]` tokens, and waits no longer than
-    `timeout_s` for blocks that are on their way."""
+    `timeout_s` for blocks that are on their way. `audits`: what sparse attention leaves out is
+    looked at, too."""
 
     sequences: list[Sequence] = field(default_factory=list)
     num_tokens: list[int] = field(default_factory=list)
     timeout_s: float = 0.0
+    audits: bool = False
 
     def put_in_order(self) -> None:
         """Sequences that leave out sublayers go behind the others, those that leave out more behind

@@ -40,6 +40,13 @@ COUNTERS = {
     "spec_decode_num_drafts": "drafts that the full model looked at",
     "spec_decode_num_draft_tokens": "tokens of these drafts",
     "spec_decode_num_accepted_tokens": "of these, the ones that it would have chosen itself",
+    "attention_sparse_tokens": "tokens that did not attend to everything before them",
+    "attention_groups_read": "groups of 32 keys that these read, by layer and query head",
+    "attention_groups_visible": "groups that attention to everything would have read for them",
+    "attention_audits": "of these tokens, those whose kept attention weight was measured",
+    "attention_kept_weight": "sum over these of the part of the attention weight that was kept",
+    "attention_estimated_weight": "the same as it was estimated when reading stopped",
+    "skipping_tokens": "tokens that were computed without some sublayers",
     "worker_restarts": "workers that had to be replaced",
 }
 
