@@ -55,11 +55,7 @@ class Server:
 
     def __init__(self, model: str, port: int) -> None:
         url = f"http://127.0.0.1:{port}"
-        until = time.monotonic() + START_S
-        while not _is_ready(f"{url}/ready"):
-            if time.monotonic() > until:
-                raise RuntimeError(f"{model} is not served after {START_S:.0f} s")
-            time.sleep(0.05)
+        wait_until_ready(model, url)
         self._client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         self._model = self._client.models.list().data[0].id
         self.first_token_s([FIRST_ID] * 200)
@@ -92,16 +88,40 @@ class Server:
 @contextmanager
 def serving(model: str, **settings: object) -> Iterator[Server]:
     """A server with settings of `artesian serve`, ended as a service manager does it."""
+    with _running(model, **settings) as port:
+        yield Server(model, port)
+
+
+@contextmanager
+def serving_at(model: str, *switches: str, **settings: object) -> Iterator[str]:
+    """The same with some switches; its URL, once it is ready."""
+    with _running(model, *switches, **settings) as port:
+        url = f"http://127.0.0.1:{port}"
+        wait_until_ready(model, url)
+        yield url
+
+
+@contextmanager
+def _running(model: str, *switches: str, **settings: object) -> Iterator[int]:
     port = free_port()
     named = {"port": port, **settings}
     flags = [text for name, value in named.items() for text in (_flag(name), str(value))]
-    command = [sys.executable, "-m", "artesian", "serve", model, *flags]
+    command = [sys.executable, "-m", "artesian", "serve", model, *flags, *switches]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        yield Server(model, port)
+        yield port
     finally:
         process.terminate()
         process.wait(60)
+
+
+def wait_until_ready(model: str, url: str) -> None:
+    """Waits while the model is loaded, but not for ever."""
+    until = time.monotonic() + START_S
+    while not _is_ready(f"{url}/ready"):
+        if time.monotonic() > until:
+            raise RuntimeError(f"{model} is not served after {START_S:.0f} s")
+        time.sleep(0.05)
 
 
 class Turns:

@@ -196,6 +196,36 @@ def test_the_settings_are_what_requests_do_without_words() -> None:
     assert run(one, request("d", PROMPT, dense))["d"].tokens == alone(PROMPT)
 
 
+def test_what_is_left_out_is_counted_and_audited(caplog: pytest.LogCaptureFixture) -> None:
+    one = engine(attention_audit_steps=2, max_num_seqs=2)
+    params = greedy(49, ignore_eos=True)
+    run(one, request("s", PROMPT, SPARSE, params=params), request("d", PROMPT, params=params))
+    stats = one.stats()
+    assert stats.attention_sparse_tokens == 48  # the first token is the prompt's
+    assert 0.5 < stats.attention_groups_read / stats.attention_groups_visible < 0.8
+    assert stats.attention_audits == 24
+    assert stats.attention_kept_weight == pytest.approx(24 * 0.95)
+    assert stats.attention_estimated_weight == pytest.approx(24 * 0.975)
+    assert not caplog.messages
+    strict = SparseAttention(selector="progressive", min_context_tokens=8, epsilon=0.99)
+    run(one, request("s", PROMPT, strict, params=params))
+    assert any("sparse attention keeps" in message for message in caplog.messages)
+    run(one, request("k", PROMPT, num_skipped=2))
+    assert one.stats().skipping_tokens == 14 + 11
+
+
+def test_sequences_that_read_all_anyhow_attend_to_everything() -> None:
+    """The toy's first layer does so: it becomes a dense one. Others have no influence."""
+    params = greedy(60, ignore_eos=True)
+    adaptive = make_engine(attention_summaries=True)
+    first = run(adaptive, request("a", PROMPT, SPARSE, params=params))["a"].tokens
+    assert first != alone(PROMPT, attention=SPARSE, params=params)
+    other = request("b", [7, *PROMPT], SPARSE, params=params)
+    adaptive = make_engine(attention_summaries=True)
+    again = run(adaptive, other, request("a", PROMPT, SPARSE, params=params))["a"].tokens
+    assert again == first
+
+
 @pytest.mark.parametrize("how", [{"attention": SPARSE}, {"num_skipped": 2}])
 def test_windows_that_move_keep_both_apart(how: dict[str, Any]) -> None:
     one = engine(max_model_len=32, context_overflow="truncate")

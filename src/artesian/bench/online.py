@@ -22,11 +22,16 @@ WORDS = TEXT.split()
 
 
 async def run_online(
-    base_url: str, api_key: str | None, model: str, workload: Workload
+    base_url: str,
+    api_key: str | None,
+    model: str,
+    workload: Workload,
+    fields: dict[str, object] | None = None,
 ) -> tuple[list[RequestTiming], float]:
     """Timings of all requests, and the duration of the run in seconds.
 
-    A request starts when it arrives, even if it then waits for one of `max_concurrency` places.
+    `fields` go into each request's body. A request starts when it arrives, even if it then waits
+    for one of `max_concurrency` places.
     """
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     limits = httpx.Limits(max_connections=workload.max_concurrency)
@@ -48,6 +53,7 @@ async def run_online(
                 "ignore_eos": True,
                 "stream": True,
                 "stream_options": {"include_usage": True},
+                **(fields or {}),
             }
             async with places:
                 try:

@@ -70,12 +70,14 @@ def measure(
     """Runs the workload where it belongs. Raises `AnswerError` when a server does not answer."""
     if url is not None:
         from artesian.bench.online import run_online
+        from artesian.cli.answers.fields import request_fields
         from artesian.cli.answers.remote import RemoteAnswerer
 
+        fields = request_fields(settings)
         answerer = RemoteAnswerer(url, server_key, settings.get("model"))
         answerer.close()
         return summarize(
-            *asyncio.run(run_online(answerer.base_url, server_key, answerer.name, workload))
+            *asyncio.run(run_online(answerer.base_url, server_key, answerer.name, workload, fields))
         )
     from artesian.bench.offline import run_offline
     from artesian.engine.factory import create_engine

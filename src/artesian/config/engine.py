@@ -183,6 +183,19 @@ class EngineConfig(BaseModel):
     speculate_budget_tokens: Size = Field(
         256, ge=32, description="tokens of the context that guesses see at most"
     )
+    skip: Path | None = Field(
+        None,
+        description="file of artesian calibrate for this model: requests may leave out sublayers; "
+        "default: none may",
+    )
+    num_skipped: Size = Field(
+        0, ge=0, description="sublayers that requests leave out that do not say how many"
+    )
+    skip_selection: Literal["similar", "gain-per-cost"] = Field(
+        "similar",
+        description="which sublayers go first: those that change their input least, or those that "
+        "save most time for what they change",
+    )
     quantization: Literal["int8"] | None = Field(
         None, description="int8: round weights to INT8 with one scale for each output channel"
     )
@@ -214,6 +227,12 @@ class EngineConfig(BaseModel):
             raise ValueError(f"attention {self.attention} needs attention_summaries")
         if self.speculate not in ("off", "window") and not self.has_summaries:
             raise ValueError(f"speculate {self.speculate} needs attention_summaries")
+        return self
+
+    @model_validator(mode="after")
+    def _check_skip(self) -> Self:
+        if self.num_skipped and self.skip is None:
+            raise ValueError("num_skipped needs skip, the file of artesian calibrate")
         return self
 
     @model_validator(mode="after")

@@ -12,8 +12,16 @@ from artesian.engine.base import SamplingParams
 class RemoteAnswerer:
     """A server at a base URL such as `http://localhost:8000`, with or without `/v1`."""
 
-    def __init__(self, url: str, api_key: str | None, model: str | None) -> None:
-        """Asks the server for its model unless one is named. Raises `AnswerError`."""
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None,
+        model: str | None,
+        fields: dict[str, Any] | None = None,
+    ) -> None:
+        """Asks the server for its model unless one is named; `fields` go into each request. Raises
+        `AnswerError`."""
+        self._fields = fields or {}
         self._server = ServerClient(url, api_key)
         self.base_url = self._server.base_url
         self.name = model or self._server.first_model()
@@ -32,7 +40,7 @@ class RemoteAnswerer:
 
     def _stream(self, path: str, body: dict[str, Any], sampling: SamplingParams) -> Iterator[Delta]:
         body |= {"model": self.name, "stream": True, "stream_options": {"include_usage": True}}
-        body |= sampling_fields(sampling)
+        body |= sampling_fields(sampling) | self._fields
         with self._server.stream(path, body) as lines:
             yield from map(read_event, events(lines))
 
