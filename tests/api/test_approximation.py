@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import RunningServer, launch
+from tests.api.conftest import RunningServer, launch, until
 
 pytest.importorskip("artesian._core", reason="the native module is not built")
 
@@ -38,6 +38,7 @@ def test_each_request_says_how_it_attends(server: RunningServer) -> None:
     assert server.metric(name) == 0
     sparse = text(server, attention={"selector": "progressive", **least})
     assert sparse != plain
+    until(lambda: server.metric(name) >= 39)
     assert text(server, attention="dense") == text(server) == plain
     window = {"selector": "window", **least}
     messages = [{"role": "user", "content": PROMPT}]
