@@ -224,7 +224,10 @@ impl Node {
         self.ring.copy(&mut entries);
         if self.listing.is_some() || self.kind == Kind::File {
             let num_children = self.num_children();
-            return judge(Sample { entries: &entries, num_children, num_ranks: num_children }, options);
+            return judge(
+                Sample { entries: &entries, num_children, num_ranks: num_children },
+                options,
+            );
         }
         self.look_at_names(entries, options)
     }

@@ -219,7 +219,8 @@ impl AccessStreamTree {
             })
             .collect();
         let known: Vec<String> = found.iter().map(|one| one.path.clone()).collect();
-        let others = self.remembered.iter().filter(|(path, _)| !known.iter().any(|k| **k == ***path));
+        let others =
+            self.remembered.iter().filter(|(path, _)| !known.iter().any(|k| **k == ***path));
         found.extend(others.take(self.options.max_nodes).map(|(path, &(verdict, is_reread))| {
             Remembered { path: path.to_string(), verdict, is_reread }
         }));
@@ -305,7 +306,8 @@ impl AccessStreamTree {
             return;
         }
         let path = self.path(found);
-        let (verdict, unit) = (self.nodes[found as usize].verdict(), self.nodes[found as usize].unit);
+        let (verdict, unit) =
+            (self.nodes[found as usize].verdict(), self.nodes[found as usize].unit);
         if unit != 0 {
             let is_reread = self.nodes[found as usize].watch.reuse().num_reused > 1;
             if self.remembered.len() < self.options.max_nodes {

@@ -1,6 +1,7 @@
 //! Python bindings: conversions only, no logic.
 
 mod exchange;
+mod files;
 mod gguf;
 mod landing;
 mod peer;
@@ -41,5 +42,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<exchange::Exchange>()?;
     module.add_class::<exchange::PyRemoteAttention>()?;
     module.add_class::<exchange::AttentionExecutor>()?;
+    module.add_class::<files::PyAccessStreamTree>()?;
     pool::register(module)
 }

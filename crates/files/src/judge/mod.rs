@@ -14,9 +14,8 @@ mod tests;
 use crate::options::Options;
 use crate::ring::Entry;
 
-pub use gaps::{ks_distance, ks_limit};
-pub use repeats::{expected_repeats, Repeats};
-pub use sequential::{frontiers_that_tell, step_that_tells};
+pub use repeats::Repeats;
+pub use sequential::step_that_tells;
 
 /// How a stream is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

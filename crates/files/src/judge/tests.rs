@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use super::gaps::{ks_distance, ks_limit};
+use super::repeats::expected_repeats;
 use super::*;
 use crate::streams::Frontiers;
 
@@ -40,10 +42,7 @@ fn entries(ranks: &[u32], num_children: u64) -> Vec<Entry> {
 
 fn verdict(ranks: &[u32], num_children: u64) -> Finding {
     let entries = entries(ranks, num_children);
-    judge(
-        Sample { entries: &entries, num_children, num_ranks: num_children },
-        &Options::default(),
-    )
+    judge(Sample { entries: &entries, num_children, num_ranks: num_children }, &Options::default())
 }
 
 #[test]
@@ -53,7 +52,10 @@ fn scans_are_sequential() {
     let stride: Vec<u32> = (0..101).map(|i| i * 7).collect();
     assert_eq!(verdict(&stride, 1000).rule, Rule::Stride);
     let backwards: Vec<u32> = (0..101).rev().collect();
-    assert_eq!((verdict(&backwards, 1000).rule, verdict(&backwards, 1000).stride), (Rule::Stride, -1));
+    assert_eq!(
+        (verdict(&backwards, 1000).rule, verdict(&backwards, 1000).stride),
+        (Rule::Stride, -1)
+    );
     let four: Vec<u32> = (0..101).map(|i| i % 4 * 250 + i / 4).collect();
     assert_eq!(verdict(&four, 1000).rule, Rule::Frontiers);
     let sixteen: Vec<u32> = (0..101).map(|i| i % 16 * 62 + i / 16).collect();
