@@ -13,6 +13,8 @@ mod recency;
 mod report;
 mod ring;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod units;
 mod watch;

@@ -15,9 +15,12 @@ from artesian.files.unit_state import UnitState
 _FULL = 0.95
 """From so much of the capacity on, what is let in pushes something else out."""
 _FLOOR = 0.02
+_BUDGET = 8
+"""What is fetched ahead and not wanted yet is one part in so many of a unit's room at most."""
 _LEAST_BUDGET_BLOCKS = 8
 _REMEMBERED = "artesian files verdicts 1"
 _NO_UNIT = 0
+_MOST_GUESTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class PatternAdvisor:
         self._units = {_NO_UNIT: UnitState("", Verdict.UNKNOWN, self._space.step_bytes, 0.0)}
         self._space.shares[_NO_UNIT] = capacity_bytes
         self._of: dict[Block, tuple[UnitState, int]] = {}  # the unit that has a block, its bytes
-        self._guests: dict[Block, None] = {}
+        self._guests: dict[Block, bool] = {}  # let in as such, and whether it was read
         self._used_bytes = 0
         self._reviewed_s: float | None = None
 
@@ -88,7 +91,7 @@ class PatternAdvisor:
         share = self._share(number)
         free = self._capacity_bytes * _FULL - self._used_bytes
         room = max(share, int(free))
-        unit.budget.resize(max(room // 4, _LEAST_BUDGET_BLOCKS * self._block_bytes))
+        unit.budget.resize(max(room // _BUDGET, _LEAST_BUDGET_BLOCKS * self._block_bytes))
         return self._ahead.access(access, unit, self._cost, share, free)
 
     def _count(self, access: Access, unit: UnitState) -> None:
@@ -106,8 +109,8 @@ class PatternAdvisor:
         unit.saved_s += access.num_hits * cost_s
 
     def admit(self, block: Block, num_bytes: int, now_s: float, *, is_prefetch: bool) -> bool:
-        """See `Advisor`: a unit that keeps what it has lets nothing in beyond its share, but what
-        was fetched ahead, until it was read."""
+        """See `Advisor`. All blocks get room, as most are read in pieces; but in a unit that keeps
+        what it has, one beyond the share is a guest."""
         if num_bytes > self._capacity_bytes:
             return False
         if self._used_bytes + num_bytes <= _FULL * self._capacity_bytes:
@@ -118,21 +121,19 @@ class PatternAdvisor:
             return True
         if unit.eviction.used_bytes + num_bytes <= self._share(number):
             return True
-        if is_prefetch:
-            self._guests[block] = None
-            while len(self._guests) > 4096:
-                del self._guests[next(iter(self._guests))]
-        return is_prefetch
+        self._guests[block] = not is_prefetch
+        while len(self._guests) > _MOST_GUESTS:
+            del self._guests[next(iter(self._guests))]
+        return True
 
     def stored(self, block: Block, num_bytes: int, now_s: float, *, is_ours: bool = True) -> None:
         """See `Advisor`."""
         self._forget(block)
         number = self._tree.unit_of(block.path) if self._options.judges else _NO_UNIT
         unit = self._units.get(number, self._units[_NO_UNIT])
-        is_guest = block in self._guests
-        self._guests.pop(block, None)
-        if is_guest and isinstance(unit.eviction, KeepResidents):
-            unit.eviction.add_guest(block, num_bytes)
+        was_read = self._guests.pop(block, None)
+        if was_read is not None and isinstance(unit.eviction, KeepResidents):
+            unit.eviction.add_guest(block, num_bytes, was_read=was_read)
         else:
             unit.eviction.add(block, num_bytes)
         unit.ghosts.take(block)

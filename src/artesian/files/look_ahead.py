@@ -74,7 +74,7 @@ class LookAhead:
 
     def _most_window(self, cost: OriginCost, room: int) -> int:
         """Blocks that the origin gives in two round trips, if a quarter of the room has them."""
-        flight = int(2 * cost.first_s * cost.bytes_per_s / self._block_bytes)
+        flight = int(cost.flight_bytes / self._block_bytes)
         most = min(max(flight, _LEAST_MOST_WINDOW), _MOST_WINDOW)
         return max(0, min(most, room // 4 // self._block_bytes))
 

@@ -7,7 +7,7 @@ from artesian.files.base import Block
 from artesian.files.policies.base import Eviction
 
 _MOST_AWAITED = 256
-_MOST_READERS = 4
+_MOST_READERS = 32  # blocks that somebody may still be in
 
 
 class Eager(Eviction):

@@ -1,6 +1,7 @@
 """A whole data set in the background."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 
 class Fill:
@@ -12,7 +13,7 @@ class Fill:
 
     def next(self, count: int) -> Sequence[str]:
         """Paths of so many more files; fewer at the end."""
-        found = [path for path, _ in zip(self._files, range(count), strict=False)]
+        found = list(islice(self._files, count))
         self.is_done = len(found) < count
         return found
 

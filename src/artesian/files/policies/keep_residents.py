@@ -1,21 +1,26 @@
-"""What is there stays, what does not fit is not admitted."""
+"""What is there stays, what does not fit passes through."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import islice
 
 from artesian.files.base import Block
 from artesian.files.policies.base import Eviction
+
+_LATEST = 64
+"""Guests that were read last stay a little, if they are no more than a quarter of all blocks."""
 
 
 class KeepResidents(Eviction):
     """For data of which all is read once before anything is read again, in whatever order.
 
     Then any set of blocks that stays is hit as often as it is large, and exchanging blocks wins
-    nothing. If some have to go, those used last do: they are wanted again last. What was fetched
-    ahead beyond the share is a guest: it stays until it was read.
+    nothing. If some have to go, those used last do: they are wanted again last. What comes beyond
+    the share is a guest: it stays until it was read, and a little longer, as a block is often read
+    in pieces.
     """
 
-    title = "what is there stays; nothing is let in beyond the share"
+    title = "what is there stays; what comes beyond the share goes when it was read"
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,10 +41,10 @@ class KeepResidents(Eviction):
         self._blocks[block] = num_bytes
         self.used_bytes += num_bytes
 
-    def add_guest(self, block: Block, num_bytes: int) -> None:
-        """A block that was fetched ahead, though there is no room for one more to stay."""
+    def add_guest(self, block: Block, num_bytes: int, *, was_read: bool) -> None:
+        """A block is there, though there is no room for one more to stay."""
         self.remove(block)
-        self._guests[block] = num_bytes
+        (self._leaving if was_read else self._guests)[block] = num_bytes
         self.used_bytes += num_bytes
 
     def use(self, block: Block) -> bool:
@@ -48,6 +53,8 @@ class KeepResidents(Eviction):
             self._blocks.move_to_end(block)
         elif block in self._guests:
             self._leaving[block] = self._guests.pop(block)
+        elif block in self._leaving:
+            self._leaving[block] = self._leaving.pop(block)
         return False
 
     def remove(self, block: Block) -> int:
@@ -64,5 +71,7 @@ class KeepResidents(Eviction):
         return iter([*self._leaving, *reversed(self._blocks), *self._guests])
 
     def spent(self) -> Iterator[Block]:
-        """See `Eviction`: guests that were read."""
-        return iter(list(self._leaving))
+        """See `Eviction`: guests that were read, but for the latest."""
+        num_blocks = len(self._blocks) + len(self._guests) + len(self._leaving)
+        num_spent = max(0, len(self._leaving) - min(_LATEST, num_blocks // 4))
+        return iter(list(islice(self._leaving, num_spent)))

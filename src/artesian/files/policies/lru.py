@@ -52,6 +52,7 @@ class Lru(Eviction):
         if num_bytes is None:
             num_bytes = self._older.pop(block, 0)
             self._older_bytes -= num_bytes
+            self._balance()
         self.used_bytes -= num_bytes
         return num_bytes
 
