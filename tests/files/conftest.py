@@ -84,6 +84,7 @@ def make_fs(tmp_path: Path, origin: CountingFs) -> Iterator[MakeFs]:
             "capacity": "16MiB",
         }
         chosen |= {"block_size": BLOCK, "skip_instance_cache": True, "timeout": 5.0}
+        chosen["policy"] = "lru"  # reads nothing ahead, so that bytes can be counted
         return ArtesianFileSystem(**(chosen | options))
 
     yield make

@@ -205,7 +205,8 @@ impl Node {
         if finding.verdict == self.finding.verdict || self.finding.verdict == Verdict::Unknown {
             (self.finding, self.candidate) = (finding, Verdict::Unknown);
             self.is_provisional = !is_full;
-        } else if finding.verdict != Verdict::Unknown {
+        } else if finding.verdict != Verdict::Unknown && finding.rule != Rule::Elimination {
+            // (While one pattern follows another nothing fits: that alone changes no verdict.)
             // A verdict that holds, or is remembered, changes when two tests in a row say so.
             let is_weak = self.is_provisional && self.finding.rule != Rule::Remembered;
             if is_weak || self.candidate == finding.verdict {

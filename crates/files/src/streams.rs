@@ -3,7 +3,7 @@
 use crate::options::FRONTIERS;
 use crate::ring::Entry;
 
-const MOST_STREAMS: usize = 32;
+const MOST_STREAMS: usize = 24;
 
 /// The last ranks of the streams that were active last.
 #[derive(Debug, Default)]
@@ -19,6 +19,9 @@ impl Streams {
             return Some(std::mem::replace(&mut found.1, rank));
         }
         if self.last.len() < MOST_STREAMS {
+            if self.last.len() == self.last.capacity() {
+                self.last.reserve_exact(MOST_STREAMS / 3);
+            }
             self.last.push((stream, rank));
         } else {
             self.last[usize::from(self.next)] = (stream, rank);

@@ -191,7 +191,7 @@ impl AccessStreamTree {
         let level = |&id: &NodeId| {
             let node = &self.nodes[id as usize];
             let looked = node.look(&self.options);
-            let is_judged = node.finding.num_accesses > 0;
+            let is_judged = node.finding.rule != Rule::TooFew;
             Level {
                 path: self.path(id),
                 finding: if is_judged { node.finding } else { looked },

@@ -4,6 +4,7 @@ from cyclopts import App
 
 from artesian.cli.files_care import evict, pin, quota, warm
 from artesian.cli.files_look import explain, stat, top
+from artesian.cli.files_replay import replay
 
 app = App(
     name="files",
@@ -16,5 +17,5 @@ Examples: artesian files stat | artesian files warm s3://bucket/train --option a
 artesian files pin s3://bucket/models | artesian files quota s3://bucket/logs 10GiB |
 artesian files explain s3://bucket/train | artesian files evict s3://bucket/old""",
 )
-for command in (stat, top, explain, warm, pin, quota, evict):
+for command in (stat, top, explain, warm, pin, quota, evict, replay):
     app.command(command)

@@ -9,6 +9,8 @@ from artesian.files.errors import FilesUsageError
 from artesian.machine.sizes import parse_size
 
 DEFAULT_CAPACITY_BYTES = 10 << 30
+POLICIES = ("patterns", "lru")
+"""Find out how files are read, or let go what was used longest ago."""
 _LEAST_BLOCK_BYTES = 4 << 10
 _MOST_BLOCK_BYTES = 256 << 20
 
@@ -25,6 +27,7 @@ class StoreConfig:
         pool_bytes: bound of the blocks in the pool; None leaves it, or 1 GiB if it is new.
         block_bytes: files are cut into blocks of so many bytes.
         timeout_s: the origin has to answer each request in this time.
+        policy: who decides what is read ahead and what goes: one of `POLICIES`.
     """
 
     directory: Path
@@ -33,6 +36,7 @@ class StoreConfig:
     pool_bytes: int | None = None
     block_bytes: int = BLOCK_BYTES
     timeout_s: float = 60.0
+    policy: str = "patterns"
 
 
 def default_directory() -> Path:
@@ -52,6 +56,7 @@ def make_config(
     pool_capacity: int | str | None = None,
     block_size: int | str = BLOCK_BYTES,
     timeout: float = 60.0,
+    policy: str = "patterns",
 ) -> StoreConfig:
     """A config from what people write. Raises `FilesUsageError`."""
     block_bytes = _bytes("block_size", block_size)
@@ -62,6 +67,8 @@ def make_config(
         raise FilesUsageError(f"timeout {timeout!r}: expected seconds above 0")
     if pool is None and pool_capacity is not None:
         raise FilesUsageError("pool_capacity without pool: name the pool, such as shm://files")
+    if policy not in POLICIES:
+        raise FilesUsageError(f"policy {policy!r}: choose from {', '.join(POLICIES)}")
     path = default_directory() if directory is None else Path(directory).expanduser()
     capacity_bytes = _bytes("capacity", capacity)
     if capacity_bytes == 0 and pool is None:
@@ -73,6 +80,7 @@ def make_config(
         _bytes("pool_capacity", pool_capacity),
         block_bytes,
         float(timeout),
+        policy,
     )
 
 

@@ -29,8 +29,8 @@ class ArtesianFileSystem(ChainedFileSystem):  # type: ignore[misc]
         target_protocol, target_options: the other file system; chained URLs say them.
         fs: the other file system, in place of those.
         fo: the path that a chained URL ends with; of no use here.
-        directory, capacity, pool, pool_capacity, block_size, timeout: see `StoreConfig`; sizes may
-            be written as `"10GiB"`.
+        directory, capacity, pool, pool_capacity, block_size, timeout, policy: see `StoreConfig`;
+            sizes may be written as `"10GiB"`.
         check: seconds for which what the origin said of a file is believed. With 0, it is asked
             whenever a file is opened.
         offline: serve what is in the store and ask the origin nothing.
@@ -56,6 +56,7 @@ class ArtesianFileSystem(ChainedFileSystem):  # type: ignore[misc]
         check: float = 0.0,
         offline: bool = False,
         timeout: float = 60.0,
+        policy: str = "patterns",
         **storage_options: Any,
     ) -> None:
         if self._cached:
@@ -78,6 +79,7 @@ class ArtesianFileSystem(ChainedFileSystem):  # type: ignore[misc]
             pool_capacity=pool_capacity,
             block_size=block_size,
             timeout=timeout,
+            policy=policy,
         )
         self.check = float(check)
         self.offline = bool(offline)

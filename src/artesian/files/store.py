@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from artesian.files.advice import Advice
+from artesian.files.advisor import PatternAdvisor
 from artesian.files.assembly import Assembly
 from artesian.files.base import Access, Advisor, Prefetch
 from artesian.files.blocks import Blocks
@@ -40,6 +41,7 @@ _PREFETCH_CHECK_S = 60.0
 
 AdvisorFactory = Callable[[int, int], Advisor]
 """Makes an advisor for a capacity in bytes and blocks of so many bytes."""
+_ADVISORS: dict[str, AdvisorFactory] = {"patterns": PatternAdvisor, "lru": LruAdvisor}
 
 
 class FileStore:
@@ -50,7 +52,8 @@ class FileStore:
         OSError: it cannot be made.
     """
 
-    def __init__(self, config: StoreConfig, make_advisor: AdvisorFactory = LruAdvisor) -> None:
+    def __init__(self, config: StoreConfig, make_advisor: AdvisorFactory | None = None) -> None:
+        make_advisor = make_advisor or _ADVISORS[config.policy]
         self.config = config
         self.pid = os.getpid()
         directory = config.directory

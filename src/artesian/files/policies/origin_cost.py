@@ -54,7 +54,7 @@ class OriginCost:
     @property
     def flight_bytes(self) -> float:
         """What may be on its way to a reader without waiting for itself: twice what the origin
-        gives in the time of a request. Queues of others make requests longer, and this no larger."""
+        gives in the time of a request. Queues of others make requests longer, not this larger."""
         return 2 * self.least_s * (self._most_bytes_per_s or _BYTES_PER_S)
 
     def cost_s(self, num_bytes: float) -> float:

@@ -119,7 +119,9 @@ def _calls(path: Path, rows: Sequence[Mapping[str, str]]) -> Iterator[_Call]:
         except ValueError as error:
             raise TraceFormatError(f"{path}, line {number}: {error}") from None
         if not name or offset < 0 or length < 0:
-            raise TraceFormatError(f"{path}, line {number}: no read, {dict(row)}")
+            raise TraceFormatError(
+                f"{path}, line {number}: expected a table with columns file, offset and length"
+            )
         if length:
             yield _Call(time_s, took_s, reader, name.strip("/"), offset, length)
 
