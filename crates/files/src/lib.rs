@@ -1,8 +1,8 @@
 //! How files are read: a tree of the name space that keeps, at every level, which children were
 //! wanted lately, and judges whether that is sequential, random or skewed.
 //!
-//! The idea of the tree and of testing each level is IGTCache's (2506.12370); its tests and constants
-//! could not be read, so those here are ours.
+//! The idea of the tree and of testing each level is IGTCache's (2506.12370); its tests and
+//! constants could not be read, so those here are ours.
 
 mod error;
 mod judge;

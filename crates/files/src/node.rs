@@ -118,7 +118,8 @@ impl Node {
         self.bytes += (bytes - self.bytes) / f64::from(self.num_sizes);
     }
 
-    /// The folder was listed. Ranks of another listing mean something else, so the node starts anew.
+    /// The folder was listed. Ranks of another listing mean something else, so the node starts
+    /// anew.
     pub fn list(&mut self, listing: Option<Listing>, options: &Options) {
         if let (Some(old), Some(new)) = (&self.listing, &listing) {
             if old.is_same(new) {

@@ -1,5 +1,5 @@
-//! Which nodes are cared for by themselves: the topmost ones with a verdict, and of those below them
-//! the ones that are read in another way.
+//! Which nodes are cared for by themselves: the topmost ones with a verdict, and of those below
+//! them the ones that are read in another way.
 
 use std::collections::HashMap;
 
@@ -34,8 +34,8 @@ impl Units {
 }
 
 impl AccessStreamTree {
-    /// The verdict of a node is another one: it may become a unit, or be one no more, and so may those
-    /// below it.
+    /// The verdict of a node is another one: it may become a unit, or be one no more, and so may
+    /// those below it.
     pub(crate) fn settle(&mut self, id: NodeId) {
         let mut open = vec![id];
         while let Some(id) = open.pop() {

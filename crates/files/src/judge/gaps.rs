@@ -8,8 +8,8 @@ const DISCRETE_BELOW: u64 = 1000;
 
 /// Probability of a gap of at most `gap` between two draws of `num_children`.
 ///
-/// Two different ones have P(g = k) = 2 (N - k) / (N (N - 1)), so F(k) = k (2N - k - 1) / (N (N - 1));
-/// for many children F(x) = 2x/N - (x/N)^2, the triangular law.
+/// Two different ones have P(g = k) = 2 (N - k) / (N (N - 1)), so F(k) = k (2N - k - 1) / (N (N -
+/// 1)); for many children F(x) = 2x/N - (x/N)^2, the triangular law.
 fn law(gap: i64, num_children: u64) -> f64 {
     let (x, n) = ((gap.max(0) as f64).min(num_children as f64), num_children as f64);
     if num_children < DISCRETE_BELOW && num_children > 1 {

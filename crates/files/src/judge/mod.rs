@@ -1,9 +1,9 @@
-//! The tests that tell how the children of a node are read, in their order: sequential, random by the
-//! gaps between accesses, too many repeats, and skewed if nothing else holds.
+//! The tests that tell how the children of a node are read, in their order: sequential, random by
+//! the gaps between accesses, too many repeats, and skewed if nothing else holds.
 //!
 //! Gaps alone are not enough: they hardly see that some names are wanted more often than others if
-//! these are scattered over the listing, nor many scans at once. Hence the frontiers before, and the
-//! repeats after.
+//! these are scattered over the listing, nor many scans at once. Hence the frontiers before, and
+//! the repeats after.
 
 mod gaps;
 mod repeats;
