@@ -405,3 +405,17 @@ def test_a_folder_of_which_many_files_are_read_is_listed(
     store.open(asked, str(source / names[15]))
     eventually(lambda: bool(advisor.listings))
     assert {k: sorted(v) for k, v in advisor.listings.items()} == {asked.url(str(source)): names}
+
+
+def test_files_that_are_gone_are_forgotten_in_a_week(make_fs: MakeFs, source: Path) -> None:
+    fs = make_fs()
+    for name in "abc":
+        write(source / name, 10, age_s=0.15)
+        fs.cat_file(str(source / name))
+    store = fs.store
+    store.blocks.forget(fs.origin.url(str(source / "a")))
+    store.blocks.forget(fs.origin.url(str(source / "b")))
+    store.index.do("UPDATE files SET checked_s = checked_s - 8 * 86400 WHERE path NOT LIKE '%b'")
+    close_all()
+    names = [path[-1] for (path,) in make_fs().store.index.rows("SELECT path FROM files")]
+    assert names == ["b", "c"], "what was looked at lately, and what is here"

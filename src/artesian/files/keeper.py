@@ -16,6 +16,7 @@ from artesian.files.rules import Rules
 _PERIOD_S = 0.5
 _CARE_PERIODS = 10
 _MEMORY = "advisor"
+_FILES_S = 7 * 86400.0
 _JOIN_S = 5.0
 
 
@@ -47,6 +48,7 @@ class Keeper:
         for path, number, room in self._index.rows(query, label):
             self._advice.stored(Block(path, number), room, is_ours=False)
         self._bury()
+        self._forget_files()
         self._blocks.evict()
         self._thread.start()
 
@@ -88,6 +90,14 @@ class Keeper:
             if self._members.is_dead(owner):
                 for shelf in self._blocks.shelves:
                     shelf.sweep(owner)
+
+    def _forget_files(self) -> None:
+        """Forgets what the origin said of files of which nothing is here any more."""
+        self._index.do(
+            "DELETE FROM files WHERE checked_s < ? AND NOT EXISTS "
+            "(SELECT 1 FROM blocks WHERE blocks.path = files.path)",
+            time.time() - _FILES_S,
+        )
 
     def _remember(self) -> None:
         memory = self._advice.save()

@@ -34,7 +34,7 @@ from artesian.files.rules import Rules, covers
 from artesian.files.shelf import Shelf
 
 _DEFAULT_POOL_BYTES = 1 << 30
-_NUM_THREADS = 6
+_NUM_THREADS = 4
 _MOST_WAITING = 1024
 _MAX_KNOWN = 1 << 14
 _PREFETCH_CHECK_S = 60.0
@@ -70,8 +70,11 @@ class FileStore:
         self.blocks = Blocks(shelves, self.advice, self.news)
         self._locks = ByteLocks(directory / "flights")
         flights = Flights(self._locks)
-        self._crew = Crew(_NUM_THREADS, _MOST_WAITING)
-        self._fetcher = Fetcher(self.blocks, flights, self._crew, self.advice, self.news)
+        # Threads of their own for those who wait, whatever is read ahead.
+        waited_for = Crew(_NUM_THREADS, _MOST_WAITING)
+        self._ahead = Crew(_NUM_THREADS, _MOST_WAITING)
+        self._crews = (waited_for, self._ahead)
+        self._fetcher = Fetcher(self.blocks, flights, waited_for, self.advice, self.news)
         self._streams = itertools.count(self.owner << 32)
         self._listings = Listings()
         self._known: dict[str, tuple[OpenFile, dict[str, Any], float]] = {}
@@ -175,7 +178,8 @@ class FileStore:
         """Leaves the store; what is in it stays."""
         self.is_closed = True
         self._keeper.stop()
-        self._crew.close()
+        for crew in self._crews:
+            crew.close()
         self._members.close()
         self._locks.close()
         self.index.close()
@@ -233,7 +237,7 @@ class FileStore:
                 self._fetcher.prefetch(file, wanted.first, wanted.end)
 
         rank = Rank.BACKGROUND if wanted.is_background else Rank.SOON
-        if self._crew.submit(rank, work) is None:
+        if self._ahead.submit(rank, work) is None:
             self.news.count("prefetches_dropped")
 
     def _find(self, url: str) -> OpenFile | None:
@@ -281,7 +285,7 @@ class FileStore:
             with contextlib.suppress(OSError):
                 self.advice.listed(origin.url(folder), origin.names(folder))
 
-        self._crew.submit(Rank.BACKGROUND, work)
+        self._ahead.submit(Rank.BACKGROUND, work)
 
     def _row(self, url: str) -> tuple[str | None, int, str, float] | None:
         query = "SELECT generation, size, info, checked_s FROM files WHERE path = ?"
