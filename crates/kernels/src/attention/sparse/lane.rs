@@ -93,35 +93,52 @@ impl View<'_> {
         }
     }
 
-    /// Calls `body` with a row tile of these groups, its scores ready, capped, and hidden from key
-    /// `num_visible` on; `ahead` are groups that will be read next.
+    /// Where groups lie in the arena.
     ///
     /// # Safety
     /// As for [`attend_lane`].
     #[inline(always)]
-    unsafe fn score<K: Kernel, T>(
+    unsafe fn places(&self, groups: &Groups) -> [*const u8; MAX_GROUPS] {
+        let mut places = [std::ptr::null(); MAX_GROUPS];
+        for (place, &group) in places.iter_mut().zip(groups.as_slice()) {
+            // SAFETY: the caller's promise.
+            *place = unsafe { self.group(group) };
+        }
+        places
+    }
+
+    /// The item's queries beside groups that lie at `places`.
+    #[inline(always)]
+    fn tile<'t>(&'t self, places: &'t [*const u8]) -> RowTile<'t> {
+        RowTile {
+            plan: self.plan,
+            first_query: 0,
+            num_queries: self.item.num_queries,
+            buffer: 0,
+            start: 0,
+            groups: places,
+        }
+    }
+
+    /// The scores of a row tile, capped, and hidden from key `num_visible` on; `ahead` are groups
+    /// that will be read next.
+    ///
+    /// This and its callers pass no closures around: what is in one would be compiled without the
+    /// kernel's instruction set.
+    ///
+    /// # Safety
+    /// As for [`attend_lane`].
+    #[inline(always)]
+    unsafe fn score<K: Kernel>(
         &self,
-        groups: &Groups,
+        tile: &RowTile<'_>,
         ahead: &[usize],
         num_visible: usize,
         scratch: &mut Scratch,
-        body: impl FnOnce(&RowTile<'_>, &mut Scratch) -> T,
-    ) -> T {
-        let mut places = [std::ptr::null::<u8>(); MAX_GROUPS];
+    ) {
         // SAFETY: the caller's promise.
         unsafe {
-            for (place, &group) in places.iter_mut().zip(groups.as_slice()) {
-                *place = self.group(group);
-            }
-            let tile = RowTile {
-                plan: self.plan,
-                first_query: 0,
-                num_queries: self.item.num_queries,
-                buffer: 0,
-                start: 0,
-                groups: &places[..groups.len],
-            };
-            K::scores(&tile, scratch);
+            K::scores(tile, scratch);
             self.announce(ahead);
             for row in 0..tile.num_queries {
                 let scores = tile.scores(scratch).add(row * SCORE_STRIDE);
@@ -133,7 +150,6 @@ impl View<'_> {
                     mask(scores, tile.num_keys(), 0..num_visible);
                 }
             }
-            body(&tile, scratch)
         }
     }
 
@@ -152,16 +168,17 @@ impl View<'_> {
         let head_dim = self.plan.shape.head_dim;
         // SAFETY: the caller's promise.
         unsafe {
-            self.score::<K, _>(groups, ahead, num_visible, scratch, |tile, scratch| {
-                let softmax = K::sums(tile, None, scratch, self.factor());
-                let (results, sums) = (scratch.results.as_mut_ptr(), scratch.sums.as_mut_ptr());
-                for row in 0..tile.num_queries {
-                    let (maximum, sum) = softmax[row];
-                    let result = results.add(row * (PARTIAL_HEADER + head_dim));
-                    fold::<K::S>(result, maximum, sum, sums.add(row * head_dim), head_dim);
-                }
-                softmax
-            })
+            let places = self.places(groups);
+            let tile = self.tile(&places[..groups.len]);
+            self.score::<K>(&tile, ahead, num_visible, scratch);
+            let softmax = K::sums(&tile, None, scratch, self.factor());
+            let (results, sums) = (scratch.results.as_mut_ptr(), scratch.sums.as_mut_ptr());
+            for row in 0..tile.num_queries {
+                let (maximum, sum) = softmax[row];
+                let result = results.add(row * (PARTIAL_HEADER + head_dim));
+                fold::<K::S>(result, maximum, sum, sums.add(row * head_dim), head_dim);
+            }
+            softmax
         }
     }
 
@@ -171,19 +188,20 @@ impl View<'_> {
     /// As for [`attend_lane`].
     #[inline(always)]
     unsafe fn weights<K: Kernel>(&self, groups: &Groups, scratch: &mut Scratch) -> Weights {
-        let len = groups.len * GROUP_TOKENS;
+        let mut weights = Weights::default();
         // SAFETY: the caller's promise.
         unsafe {
-            self.score::<K, _>(groups, &[], len, scratch, |tile, scratch| {
-                let mut weights = Weights::default();
-                for (row, weights) in weights[..tile.num_queries].iter_mut().enumerate() {
-                    let scores = tile.scores(scratch).add(row * SCORE_STRIDE);
-                    let largest = maximum::<K::S>(scores, len, self.factor());
-                    *weights = (largest, mass::<K::S>(scores, len, self.factor(), largest));
-                }
-                weights
-            })
+            let places = self.places(groups);
+            let tile = self.tile(&places[..groups.len]);
+            self.score::<K>(&tile, &[], tile.num_keys(), scratch);
+            for row in 0..tile.num_queries {
+                let scores = tile.scores(scratch).add(row * SCORE_STRIDE);
+                let largest = maximum::<K::S>(scores, tile.num_keys(), self.factor());
+                let sum = mass::<K::S>(scores, tile.num_keys(), self.factor(), largest);
+                weights[row] = (largest, sum);
+            }
         }
+        weights
     }
 
     /// The result of a query so far.
