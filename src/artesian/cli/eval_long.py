@@ -74,7 +74,7 @@ def long_context(
     answers, they would say nothing: there only the loss of the right answers counts.
     """
     config = settings.load(EngineConfig)
-    names = () if tasks == ("none",) else tasks
+    names = check_tasks(tasks)
     plan = Plan(
         context_tokens=context_tokens,
         num_late=num_late,
@@ -83,8 +83,6 @@ def long_context(
         num_samples=num_samples,
         num_rounds=num_rounds,
     )
-    if unknown := [name for name in names if name not in TASKS]:
-        raise SettingsError(f"there is no task {unknown[0]!r}: choose from {', '.join(TASKS)}")
     if plot is not None and not num_rounds:
         raise SettingsError("--plot draws quality against speed: --num-rounds must not be 0")
     checkpoint = open_checkpoint(config.model)
@@ -97,7 +95,7 @@ def long_context(
             isa=config.isa,
             kv_dtype=None if config.kv_cache_dtype == "auto" else config.kv_cache_dtype,
         )
-        choose = None if calibration is None else chooser(calibration, checkpoint)
+        choose = chooser(calibration, checkpoint)
         compared = [parse_way(way, choose) for way in ways]
         result = evaluate(session, checkpoint, compared, words, plan)
     except ValueError as error:
@@ -113,8 +111,19 @@ def long_context(
     return 0
 
 
-def chooser(path: Path, checkpoint: Checkpoint) -> Callable[[int], SkipSet]:
+def check_tasks(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The tasks that are asked for. Raises `SettingsError` for one that there is not."""
+    if names == ("none",):
+        return ()
+    if unknown := [name for name in names if name not in TASKS]:
+        raise SettingsError(f"there is no task {unknown[0]!r}: choose from {', '.join(TASKS)}")
+    return names
+
+
+def chooser(path: Path | None, checkpoint: Checkpoint) -> Callable[[int], SkipSet] | None:
     """What to leave out, by a calibration. Raises `CalibrationError` (a ValueError)."""
+    if path is None:
+        return None
     known = read_calibration(path, checkpoint.fingerprint())
     return lambda count: MostSimilar().choose(known, count)
 

@@ -77,14 +77,14 @@ def open_session(
     Raises:
         ValueError: the model was made for shorter contexts.
     """
-    longest = plan.context_tokens + max(plan.num_late + 1, _QUESTION_TOKENS)
+    read_behind = max(plan.num_late + 1, _QUESTION_TOKENS if plan.tasks else 0, _TIMED_TOKENS)
+    longest = plan.context_tokens + read_behind
     if longest > checkpoint.config.max_model_len:
         raise ValueError(
             f"{plan.context_tokens} tokens and what is read behind them are {longest}: the model "
             f"was made for at most {checkpoint.config.max_model_len}"
         )
-    tail = longest - plan.context_tokens
-    room = Room(plan.context_tokens, _MAX_FORKS, tail, num_copies=1)
+    room = Room(plan.context_tokens, _MAX_FORKS, read_behind, num_copies=1)
     return Session(checkpoint, room, num_threads=num_threads, isa=isa, kv_dtype=kv_dtype)
 
 
