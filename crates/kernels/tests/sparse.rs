@@ -2,7 +2,8 @@
 
 use artesian_kernels::attention::{
     attend, store, AttentionBatch, AttentionBuffers, AttentionError, AttentionLayer, AttentionPlan,
-    AttentionShape, RopeRows, Selector, SparseRule, SparseSequence, REPORT_FIELDS,
+    AttentionShape, Rope, RopeRows, Selector, SparseRule, SparseSequence, Turn, TurnScratch,
+    REPORT_FIELDS,
 };
 use artesian_kernels::isa::{available, strongest, Isa};
 use artesian_kernels::kv::{KvDtype, KvLayout, KvSummaries, GROUP_TOKENS};
@@ -375,6 +376,36 @@ fn check_summary(layout: &KvLayout, kind: KvSummaries, vectors: usize, rows: &[f
             }
         }
     }
+}
+
+/// Keys that move get the summaries of what they become.
+#[test]
+fn turned_keys_have_summaries_of_their_own() {
+    let kind = KvSummaries::Cuboid;
+    let mut bench = Bench::new((2, 2, 16), KvDtype::F32, kind, strongest(), 1);
+    let rows = rows(22, &bench.shape, 64);
+    bench.step(&[Part { rows: &rows, blocks: &[3], range: 0..64, rule: None }]);
+    let (layout, isa, arena) = (bench.layout, bench.isa, bench.arena());
+    let place = |block: usize| {
+        arena.wrapping_add(block * layout.block_bytes() + layout.layer_range(1).start)
+    };
+    let turn = Turn::new(&Rope::new(&[0.5, 0.2, 0.1], false, 1.0), -96);
+    // SAFETY: the arena has both blocks, and nobody else uses them.
+    let layer = unsafe {
+        turn.layer(isa, &layout, place(3), place(7), &mut TurnScratch::new());
+        std::slice::from_raw_parts(place(7), layout.layer_bytes())
+    };
+    let mut turned = rows.clone();
+    for (token, row) in turned.chunks_exact_mut(96).enumerate() {
+        for (kv_head, dim) in (0..2).flat_map(|head| (0..16).map(move |dim| (head, dim))) {
+            let group = &layer[(kv_head * 2 + token / 32) * layout.group_bytes()..];
+            let at = (dim * 32 + token % 32) * 4;
+            let key = f32::from_le_bytes(group[at..at + 4].try_into().unwrap());
+            row[32 + kv_head * 16 + dim] = key;
+        }
+    }
+    assert_ne!(turned, rows);
+    check_summary(&layout, kind, 2, &turned, layer);
 }
 
 #[test]
