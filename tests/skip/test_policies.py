@@ -164,17 +164,17 @@ def test_a_request_s_own_ffns_are_left_out() -> None:
     fixed = MostSimilar().choose(known, 4)
     beta = min(known.similarities[n] for n in fixed.sublayers)
     online = OnlineExtension(known, fixed, num_watched=2)
-    free = [n for n in range(3, 16, 2) if n not in fixed.sublayers]
+    free = [n for n in range(3, 14, 2) if n not in fixed.sublayers]
     attention = next(n for n in range(2, 16, 2) if n not in fixed.sublayers)
     probe = np.full((2, 16, 1), 0.1, np.float32)
-    probe[0, [1, free[0], attention]] = beta + 0.005
+    probe[0, [1, 15, free[0], attention]] = beta + 0.005
     probe[1, free[0]] = 1.5
     probe[:, list(fixed.sublayers)] = np.nan
     online.observe(probe)
-    assert online.wants_more
+    assert online.num_left == 1 and online.extended() == fixed
     probe[1, free[0]] = 1.7
     online.observe(probe)
-    assert not online.wants_more
+    assert online.num_left == 0
     extended = online.extended()
     assert set(extended.sublayers) == {*fixed.sublayers, free[0]}
     scales = dict(zip(extended.sublayers, extended.scales, strict=True))

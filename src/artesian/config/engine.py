@@ -191,6 +191,13 @@ class EngineConfig(BaseModel):
     num_skipped: Size = Field(
         0, ge=0, description="sublayers that requests leave out that do not say how many"
     )
+    skip_watched_tokens: Size = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="so many first generated tokens are watched, to leave out the FFNs behind them "
+        "that change them little: AdaSkip's 20; KV behind the prompt is not shared then; 0: none",
+    )
     skip_selection: Literal["similar", "gain-per-cost"] = Field(
         "similar",
         description="which sublayers go first: those that change their input least, or those that "

@@ -7,7 +7,7 @@ from artesian.attention import SparseAttention, configured_attention
 from artesian.config.engine import EngineConfig
 from artesian.engine.base import InvalidRequestError, Request
 from artesian.kvcache.kind import KvKind
-from artesian.skip import SkipSet
+from artesian.skip import OnlineExtension, SkipSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +17,12 @@ class Approximation:
     Attributes:
         attention: how generated tokens attend; None: to everything.
         skip: sublayers that are left out, of the prompt too; None: nothing is.
+        num_watched: generated tokens behind which more are left out; 0: the set stays.
     """
 
     attention: SparseAttention | None = None
     skip: SkipSet | None = None
+    num_watched: int = 0
 
     @property
     def kind(self) -> KvKind:
@@ -41,11 +43,16 @@ class SkipChoice:
     Attributes:
         most: how many at most; default: how many where a request does not say.
         choose: the set of so many.
+        extend: makes what watches a request's first generated tokens to leave out more behind
+            them; None: nothing does. num_watched: these tokens. num_sublayers: of the model.
     """
 
     most: int
     default: int
     choose: Callable[[int], SkipSet]
+    extend: Callable[[SkipSet], OnlineExtension] | None = None
+    num_watched: int = 0
+    num_sublayers: int = 0
 
 
 class Approximations:
@@ -61,7 +68,9 @@ class Approximations:
         attention, skip = self._attention(request), self._skip(request)
         if attention is None and skip is None:
             return NOTHING_LEFT_OUT
-        return Approximation(attention, skip)
+        watches = skip is not None and self._skips is not None and self._skips.extend is not None
+        num_watched = self._skips.num_watched if watches and self._skips is not None else 0
+        return Approximation(attention, skip, num_watched)
 
     def _attention(self, request: Request) -> SparseAttention | None:
         asked = self._configured if request.attention is None else request.attention

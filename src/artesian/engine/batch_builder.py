@@ -82,6 +82,7 @@ class BatchBuilder:
                 if sequence.attends is not None
             ],
             audit=schedule.audits,
+            probe=schedule.probe,
             skips=[
                 (index, sequence.skip)
                 for index, sequence in enumerate(schedule.sequences)

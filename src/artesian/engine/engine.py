@@ -42,6 +42,7 @@ from artesian.engine.residents import Residents
 from artesian.engine.sampler import F32, Sampled, Sampler, add_prompt_logprobs
 from artesian.engine.scheduler import Schedule, Scheduler
 from artesian.engine.sequence import RequestState, Sequence, Status, has_answer
+from artesian.engine.skip_steps import SkipSteps
 from artesian.engine.sparse_steps import SparseSteps
 from artesian.engine.speculation import Speculator, ahead
 from artesian.engine.truncation import Truncator, open_truncator
@@ -93,6 +94,7 @@ class LLMEngine:
         self.max_model_len = info.max_model_len
         self._truncator = open_truncator(config, info.max_model_len, cache, runner, context)
         self._approximations = Approximations(config, skips)
+        self._skip_steps = SkipSteps(skips)
         self._sparse_steps = SparseSteps(config.attention_fallback, config.attention_audit_steps)
         self._info = _with_settings(info, config, self._truncator, skips)
         self.cache = cache
@@ -388,6 +390,7 @@ class LLMEngine:
         """Runs one batch; if the runner refuses it, each sequence alone, to find the one to
         blame."""
         try:
+            self._skip_steps.plan(schedule)
             batch = self._builder.build(schedule)
             logits = self._runner.forward(batch)
             self._sparse_steps.observe(schedule, batch.reports)
@@ -488,6 +491,7 @@ class LLMEngine:
             if not self._scheduler.settle(sequence):
                 row += int(start + num_tokens == sequence.num_tokens)
                 continue
+            self._skip_steps.observe(schedule, sequence)
             self._scheduler.computed(sequence, num_tokens)
             if self.handover is not None and sequence.state.is_job:
                 if sequence.num_computed == sequence.num_tokens:

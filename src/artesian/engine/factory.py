@@ -24,7 +24,7 @@ from artesian.loader.native import create_runner
 from artesian.machine import memory_limit, num_usable_cpus
 from artesian.ops.base import KvLayout
 from artesian.ops.native import default_isa, default_kv_dtype, kv_block_bytes
-from artesian.skip import read_calibration
+from artesian.skip import OnlineExtension, read_calibration
 from artesian.skip.policies import GainPerCost, MostSimilar, Selection
 from artesian.speculate import AdaptiveLength, Draft
 
@@ -147,7 +147,16 @@ def open_skips(config: EngineConfig, fingerprint: str) -> SkipChoice | None:
     most = len(similar.order(calibration))
     if config.num_skipped > most:
         raise ValueError(f"num_skipped is {config.num_skipped}: at most {most} can be left out")
-    return SkipChoice(most, config.num_skipped, cache(partial(selection.choose, calibration)))
+    choose = cache(partial(selection.choose, calibration))
+    watched = config.skip_watched_tokens
+    return SkipChoice(
+        most,
+        config.num_skipped,
+        choose,
+        partial(OnlineExtension, calibration, num_watched=watched) if watched else None,
+        watched,
+        len(calibration.similarities),
+    )
 
 
 def _fingerprint(config: EngineConfig, layout: KvLayout, checkpoint: Checkpoint) -> str:

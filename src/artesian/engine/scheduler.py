@@ -40,6 +40,7 @@ from artesian.engine.sequence import ALL_DENSE, Sequence, Status
 from artesian.engine.speculation import Speculator
 from artesian.engine.truncation import Truncator
 from artesian.kvcache.prefix_cache import PrefixCache
+from artesian.ops.base import F32
 
 # While others decode, a chunk takes at most this share of the budget, so that their next tokens are
 # not late.
@@ -60,12 +61,13 @@ _MOST_ONBOARDINGS = 2
 class Schedule:
     """One step: `sequences[i]` computes its next `num_tokens[i]` tokens, and waits no longer than
     `timeout_s` for blocks that are on their way. `audits`: what sparse attention leaves out is
-    looked at, too."""
+    looked at, too. `probe`: takes how little sublayers change its rows; see `Batch`."""
 
     sequences: list[Sequence] = field(default_factory=list)
     num_tokens: list[int] = field(default_factory=list)
     timeout_s: float = 0.0
     audits: bool = False
+    probe: F32 | None = None
 
     def put_in_order(self) -> None:
         """Sequences that leave out sublayers go behind the others, those that leave out more behind
@@ -260,6 +262,7 @@ class Scheduler:
         if num_full == sequence.num_named:
             return
         sequence.extend_hashes(sequence.num_computed)
+        num_full = min(num_full, len(sequence.hashes))
         table = self.block_tables[sequence.slot]
         for index in range(sequence.num_named, num_full):
             name = sequence.hashes[index]
@@ -353,6 +356,8 @@ class Scheduler:
         num_tokens = min(sequence.reach(self._block_size) - sequence.num_computed, budget)
         if sequence.needs_prompt_logprobs:
             num_tokens = min(num_tokens, _PROMPT_LOGPROBS_CHUNK_TOKENS)
+        if sequence.extends_at is not None and sequence.num_computed < sequence.extends_at:
+            num_tokens = min(num_tokens, sequence.extends_at - sequence.num_computed)
         schedule.sequences.append(sequence)
         schedule.num_tokens.append(num_tokens)
         return num_tokens

@@ -24,6 +24,7 @@ from artesian.engine.landing import Landing, RemotePlace
 from artesian.engine.stop import StopStrings
 from artesian.engine.window import Window
 from artesian.kvcache.hashing import BlockHasher
+from artesian.skip import OnlineExtension
 
 Rank = tuple[int, int, int]
 """(priority, arrival, index): lower runs first."""
@@ -109,7 +110,9 @@ class Sequence:
         would be if nothing was left out: the same list if that is so.
         num_dense_blocks: the first blocks, up to whose end every token attended to everything.
         attends: how its row of this step attends; None: to everything. fallback: when it attends
-        to everything although it need not. skip: sublayers that it leaves out.
+        to everything although it need not. skip: sublayers that it leaves out;
+        extends_at: tokens behind which it leaves out more, as online has found, whose KV is its own
+        from the end of its prompt on; None: it does not.
         max_tokens: prompt plus output at which it ends.
         is_plain_greedy: the next token is simply the most likely one; has_penalties: earlier tokens
         or biases change the logits.
@@ -136,6 +139,7 @@ class Sequence:
         "drafts",
         "dropped",
         "exact_hashes",
+        "extends_at",
         "fallback",
         "has_penalties",
         "hashes",
@@ -155,6 +159,7 @@ class Sequence:
         "num_saved",
         "num_tokens",
         "onboarding",
+        "online",
         "place",
         "prompt_logprobs",
         "rank",
@@ -213,6 +218,9 @@ class Sequence:
         self.attends: SparseAttention | None = None
         self.fallback: DenseFallback | None = None
         self.skip = state.approximation.skip
+        num_watched = 0 if state.truncates else state.approximation.num_watched
+        self.extends_at = state.num_prompt_tokens + num_watched if num_watched else None
+        self.online: OnlineExtension | None = None
         self.slot = -1
         self.status = Status.WAITING
         self.waits_for: bytes | None = None
@@ -310,6 +318,8 @@ class Sequence:
 
     def extend_hashes(self, num_tokens: int) -> None:
         """Works out the names of the full blocks among the first `num_tokens` tokens."""
+        if self.extends_at is not None:
+            num_tokens = min(num_tokens, self.num_prompt_tokens)
         if self.window is None:
             self.state.hasher.extend(self.exact_hashes, self.tokens[:num_tokens])
         else:
