@@ -191,6 +191,25 @@ class EngineConfig(BaseModel):
     num_skipped: Size = Field(
         0, ge=0, description="sublayers that requests leave out that do not say how many"
     )
+    skip_alpha: float | None = Field(
+        None,
+        ge=1,
+        lt=2,
+        description="instead of num_skipped: AdaSkip's alpha, the speed-up if all sublayers cost "
+        "the same and nothing else did",
+    )
+    skip_loss_nats: float | None = Field(
+        None,
+        ge=0,
+        description="instead of num_skipped: the most extra loss a token, in nats, as the "
+        "calibration has measured it",
+    )
+    skip_speed_up: float | None = Field(
+        None,
+        ge=1,
+        description="instead of num_skipped: how many times as fast a decode step behind 4,096 "
+        "tokens is to be, by the calibration's times",
+    )
     skip_watched_tokens: Size = Field(
         0,
         ge=0,
@@ -238,8 +257,12 @@ class EngineConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_skip(self) -> Self:
-        if self.num_skipped and self.skip is None:
-            raise ValueError("num_skipped needs skip, the file of artesian calibrate")
+        targets = ("num_skipped", "skip_alpha", "skip_loss_nats", "skip_speed_up")
+        wanted = [name for name in targets if getattr(self, name)]
+        if wanted and self.skip is None:
+            raise ValueError(f"{wanted[0]} needs skip, the file of artesian calibrate")
+        if len(wanted) > 1:
+            raise ValueError(f"{' and '.join(wanted)} say the same: set one of them")
         return self
 
     @model_validator(mode="after")

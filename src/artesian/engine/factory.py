@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 
 from artesian.attention import SparseAttention
 from artesian.config.engine import EngineConfig
@@ -11,10 +11,10 @@ from artesian.context import Compression, ContextCache, DiskTier, HostTier, Prel
 from artesian.context.cost_file import CostFile
 from artesian.context.retention import Retention
 from artesian.context.sessions import SessionKeeper, SessionRecords
-from artesian.engine.approximation import SkipChoice
 from artesian.engine.base import EngineInfo
 from artesian.engine.engine import LLMEngine
 from artesian.engine.peering import PeerRules, exchange_size, join_peers
+from artesian.engine.skip_choice import open_skips
 from artesian.engine.speculation import Speculator
 from artesian.kvcache import Arena, KvIdentity, PrefixCache
 from artesian.kvcache.memory_plan import MemoryPlan, plan_memory
@@ -24,15 +24,11 @@ from artesian.loader.native import create_runner
 from artesian.machine import memory_limit, num_usable_cpus
 from artesian.ops.base import KvLayout
 from artesian.ops.native import default_isa, default_kv_dtype, kv_block_bytes
-from artesian.skip import OnlineExtension, read_calibration
-from artesian.skip.policies import GainPerCost, MostSimilar, Selection
 from artesian.speculate import AdaptiveLength, Draft
 
 _logger = logging.getLogger(__name__)
 _MOST_SAVING_BYTES = 256 << 20
 """Blocks that wait to be saved are held in the arena: this much of it at most."""
-_SKIP_CONTEXT_TOKENS = 4096
-"""Behind so many tokens sublayers are weighed by the time they take."""
 
 
 def create_engine(
@@ -122,40 +118,6 @@ def _open_arena(
         *size,
         fingerprint=_fingerprint(config, layout, checkpoint),
         mailbox_bytes=exchange_size(checkpoint.config).num_bytes,
-    )
-
-
-def open_skips(config: EngineConfig, fingerprint: str) -> SkipChoice | None:
-    """The sublayers that requests may leave out; None without a calibration.
-
-    Raises:
-        OSError, CalibrationError: it cannot be read, or is another model's.
-        ValueError: `config.num_skipped` are too many, or it has no times and these are needed.
-    """
-    if config.skip is None:
-        return None
-    calibration = read_calibration(config.skip, fingerprint)
-    similar = MostSimilar()
-    selection: Selection = similar
-    if config.skip_selection == "gain-per-cost":
-        if calibration.decode is None:
-            raise ValueError(
-                f"{config.skip} has no times, which skip_selection gain-per-cost needs: run "
-                "artesian calibrate again, or take similar"
-            )
-        selection = GainPerCost(calibration.decode, _SKIP_CONTEXT_TOKENS)
-    most = len(similar.order(calibration))
-    if config.num_skipped > most:
-        raise ValueError(f"num_skipped is {config.num_skipped}: at most {most} can be left out")
-    choose = cache(partial(selection.choose, calibration))
-    watched = config.skip_watched_tokens
-    return SkipChoice(
-        most,
-        config.num_skipped,
-        choose,
-        partial(OnlineExtension, calibration, num_watched=watched) if watched else None,
-        watched,
-        len(calibration.similarities),
     )
 
 
