@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -27,7 +28,14 @@ from artesian.eval.texts import sentences, standard_text
 from artesian.loader import Checkpoint, open_checkpoint
 from artesian.machine import num_usable_cpus
 from artesian.ops.base import F32
-from artesian.skip import Calibration, OnlineExtension, Similarity, SkipSet, hit_rate
+from artesian.skip import (
+    Calibration,
+    OnlineExtension,
+    Similarity,
+    SkipSet,
+    hit_rate,
+    read_calibration,
+)
 from artesian.skip.policies import (
     EarlyExit,
     GainPerCost,
@@ -47,6 +55,7 @@ UNSCALED = "AdaSkip, no scales"
 RANKED = ("unified skipping", "early exit", "SkipDecode")
 """What the paper finds worse."""
 CONTEXT, TAIL, WATCHED = 768, 96, 20
+TEXT_BLOCKS = (CONTEXT + TAIL) // BLOCK_TOKENS + 1
 CHUNK = 512
 LENGTHS = (1024, 4096, 8000)
 DECODED = 32
@@ -85,8 +94,10 @@ def run(
     *,
     wants_all: bool = False,
     probe: F32 | None = None,
+    place: int = 0,
 ) -> F32:
-    """Computes tokens of the one sequence; the logits of all of them or of the last one."""
+    """Computes tokens of the sequence whose KV begins at block `place`; the logits of all of them
+    or of the last one."""
     end = start + len(tokens)
     return session.runner.forward(
         Batch(
@@ -94,7 +105,7 @@ def run(
             positions=np.arange(start, end, dtype=np.int32),
             row_starts=np.asarray([0, len(tokens)], np.int32),
             context_lens=np.asarray([end], np.int32),
-            block_tables=np.arange(-(-end // BLOCK_TOKENS), dtype=np.int32)[None],
+            block_tables=np.arange(place, place - -end // BLOCK_TOKENS, dtype=np.int32)[None],
             logit_rows=np.arange(0 if wants_all else len(tokens) - 1, len(tokens), dtype=np.int32),
             skips=[(0, skip)] if skip is not None and skip.sublayers else (),
             probe=probe,
@@ -102,15 +113,19 @@ def run(
     )
 
 
-def read(session: Session, tokens: Sequence[int], skip: SkipSet | None = None) -> None:
+def read(
+    session: Session, tokens: Sequence[int], skip: SkipSet | None = None, place: int = 0
+) -> None:
     """Reads a context."""
     for start in range(0, len(tokens), CHUNK):
-        run(session, start, tokens[start : start + CHUNK], skip)
+        run(session, start, tokens[start : start + CHUNK], skip, place=place)
 
 
-def losses(session: Session, start: int, tokens: Sequence[int], skip: SkipSet | None) -> F32:
+def losses(
+    session: Session, start: int, tokens: Sequence[int], skip: SkipSet | None, place: int = 0
+) -> F32:
     """Minus the log probabilities of tokens[1:] behind tokens[0], which is at position `start`."""
-    logs = log_probabilities(run(session, start, tokens[:-1], skip, wants_all=True))
+    logs = log_probabilities(run(session, start, tokens[:-1], skip, wants_all=True, place=place))
     found: F32 = -logs[np.arange(len(tokens) - 1), np.asarray(tokens[1:])]
     return found
 
@@ -136,17 +151,16 @@ def passages(subject: Subject, count: int) -> list[list[int]]:
 
 
 def perplexities(subject: Subject, texts: list[list[int]], skip: SkipSet) -> dict[str, float]:
-    """Of the tails, by when sublayers are left out."""
+    """Of the tails, by when sublayers are left out. The exact KV of each context is kept."""
     session = subject.session
     found: dict[str, list[F32]] = {"prefill": [], "decode": [], "end to end": []}
-    for text in texts:
+    for number, text in enumerate(texts):
         context, tail = text[: CONTEXT - 1], text[CONTEXT - 1 :]
         read(session, context, skip)
         found["end to end"].append(losses(session, len(context), tail, skip))
         found["prefill"].append(losses(session, len(context), tail, attention_of(skip)))
-        if skip.sublayers:
-            read(session, context)
-        found["decode"].append(losses(session, len(context), tail, skip))
+        place = (1 + number) * TEXT_BLOCKS
+        found["decode"].append(losses(session, len(context), tail, skip, place))
     return {name: float(np.exp(np.concatenate(parts).mean())) for name, parts in found.items()}
 
 
@@ -174,6 +188,8 @@ def passkeys(subject: Subject, skip: SkipSet, count: int) -> float:
 def quality_rows(subject: Subject, counts: Sequence[int], num_texts: int) -> Iterator[Row]:
     """The paper's table."""
     texts = passages(subject, num_texts)
+    for number, text in enumerate(texts):
+        read(subject.session, text[: CONTEXT - 1], place=(1 + number) * TEXT_BLOCKS)
     full = perplexities(subject, texts, SkipSet())["decode"]
     exact = passkeys(subject, SkipSet(), num_texts)
     for count in counts:
@@ -309,7 +325,10 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=[model.name for model in MODELS])
     parser.add_argument("--skipped", type=int, nargs="*", default=[4, 8, 12])
     parser.add_argument("--lengths", type=int, nargs="*", default=list(LENGTHS))
-    parser.add_argument("--texts", type=int, default=8)
+    parser.add_argument("--texts", type=int, default=6)
+    parser.add_argument("--parts", nargs="*", default=["quality", "times"])
+    parser.add_argument("--threads", type=int, default=num_usable_cpus())
+    parser.add_argument("--calibration", help="file of artesian calibrate; default: made first")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     rows: list[Row] = []
@@ -319,11 +338,14 @@ def main() -> None:
         if model.name not in arguments.models or path is None:
             continue
         checkpoint = open_checkpoint(str(path))
-        threads = num_usable_cpus()
         prompts = default_prompts(checkpoint.tokenizer(), 512)
-        known = calibrate(checkpoint, prompts, num_threads=threads)
-        room = Room(max([*arguments.lengths, CONTEXT + TAIL]) + 4 * BLOCK_TOKENS, 1, 1)
-        session = Session(checkpoint, room, num_threads=threads)
+        if arguments.calibration is None:
+            known = calibrate(checkpoint, prompts, num_threads=arguments.threads)
+        else:
+            known = read_calibration(Path(arguments.calibration), checkpoint.fingerprint())
+        texts_tokens = (arguments.texts + 1) * TEXT_BLOCKS * BLOCK_TOKENS
+        room = Room(max([*arguments.lengths, texts_tokens]) + 4 * BLOCK_TOKENS, 1, 1)
+        session = Session(checkpoint, room, num_threads=arguments.threads)
         subject = Subject(model.title, checkpoint, session, known, prompts)
         order = MostSimilar().order(known)[:16]
         calibrations[model.title] = {
@@ -332,15 +354,18 @@ def main() -> None:
             "prompts": len(prompts.measured),
             "tokens": known.num_tokens,
         }
-        found = list(quality_rows(subject, arguments.skipped, arguments.texts))
-        found.append(online_row(subject, arguments.skipped[-1], arguments.texts))
-        found.append(transfer_row(subject))
-        found += time_rows(subject, arguments.skipped, arguments.lengths, arguments.rounds)
+        found: list[Row] = []
+        if "quality" in arguments.parts:
+            found += quality_rows(subject, arguments.skipped, arguments.texts)
+            found.append(online_row(subject, arguments.skipped[-1], arguments.texts))
+            found.append(transfer_row(subject))
+        if "times" in arguments.parts:
+            found += time_rows(subject, arguments.skipped, arguments.lengths, arguments.rounds)
         for row in found:
             console.print(f"{row.metric}: {row.value:.3f}", row.values, soft_wrap=True)
         rows += found
     extra = {"calibrations": calibrations, "context": CONTEXT, "tail": TAIL}
-    console.print(f"written to {report.write('skip', rows, describe(), extra)}")
+    console.print(f"written to {report.write('skip', rows, describe(), extra, adds=True)}")
 
 
 if __name__ == "__main__":
