@@ -13,9 +13,9 @@ from artesian.eval.tasks import TASKS
 from artesian.eval.ways import DENSE, Way, label, parse_way
 
 RIVALS: tuple[Selector, ...] = ("top-k", "top-p", "window")
-PARTS = (0.5, 0.7, 0.8, 0.9, 0.95)
+PARTS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 """Of the weight that progressive attention stops at, and top-p takes by its estimate."""
-BUDGETS = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
+BUDGETS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
 """Of the context, for those that take a number of tokens."""
 GROUP_TOKENS = 32
 TIMED_TOKENS = 7

@@ -16,6 +16,7 @@ from artesian.cli.options import AsJson, with_settings
 from artesian.config import EngineConfig, Settings, SettingsError
 from artesian.eval.long_context import LongContextResult, Plan, evaluate, open_session
 from artesian.eval.score import TaskResult
+from artesian.eval.session import Session
 from artesian.eval.tasks import TASKS
 from artesian.eval.texts import standard_text
 from artesian.eval.ways import parse_way
@@ -88,16 +89,9 @@ def long_context(
     checkpoint = open_checkpoint(config.model)
     words = standard_text() if text is None else read_text(text)
     try:
-        session = open_session(
-            checkpoint,
-            plan,
-            num_threads=config.num_threads or num_usable_cpus(),
-            isa=config.isa,
-            kv_dtype=None if config.kv_cache_dtype == "auto" else config.kv_cache_dtype,
-        )
         choose = chooser(calibration, checkpoint)
         compared = [parse_way(way, choose) for way in ways]
-        result = evaluate(session, checkpoint, compared, words, plan)
+        result = evaluate(open_room(config, checkpoint, plan), checkpoint, compared, words, plan)
     except ValueError as error:
         raise SettingsError(str(error)) from error
     title = f"{checkpoint.name}, behind {context_tokens:,} tokens"
@@ -109,6 +103,17 @@ def long_context(
     if plot is not None:
         plot.write_text(draw(title, result))
     return 0
+
+
+def open_room(config: EngineConfig, checkpoint: Checkpoint, plan: Plan) -> Session:
+    """The session of a plan. Raises `ValueError` when the model has no room for it."""
+    return open_session(
+        checkpoint,
+        plan,
+        num_threads=config.num_threads or num_usable_cpus(),
+        isa=config.isa,
+        kv_dtype=None if config.kv_cache_dtype == "auto" else config.kv_cache_dtype,
+    )
 
 
 def check_tasks(names: tuple[str, ...]) -> tuple[str, ...]:
