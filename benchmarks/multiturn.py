@@ -65,13 +65,19 @@ class Server:
         return self.turn_s(prompt, 2)[0]
 
     def turn_s(self, prompt: Prompt, num_answer: int, salt: str = "") -> tuple[float, float]:
-        """Seconds to the first and to the last token of an answer of so many tokens."""
-        fields: dict[str, object] = {"ignore_eos": True} | ({"cache_salt": salt} if salt else {})
+        """Seconds to the first and to the last token of an answer of so many tokens.
+
+        The token ids go as an extra field: in its argument for prompts the client looks at each,
+        40 ms for 4,100, and what is measured is the server.
+        """
+        fields: dict[str, object] = {"prompt": prompt, "ignore_eos": True}
+        if salt:
+            fields["cache_salt"] = salt
         started = time.perf_counter()
         stream = iter(
             self._client.completions.create(
                 model=self._model,
-                prompt=prompt,
+                prompt="",
                 max_tokens=num_answer,
                 temperature=0,
                 stream=True,
