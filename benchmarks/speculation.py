@@ -5,8 +5,8 @@
 
 Each context is a piece of text (*.md, *.txt in --texts, by default this project's own guides), read
 once and cached; then the same answer is generated without guesses, with so many guesses at a time,
-and with as many as the engine finds to pay, in rounds, one after the other. All answers are compared
-token by token. The engine, the layout of its KV and its settings are the same for all of them.
+and with as many as the engine finds to pay, in rounds, one after the other. All answers are
+compared token by token. The engine, the layout of its KV and its settings are the same for all of them.
 """
 
 import argparse
@@ -20,6 +20,8 @@ import report
 from artesian import LLM, SamplingParams
 from artesian.attention import SparseAttention
 from artesian.engine.speculation import Speculator
+from artesian.skip import read_calibration
+from artesian.skip.policies import MostSimilar
 from artesian.speculate import AdaptiveLength, Draft, FixedLength, LengthPolicy
 from engines import MODELS, ModelSpec
 from machine import ROOT, describe
@@ -59,6 +61,11 @@ def drafts(options: argparse.Namespace) -> dict[str, Draft]:
         )
         for name in ("window", "top-k", "progressive")
     }
+    if options.calibration is not None:
+        calibration = read_calibration(options.calibration)
+        left_out = MostSimilar().choose(calibration, options.skipped)
+        kinds["skip"] = Draft(skips=left_out)
+        kinds["window and skip"] = Draft(kinds["window"].attention, left_out)
     return {name: kinds[name] for name in options.kinds}
 
 
@@ -96,7 +103,10 @@ def measure(
                     values={"guessing": value, "plain": plain},
                     spread={
                         "guessing": (min(runs.tokens_per_s), max(runs.tokens_per_s)),
-                        "plain": (min(found["plain"].tokens_per_s), max(found["plain"].tokens_per_s)),
+                        "plain": (
+                            min(found["plain"].tokens_per_s),
+                            max(found["plain"].tokens_per_s),
+                        ),
                     },
                 )
 
@@ -160,6 +170,8 @@ def main() -> None:
     parser.add_argument("--temperatures", nargs="+", type=float, default=[0.0, 0.7])
     parser.add_argument("--budget", type=int, default=256, help="tokens that guesses see")
     parser.add_argument("--epsilon", type=float, default=0.9, help="of progressive drafts")
+    parser.add_argument("--calibration", type=Path, help="file of artesian calibrate, to skip")
+    parser.add_argument("--skipped", type=int, default=8, help="sublayers that guesses leave out")
     parser.add_argument("--tokens", type=int, default=128, help="of an answer")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
@@ -174,7 +186,7 @@ def main() -> None:
             some = list(measure(model, path, options, temperature))
             report.print_table(model.title, some, ["guessing", "plain"], console)
             rows += some
-    chosen = ("budget", "epsilon", "tokens", "rounds", "lengths", "contexts")
+    chosen = ("budget", "skipped", "epsilon", "tokens", "rounds", "lengths", "contexts")
     extra: dict[str, object] = {name: getattr(options, name) for name in chosen}
     console.print(f"written to {report.write('speculation', rows, machine, extra)}")
 

@@ -15,7 +15,7 @@ from tests.engine.test_native_model import prompts
 
 pytestmark = pytest.mark.slow
 
-MAX_MODEL_LEN = 512
+MAX_MODEL_LEN = 1024
 NUM_TOKENS = 40
 WINDOW = Draft(SparseAttention(selector="window", budget_tokens=64, min_context_tokens=0))
 DRAFTS = {
@@ -62,6 +62,29 @@ def test_answers_are_the_same(plain: LLM, smollm2_path: Path, kind: str, name: s
         if kind == "exact":
             assert stats.accepted_tokens == stats.drafted_tokens
         assert llm.engine.cache.num_used_blocks == 0
+
+
+def test_it_is_a_setting(plain: LLM, smollm2_path: Path) -> None:
+    """Without summaries of keys, and with lengths that follow from what steps take."""
+    prompt = (" ".join(prompts()) * 3)[:2400]
+    [want] = plain.generate([prompt], PARAMS["greedy"])
+    settings = {"max_model_len": 1024, "speculate_budget_tokens": 128}
+    with LLM(str(smollm2_path), speculate="window", **settings) as llm:
+        [found] = llm.generate([prompt], PARAMS["greedy"])
+        assert found.outputs[0].token_ids == want.outputs[0].token_ids
+        assert len(found.prompt_token_ids) > 256
+        stats = llm.engine.stats()
+        assert stats.draft_rounds > 0, "they are tried"
+
+
+def test_settings_that_contradict_themselves_are_refused(smollm2_path: Path) -> None:
+    for settings in (
+        {"speculate": "skip"},
+        {"speculate": "window", "speculate_skipped": 3},
+        {"speculate": "top-k", "attention_summaries": False},
+    ):
+        with pytest.raises(ValueError, match="needs"):
+            LLM(str(smollm2_path), **settings)
 
 
 @pytest.mark.parametrize("path", ["smollm2_path", "gemma3_path"])

@@ -172,16 +172,20 @@ class EngineConfig(BaseModel):
         description="every so many steps the attention weight that was really kept is measured, "
         "which costs a dense look at all keys; 0: never",
     )
-    speculate: Literal["off", "window", "top-k", "top-p", "progressive"] = Field(
+    speculate: Literal["off", "window", "top-k", "top-p", "progressive", "skip"] = Field(
         "off",
-        description="guess tokens with attention that sees a part of the context, and have the "
-        "full model verify several at once: the same answers, sooner where contexts are long",
+        description="guess tokens with attention that sees a part of the context, or (skip) with "
+        "sublayers left out, and have the full model verify several at once: the same answers, "
+        "sooner where contexts are long",
     )
     speculate_tokens: int = Field(
         8, ge=1, le=64, description="most tokens guessed ahead; how many pay is measured"
     )
     speculate_budget_tokens: Size = Field(
         256, ge=32, description="tokens of the context that guesses see at most"
+    )
+    speculate_skipped: Size = Field(
+        0, ge=0, description="sublayers that guesses leave out, of those that skip knows"
     )
     skip: Path | None = Field(
         None,
@@ -242,7 +246,7 @@ class EngineConfig(BaseModel):
     def has_summaries(self) -> bool:
         """Whether KV blocks carry summaries of their keys."""
         if self.attention_summaries is None:
-            return self.attention != "dense" or self.speculate not in ("off", "window")
+            return self.attention != "dense" or self.speculate not in ("off", "window", "skip")
         return self.attention_summaries
 
     @model_validator(mode="after")
@@ -251,7 +255,7 @@ class EngineConfig(BaseModel):
             raise ValueError(f"attention {self.attention} needs attention_budget_tokens")
         if self.attention != "dense" and not self.has_summaries:
             raise ValueError(f"attention {self.attention} needs attention_summaries")
-        if self.speculate not in ("off", "window") and not self.has_summaries:
+        if self.speculate not in ("off", "window", "skip") and not self.has_summaries:
             raise ValueError(f"speculate {self.speculate} needs attention_summaries")
         return self
 
@@ -263,6 +267,10 @@ class EngineConfig(BaseModel):
             raise ValueError(f"{wanted[0]} needs skip, the file of artesian calibrate")
         if len(wanted) > 1:
             raise ValueError(f"{' and '.join(wanted)} say the same: set one of them")
+        if self.speculate_skipped and self.skip is None:
+            raise ValueError("speculate_skipped needs skip, the file of artesian calibrate")
+        if self.speculate == "skip" and not self.speculate_skipped:
+            raise ValueError("speculate skip needs speculate_skipped")
         return self
 
     @model_validator(mode="after")

@@ -89,21 +89,34 @@ def create_engine(
         context=context,
         sessions=sessions,
         peers=peers,
-        speculator=open_speculator(config),
+        speculator=open_speculator(config, skips),
         skips=skips,
     )
 
 
-def open_speculator(config: EngineConfig) -> Speculator | None:
-    """What guesses tokens, if the settings ask for it."""
+def open_speculator(config: EngineConfig, skips: SkipChoice | None) -> Speculator | None:
+    """What guesses tokens, if the settings ask for it.
+
+    Raises:
+        ValueError: guesses are to leave out more sublayers than `skips` knows.
+    """
     if config.speculate == "off":
         return None
-    attention = SparseAttention(
-        selector=config.speculate,
-        budget_tokens=config.speculate_budget_tokens,
-        min_context_tokens=2 * config.speculate_budget_tokens,
-    )
-    return Speculator(Draft(attention), AdaptiveLength(config.speculate_tokens))
+    attention, left_out = None, None
+    if config.speculate != "skip":
+        attention = SparseAttention(
+            selector=config.speculate,
+            budget_tokens=config.speculate_budget_tokens,
+            min_context_tokens=2 * config.speculate_budget_tokens,
+        )
+    if config.speculate_skipped and skips is not None:
+        if config.speculate_skipped > skips.most:
+            raise ValueError(
+                f"speculate_skipped is {config.speculate_skipped}: at most {skips.most} sublayers "
+                "can be left out"
+            )
+        left_out = skips.choose(config.speculate_skipped)
+    return Speculator(Draft(attention, left_out), AdaptiveLength(config.speculate_tokens))
 
 
 def _open_arena(
