@@ -6,7 +6,7 @@
 Each context is a piece of text (*.md, *.txt in --texts, by default this project's own guides), read
 once and cached; then the same answer is generated without guesses, with so many guesses at a time,
 and with as many as the engine finds to pay, in rounds, one after the other. All answers are
-compared token by token. The engine, the layout of its KV and its settings are the same for all of them.
+compared token by token. The engine, the layout of its KV and its settings are the same for all.
 """
 
 import argparse
