@@ -11,6 +11,7 @@ from artesian.context import Compression, ContextCache, DiskTier, HostTier, Prel
 from artesian.context.cost_file import CostFile
 from artesian.context.retention import Retention
 from artesian.context.sessions import SessionKeeper, SessionRecords
+from artesian.engine.approximation import SkipChoice
 from artesian.engine.base import EngineInfo
 from artesian.engine.engine import LLMEngine
 from artesian.engine.peering import PeerRules, exchange_size, join_peers
