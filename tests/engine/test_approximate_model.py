@@ -74,9 +74,9 @@ def test_exact_requests_beside_sparse_ones(model: str, tmp_path: Path) -> None:
 
 
 def test_exact_requests_with_preemption(model: str) -> None:
-    params = SamplingParams(temperature=0, max_tokens=200, ignore_eos=True)
+    params = SamplingParams(temperature=0, max_tokens=300, ignore_eos=True)
     with LLM(model, max_model_len=1024) as llm:
-        prompts = [prompt_of(llm, number)[:500] for number in range(2)]
+        prompts = [prompt_of(llm, number)[:300] for number in range(2)]
         exact = [result.outputs[0].token_ids for result in llm.generate(prompts, params)]
     with LLM(model, max_model_len=1024, attention_summaries=True) as llm:
         block_bytes = llm.engine.info().memory_plan_bytes["kv_block"]
