@@ -15,6 +15,7 @@ from tests.golden.running import greedy, logits_at, native_isas, native_runner
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "tiny.json").read_text())
 NUM_BLOCKS = 16
+MULTIPLIES_BF16 = {"avx512bf16", "amx"}
 
 
 @pytest.fixture(scope="module", params=sorted(tiny_models.CONFIGS))
@@ -62,10 +63,13 @@ def test_greedy_tokens(name: str, runner: Runner) -> None:
 def test_rounded_kv(
     name: str, checkpoint: Checkpoint, isa: str, dtype: KvDtype, tolerance: float
 ) -> None:
-    """Kernels and numpy agree on rounded KV better than either does with exact KV."""
+    """Kernels and numpy agree on rounded KV better than either does with exact KV; less where
+    queries and weights are rounded to bf16 too."""
     tokens = GOLDEN[name]["tokens"]
     expected = logits_at(
         ReferenceRunner(checkpoint, layout(checkpoint, dtype), NUM_BLOCKS), tokens, [20, 47], 48
     )
     runner = native_runner(checkpoint, layout(checkpoint, dtype), NUM_BLOCKS, isa)
+    if dtype == "bf16" and isa in MULTIPLIES_BF16:
+        tolerance *= 3
     np.testing.assert_allclose(logits_at(runner, tokens, [20, 47], 7), expected, atol=tolerance)
