@@ -28,6 +28,7 @@ from artesian.skip.policies import MostSimilar
 
 _WAYS = ("progressive:0.95", "top-k:1024", "top-p:0.95", "window:1024")
 _PLAN = Plan()
+_TABLE_WIDTH = 132
 
 
 @with_settings(EngineConfig)
@@ -136,6 +137,8 @@ def chooser(path: Path | None, checkpoint: Checkpoint) -> Callable[[int], SkipSe
 def print_result(title: str, result: LongContextResult) -> None:
     """The result for people."""
     console = Console(soft_wrap=True, highlight=False)
+    # Rather lines that a terminal folds than numbers cut short.
+    console.width = max(console.width, _TABLE_WIDTH)
     console.print(title, markup=False)
     columns = ["way", "perplexity", "of dense", "divergence, nats", "same token", "read", "MB"]
     columns += ["weight kept", "p05"]
