@@ -183,8 +183,7 @@ def main() -> None:
     flags += ["--worker-heartbeat-timeout-s", "5"]
     address = f"shm://chaos-{os.getpid()}"
     if options.own_pool:
-        with Pool(address, size="512MiB", nodes=options.nodes, max_clients=256, lease_ms=10_000):
-            flags += ["--context-pool", address, "--context-pool-bytes", "256MiB"]
+        flags += ["--context-pool", address, "--context-pool-bytes", "256MiB"]
     with serving(flags) as url:
         tally = asyncio.run(_run(url, cases, wanted, options))
     rows = [_row(name, float(count), "") for name, count in tally.counts.items()]
