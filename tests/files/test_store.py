@@ -6,6 +6,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -308,6 +309,18 @@ def test_stores_hear_of_each_other(make_fs: MakeFs, source: Path, tmp_path: Path
     counts = dict(one.store.index.rows("SELECT name, value FROM counts WHERE path = ''"))
     assert counts["misses"] == 2
     assert counts["origin_bytes"] == len(data)
+
+
+def test_closing_twice_closes_no_file_of_others(tmp_path: Path) -> None:
+    store = FileStore(make_config(directory=tmp_path / "store", capacity="16MiB"))
+    store.close()
+    with ExitStack() as files:
+        others = [files.enter_context((tmp_path / name).open("w")) for name in "abcdef"]
+        store.close()
+        store.abandon()  # as a child that was forked later does
+        for other in others:
+            other.write("still open")
+            other.flush()
 
 
 class ToldAdvisor(LruAdvisor):

@@ -53,8 +53,11 @@ class ByteLocks:
             return kind == fcntl.F_UNLCK
 
     def close(self) -> None:
-        """Gives all locks back, if no other process has a copy."""
-        os.close(self._fd)
+        """Gives all locks back, if no other process has a copy. Again: nothing, as the number may
+        be that of another file by then."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _set(self, kind: int, offset: int) -> bool:
         wanted = _LOCK.pack(kind, os.SEEK_SET, offset, 1, 0)

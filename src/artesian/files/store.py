@@ -175,7 +175,9 @@ class FileStore:
         self.blocks.evict()
 
     def close(self) -> None:
-        """Leaves the store; what is in it stays."""
+        """Leaves the store; what is in it stays. A second call does nothing."""
+        if self.is_closed:
+            return
         self.is_closed = True
         self._keeper.stop()
         for crew in self._crews:
