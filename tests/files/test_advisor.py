@@ -179,3 +179,21 @@ def test_odd_accesses_do_no_harm() -> None:
             advisor.access(Access(path, offset, length, 0, 1.0, size))
             advisor.explain(path, 1.0)
     assert not advisor.admit(Block("a", 0), 2 << 20, 1.0, is_prefetch=False)
+
+
+def test_nothing_that_is_here_is_read_ahead() -> None:
+    folder, names = "s3://b/scan", [f"f{number:05}" for number in range(300)]
+    advisor = PatternAdvisor(64 * MIB)
+    advisor.listed(folder, names)
+    asked = []
+    for epoch in range(2):
+        ahead = 0
+        for place, name in enumerate(names):
+            block, stream = Block(f"{folder}/{name}", 0), 1 << 32 | epoch * len(names) + place
+            now_s = stream % (1 << 32) / 100
+            access = Access(block.path, 0, 10 * KIB, stream, now_s, 10 * KIB, epoch)
+            ahead += len(advisor.access(access))
+            if epoch == 0:
+                advisor.stored(block, 10 * KIB, now_s)
+        asked.append(ahead)
+    assert asked[0] > 0 and asked[1] == 0

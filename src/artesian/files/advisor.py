@@ -63,11 +63,11 @@ class PatternAdvisor:
         self._block_bytes = block_bytes
         self._tree = AccessStreamTree(block_bytes, self._options.tree)
         self._space = SpaceSharing(capacity_bytes)
-        self._ahead = LookAhead(block_bytes)
         self._cost = OriginCost()
         self._units = {_NO_UNIT: UnitState("", Verdict.UNKNOWN, self._space.step_bytes, 0.0)}
         self._space.shares[_NO_UNIT] = capacity_bytes
         self._of: dict[Block, tuple[UnitState, int]] = {}  # the unit that has a block, its bytes
+        self._ahead = LookAhead(block_bytes, self._of.__contains__)
         self._guests: dict[Block, bool] = {}  # let in as such, and whether it was read
         self._used_bytes = 0
         self._reviewed_s: float | None = None

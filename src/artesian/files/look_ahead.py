@@ -1,7 +1,7 @@
 """What to fetch before it is asked for, by how a unit is read."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from artesian.files.base import Access, Block, Prefetch, Verdict
 from artesian.files.policies import Fill, FolderAhead, OriginCost, ReadAhead, Siblings
@@ -18,8 +18,10 @@ _WHOLE = 1 << 30
 class LookAhead:
     """Binds the policies that fetch ahead to units, listings and budgets."""
 
-    def __init__(self, block_bytes: int) -> None:
+    def __init__(self, block_bytes: int, is_here: Callable[[Block], bool]) -> None:
+        """`is_here` says whether a block need not be fetched."""
         self._block_bytes = block_bytes
+        self._is_here = is_here
         self._read_ahead = ReadAhead()
         self._folder_ahead = FolderAhead()
         self._siblings = Siblings()
@@ -81,7 +83,10 @@ class LookAhead:
     def _ask(
         self, unit: UnitState, path: str, first: int, end: int, now_s: float
     ) -> list[Prefetch]:
-        """As many of the blocks as the budget has room for, in one piece."""
+        """As many of the blocks as the budget has room for, in one piece, from the first on that is
+        not here."""
+        while first < end and self._is_here(Block(path, first)):
+            first += 1
         last = first
         while last < end and unit.budget.ask(Block(path, last), self._piece_bytes, now_s):
             last += 1
